@@ -1,0 +1,1 @@
+"""Established denoisers the networks are compared with, one paper one file."""

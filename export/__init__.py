@@ -1,0 +1,1 @@
+"""Deployable artefacts from trained networks, each proved against Keras in HU."""
