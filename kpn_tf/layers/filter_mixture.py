@@ -1,0 +1,61 @@
+"""A mixture of learnt unit-sum filters as a layer."""
+
+import keras
+from keras import ops
+
+from kpn_tf.ops.filter_bank import denoising_filters, mixture_of_filters
+
+
+@keras.saving.register_keras_serializable("kpn_tf")
+class FilterMixture(keras.layers.Layer):
+    """Filters every pixel with a convex mixture of a learnt bank of filters that each sum to one.
+
+    Call it with a list `[image, scores]`: `(B, H, W, 1)` and the phases `(B, H/s, W/s, s * s * filters)` of
+    the scores; a softmax over the filters turns scores into shares. Every kernel
+    `sum_c share_c filter_c` sums to one.
+
+    Args:
+        kernel_size: Odd side `k` of the filters.
+        filters: Number of filters `C`.
+        stride: Phases per axis, `s`; `k - 1` is a multiple of it.
+
+    Source: METHOD: linear kernel prediction is a filter bank, `kpn_tf.ops.filter_bank`.
+    """
+
+    def __init__(self, kernel_size, filters, stride=2, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_size = kernel_size
+        self.filters = filters
+        self.stride = stride
+
+    def build(self, input_shape):
+        start = denoising_filters(self.kernel_size, self.filters)
+        self.bank = self.add_weight(
+            name="bank", shape=start.shape, initializer=lambda shape, dtype=None: ops.convert_to_tensor(start, dtype)
+        )
+
+    def unit_sum_bank(self):
+        """The filters as they are applied, `(k, k, C)`, each of sum one."""
+        # Shifting every tap alike, rather than dividing, is defined for any sum.
+        excess = ops.sum(self.bank, axis=(0, 1), keepdims=True) - 1.0
+        return self.bank - excess / (self.kernel_size * self.kernel_size)
+
+    def shares(self, scores):
+        """Softmax over the filters of the phases `(B, h, w, s * s * C)`, same shape."""
+        phases = ops.split(scores, self.stride * self.stride, axis=-1)
+        return ops.concatenate([ops.softmax(phase, axis=-1) for phase in phases], axis=-1)
+
+    def call(self, inputs):
+        image, scores = inputs
+        return mixture_of_filters(image, self.shares(scores), self.unit_sum_bank(), self.stride)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "filters": self.filters,
+            "stride": self.stride,
+        }

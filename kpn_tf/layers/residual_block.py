@@ -1,0 +1,49 @@
+"""The residual block of every trunk."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("kpn_tf")
+class ResidualBlock(keras.layers.Layer):
+    """`x + conv(relu(conv(x)))` with 3×3 convolutions and zero padding; no normalisation, no ReLU after the sum.
+
+    Args:
+        channels: Features in and out.
+        groups: Groups that each convolution is split into. They are parallel convolutions and a concatenation:
+            a grouped convolution trains several times slower on a CPU.
+
+    Source: Xu et al., ICIP 2021, Fig. 1.
+    """
+
+    def __init__(self, channels, groups=1, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.groups = groups
+        self.first = self._convolutions()
+        self.second = self._convolutions()
+
+    def _convolutions(self):
+        return [
+            keras.layers.Conv2D(self.channels // self.groups, 3, padding="same", dtype=self.dtype_policy)
+            for _ in range(self.groups)
+        ]
+
+    def build(self, input_shape):
+        shape = (*input_shape[:-1], self.channels // self.groups)
+        for convolution in [*self.first, *self.second]:
+            convolution.build(shape)
+
+    @staticmethod
+    def _apply(convolutions, features):
+        if len(convolutions) == 1:
+            return convolutions[0](features)
+        parts = ops.split(features, len(convolutions), axis=-1)
+        return ops.concatenate([c(p) for c, p in zip(convolutions, parts, strict=True)], axis=-1)
+
+    def call(self, features):
+        hidden = ops.relu(self._apply(self.first, features))
+        return features + self._apply(self.second, hidden)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels, "groups": self.groups}

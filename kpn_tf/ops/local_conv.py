@@ -1,0 +1,84 @@
+"""Local convolution: every pixel has a kernel of its own (Eq. 1 of the StructKPN paper)."""
+
+import math
+
+import keras
+from keras import ops
+
+
+def reflect_border(image, radius):
+    """Pads an image by mirroring it, the edge pixel not repeated: `1234` becomes `32 1234 32`.
+
+    Args:
+        image: Tensor `(B, H, W, C)` with `H, W > radius`.
+        radius: Pixels added on each side.
+
+    Returns:
+        Tensor `(B, H + 2 * radius, W + 2 * radius, C)`.
+    """
+    return ops.pad(image, [[0, 0], [radius, radius], [radius, radius], [0, 0]], mode="reflect")
+
+
+def patches(image, size):
+    """The `size * size` neighbourhood of every pixel as channels, mirrored at the border.
+
+    Args:
+        image: Tensor `(B, H, W, 1)`.
+        size: Odd side of the neighbourhood in pixels.
+
+    Returns:
+        Tensor `(B, H, W, size * size)`; tap `t = i * size + j` holds the pixel at row offset
+        `i - size // 2` and column offset `j - size // 2`.
+    """
+    padded = reflect_border(image, size // 2)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.image.extract_patches(padded, [1, size, size, 1], [1, 1, 1, 1], [1, 1, 1, 1], "VALID")
+    return ops.image.extract_patches(padded, size, strides=1, padding="valid", data_format="channels_last")
+
+
+def local_conv(image, kernels):
+    """Weighs the neighbourhood of every pixel with that pixel's own kernel.
+
+    `out(y, x) = sum over i, j of kernels(y, x, i * k + j) * image(y + i - r, x + j - r)` with
+    `r = k // 2`: correlation order (nothing is flipped), centre tap `(k * k) // 2`, mirrored border
+    `32 1234 32`.
+
+    Args:
+        image: Tensor `(B, H, W, 1)`, any unit.
+        kernels: Tensor `(B, H, W, k * k)`, `k` odd, one kernel per pixel.
+
+    Returns:
+        Tensor `(B, H, W, 1)` in the unit of `image`.
+
+    Raises:
+        ValueError: If the taps are not the square of an odd number.
+
+    Source: Xu et al., ICIP 2021, Eq. 1 (written there with a flipped index: the same family of
+        operators once the kernels are learnt).
+    """
+    return ops.sum(patches(image, kernel_side(kernels.shape[-1])) * kernels, axis=-1, keepdims=True)
+
+
+def kernel_side(taps):
+    """The side `k` of a kernel from its number of taps `k * k`.
+
+    Args:
+        taps: Number of taps.
+
+    Returns:
+        The odd side `k`.
+
+    Raises:
+        ValueError: If `taps` is not the square of an odd number.
+
+    Example:
+
+    >>> kernel_side(441)
+    21
+    """
+    side = math.isqrt(taps)
+    if side * side != taps or side % 2 == 0:
+        raise ValueError(f"Expected the taps of a kernel to be the square of an odd number. Received: {taps}")
+    return side

@@ -1,0 +1,26 @@
+"""The local structural similarity map as a differentiable operation."""
+
+from kpn_tf.ops.structure_tensor import box_mean
+
+
+def ssim_map(reference, image, size, data_range=1.0):
+    """Structural similarity of every pixel's neighbourhood.
+
+    Args:
+        reference: Tensor `(B, H, W, 1)`.
+        image: Tensor `(B, H, W, 1)`, same unit.
+        size: Odd side of the uniform window in pixels.
+        data_range: Range of the values.
+
+    Returns:
+        Tensor `(B, H, W, 1)`, at most 1; population covariances, windows cut at the border.
+
+    Source: Wang et al., IEEE Trans. Image Process. 13 (2004), Eq. 13, with `K1 = 0.01`, `K2 = 0.03`.
+    """
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_r, mean_i = box_mean(reference, size), box_mean(image, size)
+    variance_r = box_mean(reference**2, size) - mean_r**2
+    variance_i = box_mean(image**2, size) - mean_i**2
+    covariance = box_mean(reference * image, size) - mean_r * mean_i
+    similarity = (2 * mean_r * mean_i + c1) * (2 * covariance + c2)
+    return similarity / ((mean_r**2 + mean_i**2 + c1) * (variance_r + variance_i + c2))
