@@ -1,0 +1,5 @@
+"""The networks: slices in HU in, slices in HU out."""
+
+from kpn_tf.networks.struct_kpn import StructKPN
+
+__all__ = ["StructKPN"]
