@@ -1,0 +1,85 @@
+"""Normal-dose series as training targets: their own noise, and ways to make them quieter.
+
+What a normal-dose slice carries of noise is the floor of every target. A network trained on noisy targets
+with noise of another texture learns that the targets' noise belongs to the picture, so both its strength
+and its spectrum are measured, and thin noisy slices are averaged into slabs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kpn_tf.metrics import flat_regions, noise_power_spectrum, noise_std_hu
+from kpn_tf.simulation import NoiseSpectrum
+
+# Below this frequency the anatomy of "flat" tissue outweighs the noise. The noise of filtered backprojection
+# falls to nothing there, in proportion to the frequency: the ramp.
+RAMP_BELOW_PER_MM = 0.2
+
+
+@dataclass(frozen=True)
+class SeriesNoise:
+    """The noise a series has of its own.
+
+    Args:
+        std_hu: Standard deviation in flat soft tissue, HU, median over slices.
+        spectrum: Its radial `NoiseSpectrum`.
+    """
+
+    std_hu: float
+    spectrum: NoiseSpectrum
+
+
+def series_noise(volume_hu, pixel_spacing_mm):
+    """Measures strength and texture of the noise in the flat soft tissue of a series.
+
+    Args:
+        volume_hu: Slices `(Z, H, W)` in HU, all of one pixel spacing.
+        pixel_spacing_mm: Side of a pixel in mm.
+
+    Returns:
+        `SeriesNoise`.
+
+    Raises:
+        ValueError: If no slice has a flat region of soft tissue.
+    """
+    strengths, regions = [], []
+    for slice_hu in volume_hu:
+        boxes = flat_regions(slice_hu, pixel_spacing_mm)
+        if boxes:
+            strengths.append(noise_std_hu(slice_hu, pixel_spacing_mm))
+            regions += [slice_hu[box] for box in boxes]
+    if not regions:
+        raise ValueError(
+            f"Expected flat soft tissue (15 mm boxes) in at least one of {len(volume_hu)} slices to measure noise in. "
+            "Received: none; state the noise and its spectrum instead"
+        )
+    frequency, density = noise_power_spectrum(np.stack(regions), pixel_spacing_mm)
+    at_ramp = np.interp(RAMP_BELOW_PER_MM, frequency, density)
+    density = np.where(frequency < RAMP_BELOW_PER_MM, at_ramp * frequency / RAMP_BELOW_PER_MM, density)
+    return SeriesNoise(float(np.median(strengths)), NoiseSpectrum(tuple(frequency), tuple(density)))
+
+
+def slab_means(volume_hu, count, step=None):
+    """Means of `count` neighbouring slices: a thicker, quieter series from a thin one.
+
+    Args:
+        volume_hu: Slices `(Z, H, W)` in HU, sorted by position and evenly spaced.
+        count: Slices per slab.
+        step: Slices from one slab to the next; `count` (no overlap) if not given.
+
+    Returns:
+        Slabs `(n, H, W)`, float32, in HU. Slices left over at the end are dropped.
+
+    Raises:
+        ValueError: If the series has fewer slices than a slab.
+
+    Example:
+
+    >>> slab_means(np.arange(7.0).reshape(7, 1, 1), 3).ravel().tolist()
+    [1.0, 4.0]
+    """
+    if len(volume_hu) < count:
+        raise ValueError(f"Expected at least {count} slices for a slab. Received: {len(volume_hu)}")
+    starts = range(0, len(volume_hu) - count + 1, step or count)
+    return np.stack([volume_hu[i : i + count].mean(axis=0, dtype=np.float64) for i in starts]).astype("float32")
