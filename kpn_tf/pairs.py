@@ -1,0 +1,150 @@
+"""Pairs of (low dose, normal dose) patches for training, drawn on the fly from slices and noise fields."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from kpn_tf.simulation import SPECTRA, noise_field
+
+# A crop with more air than this teaches nothing; another is drawn.
+MOST_AIR = 0.8
+AIR_BELOW_HU = -900
+
+
+@dataclass(frozen=True)
+class TrainingSlice:
+    """A normal-dose slice and noise that fits its anatomy.
+
+    Args:
+        normal_hu: Slice `(H, W)` in HU.
+        noise: Noise fields `(n, H, W)`, each of standard deviation one in soft tissue.
+        noise_std_hu: Noise in HU that the slice has of its own.
+        weight: How often the slice is drawn, relative to others.
+    """
+
+    normal_hu: np.ndarray
+    noise: np.ndarray
+    noise_std_hu: float
+    weight: float = 1.0
+
+
+def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, progress=iter):
+    """Slices of a series with three noise fields each, in the textures a network must know.
+
+    The series' own texture; that of a soft kernel with its frequencies stretched by 0.85 to 1.25, a family
+    of kernels; and, by turns, its own again or that of a sharp kernel.
+
+    Args:
+        volume_hu: Normal-dose slices `(Z, H, W)` in HU.
+        pixel_spacing_mm: Side of a pixel in mm.
+        noise: `SeriesNoise` of the series.
+        rng: `numpy.random.Generator`.
+        weight: Weight of each slice.
+        progress: Wraps the iteration over the slices, such as `tqdm`.
+
+    Returns:
+        List of `TrainingSlice`.
+    """
+    slices = []
+    for index, slice_hu in enumerate(progress(volume_hu)):
+        textures = [
+            noise.spectrum,
+            SPECTRA["soft"].stretched(rng.uniform(0.85, 1.25)),
+            noise.spectrum if index % 2 else SPECTRA["sharp"].stretched(rng.uniform(0.85, 1.25)),
+        ]
+        fields = [noise_field(slice_hu, pixel_spacing_mm, 1.0, texture, rng) for texture in textures]
+        slices.append(
+            TrainingSlice(
+                slice_hu.astype("float32"), np.stack(fields).astype("float16"), noise.std_hu, weight
+            )
+        )
+    return slices
+
+
+class SimulatedPairs(keras.utils.PyDataset):
+    """Batches of (low dose, normal dose) patches for `model.fit` and for the custom loop.
+
+    A patch gets a normal-dose noise `s` between what its slice already has and `most_noise_hu`, log-uniform, and
+    a low-dose noise that follows from the dose: variance `s^2 / dose`. The part of the new noise that belongs
+    to the normal dose is not added to the target as another random draw but as its expectation given
+    all the noise added, a fixed share of it: the network that minimises the squared error is the same, and it
+    is learnt from fewer patches. Flips and quarter turns complete the patch.
+
+    Batch `i` of epoch `e` depends on the seed, `e` and `i` alone.
+
+    Args:
+        slices: `TrainingSlice`s to draw from.
+        batch_size: Patches per batch.
+        steps: Batches per epoch.
+        patch: Side of a patch in pixels.
+        dose: Low dose as a fraction of the normal dose.
+        most_noise_hu: Upper end of the normal-dose noise.
+        seed: Integer.
+
+    Raises:
+        ValueError: If there is no slice, one is smaller than a patch, or the dose is not between 0 and 1.
+    """
+
+    def __init__(self, slices, *, batch_size, steps, patch=96, dose=0.25, most_noise_hu=25.0, seed=0):
+        super().__init__()
+        if not slices:
+            raise ValueError("Expected at least one slice to draw pairs from. Received: none")
+        if min(min(s.normal_hu.shape) for s in slices) < patch:
+            raise ValueError(f"Expected slices of at least {patch}×{patch} pixels. Received: a smaller one")
+        if not 0 < dose < 1:
+            raise ValueError(f"Expected a dose between 0 and 1. Received: {dose}")
+        self.slices = list(slices)
+        self.batch_size = batch_size
+        self.steps = steps
+        self.patch = patch
+        self.dose = dose
+        self.most_noise_hu = most_noise_hu
+        self.seed = seed
+        self.epoch = 0
+        weights = np.array([s.weight for s in self.slices], float)
+        self._probabilities = weights / weights.sum()
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        """Batch `index` of the current epoch.
+
+        Returns:
+            `(low, normal)`, both `(batch_size, patch, patch, 1)`, float32, in HU.
+        """
+        return self.batch(self.epoch * self.steps + index)
+
+    def batch(self, step):
+        """The batch of a step counted from the start of training, epochs after one another."""
+        rng = np.random.default_rng([self.seed, step])
+        drawn = [self._pair(rng) for _ in range(self.batch_size)]
+        low, normal = (np.stack(images)[..., None] for images in zip(*drawn, strict=True))
+        return low, normal
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+    def _pair(self, rng):
+        source = self.slices[rng.choice(len(self.slices), p=self._probabilities)]
+        normal = crop = None
+        for _ in range(10):
+            row, column = (rng.integers(0, n - self.patch + 1) for n in source.normal_hu.shape)
+            crop = slice(row, row + self.patch), slice(column, column + self.patch)
+            normal = source.normal_hu[crop]
+            if np.mean(normal < AIR_BELOW_HU) <= MOST_AIR:
+                break
+        noise = source.noise[(rng.integers(len(source.noise)), *crop)].astype("float32")
+
+        own = source.noise_std_hu
+        level = np.exp(rng.uniform(np.log(own), np.log(max(own, self.most_noise_hu))))
+        added = level**2 / self.dose - own**2  # variance in HU²
+        kept = (level**2 - own**2) / added  # the share of it that a normal dose would have
+        noise *= np.sqrt(added) * rng.choice([-1, 1])
+        turns, flip = rng.integers(4), rng.integers(2)
+        pair = []
+        for image in (normal + noise, normal + np.float32(kept) * noise):
+            image = np.rot90(image, turns)
+            pair.append((image[:, ::-1] if flip else image).astype("float32"))
+        return pair

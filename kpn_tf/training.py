@@ -1,0 +1,230 @@
+"""The custom training loop: what `model.fit` does, and what a long training needs besides."""
+
+import json
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+import kpn_tf
+from kpn_tf.losses import StructureAwareLoss
+from kpn_tf.metrics import psnr
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a number; the batch that did it lies in the run folder."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how fast to train.
+
+    Args:
+        steps: Optimizer steps in all.
+        learning_rate: Rate of Adam at its start; a cosine takes it to zero over `steps`.
+        clip_norm: Greatest norm of the gradient over all weights.
+        ema: Share of the old average that weight averaging keeps per step; 0 for none.
+        validate_every: Steps from one validation to the next.
+        seed: Seed that is written to the run folder; the pairs and the network's creation use it.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    validate_every: int = 500
+    seed: int = 0
+
+    def __post_init__(self):
+        if min(self.steps, self.learning_rate, self.clip_norm, self.validate_every) <= 0 or not 0 <= self.ema < 1:
+            raise ValueError(f"Expected positive steps, rates and norms, and an ema in [0, 1). Received: {self}")
+
+
+def make_optimizer(config):
+    """Adam with the schedule and clipping of a configuration, the same for `model.fit` and the loop.
+
+    Args:
+        config: `TrainingConfig`.
+
+    Returns:
+        A Keras optimizer.
+    """
+    schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps)
+    return keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm)
+
+
+def validation_psnr(network, pairs):
+    """Mean PSNR over slices, convention `soft`: what chooses the best checkpoint.
+
+    Args:
+        network: Keras model, HU to HU.
+        pairs: Sequence of objects with `low_hu` and `normal_hu`, slices `(H, W)` in HU of validation patients.
+
+    Returns:
+        PSNR in dB.
+    """
+    scores = []
+    for pair in pairs:
+        denoised = np.asarray(network(pair.low_hu[None, :, :, None], training=False))[0, :, :, 0]
+        scores.append(psnr(pair.normal_hu, denoised, convention="soft"))
+    return float(np.mean(scores))
+
+
+def train(network, pairs, config, *, loss=None, validation=(), run=None, progress=True):
+    """Trains a network with `tf.GradientTape`; continues exactly where a killed run of the same folder stopped.
+
+    With the same seed, data and optimizer the losses are those of `model.fit`.
+
+    Args:
+        network: Keras model, slices in HU to slices in HU; trained in place. At the end it holds the
+            averaged weights.
+        pairs: `kpn_tf.pairs.SimulatedPairs`, or any object whose `batch(step)` gives `(low, normal)`.
+        config: `TrainingConfig`.
+        loss: A Keras loss; `StructureAwareLoss()` if not given.
+        validation: Pairs of validation patients (see `validation_psnr`); the averaged weights that do best
+            on them are kept as `best.keras`.
+        run: Folder for configuration, log, checkpoints and TensorBoard, or `None` for none.
+        progress: Whether to show a progress bar on stderr.
+
+    Returns:
+        List of the losses of the steps taken now.
+
+    Raises:
+        TrainingDiverged: If a loss is not finite; the batch is saved in the run folder.
+        ValueError: If the run folder holds a run of another configuration.
+    """
+    loop = _Loop(network, config, loss or StructureAwareLoss(), Path(run) if run else None)
+    losses = []
+    bar = tqdm(total=config.steps, initial=loop.done, disable=not progress, unit="step", smoothing=0.05)
+    with bar:
+        while loop.done < config.steps:
+            batch = pairs.batch(loop.done)
+            value = float(loop.step(*map(tf.constant, batch)))
+            if not np.isfinite(value):
+                raise TrainingDiverged(loop.describe_divergence(value, batch))
+            losses.append(value)
+            loop.done += 1
+            bar.update()
+            bar.set_postfix(loss=f"{value:.4f}", refresh=False)
+            if loop.done % config.validate_every == 0 or loop.done == config.steps:
+                loop.checkpoint(losses[-config.validate_every :], validation)
+    loop.use_average()
+    return losses
+
+
+class _Loop:
+    """State of a run: weights, optimizer, average, step; and the folder that survives a kill."""
+
+    def __init__(self, network, config, loss, run):
+        self.network, self.config, self.loss, self.run = network, config, loss, run
+        self.done = 0
+        self.best = -np.inf
+        self.optimizer = make_optimizer(config)
+        self.optimizer.build(network.trainable_variables)
+        self.average = [tf.Variable(v.value, trainable=False) for v in network.trainable_variables]
+        self.step = tf.function(self._step)
+        self.board = None
+        if run:
+            self._open_run()
+
+    def _step(self, low, normal):
+        with tf.GradientTape() as tape:
+            value = self.loss(normal, self.network(low, training=True))
+        variables = self.network.trainable_variables
+        self.optimizer.apply(tape.gradient(value, variables), variables)
+        taken = tf.cast(self.optimizer.iterations.value, tf.float32)
+        # A young average forgets faster, or it would remember the initial weights.
+        keep = tf.minimum(self.config.ema, taken / (taken + 10.0))
+        for average, variable in zip(self.average, variables, strict=True):
+            average.assign(keep * average + (1 - keep) * variable.value)
+        return value
+
+    def _state(self):
+        return [*(v.value for v in self.network.variables), *(v.value for v in self.optimizer.variables), *self.average]
+
+    def _open_run(self):
+        self.run.mkdir(parents=True, exist_ok=True)
+        description = {"config": asdict(self.config), "network": self.network.get_config(), **_provenance()}
+        stated = self.run / "run.json"
+        if stated.exists():
+            before = json.loads(stated.read_text())
+            if before["config"] != description["config"] or before["network"] != description["network"]:
+                raise ValueError(
+                    f"Expected {self.run} to hold a run of this configuration. Received: another one; "
+                    "choose a new folder or the configuration in its run.json"
+                )
+        else:
+            stated.write_text(json.dumps(description, indent=2) + "\n")
+        if (self.run / "last.npz").exists():
+            with np.load(self.run / "last.npz") as saved:
+                self.done, self.best = int(saved["done"]), float(saved["best"])
+                for variable, name in zip(self._state(), sorted(k for k in saved if k[0] == "v"), strict=True):
+                    variable.assign(saved[name])
+        self.board = tf.summary.create_file_writer(str(self.run / "tensorboard"))
+
+    def use_average(self):
+        """Gives the network the averaged weights."""
+        for average, variable in zip(self.average, self.network.trainable_variables, strict=True):
+            variable.assign(average)
+
+    def checkpoint(self, losses, validation):
+        """Validates the averaged weights, keeps them if they are the best so far, and saves the state."""
+        entry = {"step": self.done, "loss": float(np.mean(losses))}
+        current = [tf.identity(v.value) for v in self.network.trainable_variables]
+        self.use_average()
+        if validation:
+            entry["validation_psnr_soft"] = validation_psnr(self.network, validation)
+        score = entry.get("validation_psnr_soft", -entry["loss"])
+        if self.run and score > self.best:
+            self.network.save(self.run / "best.keras.partial.keras")
+            (self.run / "best.keras.partial.keras").replace(self.run / "best.keras")
+        self.best = max(score, self.best)
+        for value, variable in zip(current, self.network.trainable_variables, strict=True):
+            variable.assign(value)
+        if self.run:
+            self._save(entry)
+
+    def _save(self, entry):
+        state = {f"v{i:05d}": np.asarray(v) for i, v in enumerate(self._state())}
+        partial = self.run / "last.partial.npz"
+        np.savez(partial, done=self.done, best=self.best, **state)
+        with open(self.run / "log.jsonl", "a") as log:
+            log.write(json.dumps(entry) + "\n")
+        partial.replace(self.run / "last.npz")
+        with self.board.as_default(step=self.done):
+            for name, value in entry.items():
+                tf.summary.scalar(name, value)
+        self.board.flush()
+
+    def describe_divergence(self, value, batch):
+        sentence = f"Expected a finite loss. Received: {value} at step {self.done}"
+        if not self.run:
+            return sentence + "; give a run folder to have the batch saved"
+        np.savez(self.run / "diverged.npz", low=batch[0], normal=batch[1])
+        return f"{sentence}; the batch is in {self.run / 'diverged.npz'}"
+
+
+def _provenance():
+    revision = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(kpn_tf.__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {
+        "git_revision": revision.stdout.strip() or None,
+        "versions": {
+            "kpn_tf": kpn_tf.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "command": sys.argv,
+    }
