@@ -43,15 +43,16 @@ class Canvas:
             if left <= 0:
                 return
             a, b = a * left**0.5, b * left**0.5
-        reach = np.hypot(a, b)
-        labels, y, x = self._box(cx - reach, cx + reach, cy - reach, cy + reach)
         cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-        u = np.float32(cosine / a) * (x - np.float32(cx)) + np.float32(sine / a) * (y - np.float32(cy))
-        v = np.float32(-sine / b) * (x - np.float32(cx)) + np.float32(cosine / b) * (y - np.float32(cy))
-        if power == 2.0:
-            inside = u * u + v * v <= 1
-        else:
-            inside = np.abs(u) ** np.float32(power) + np.abs(v) ** np.float32(power) <= 1
+        reach_x, reach_y = a * abs(cosine) + b * abs(sine), a * abs(sine) + b * abs(cosine)
+        labels, y, x = self._box(cx - reach_x, cx + reach_x, cy - reach_y, cy + reach_y)
+        u, v = x - np.float32(cx), y - np.float32(cy)
+        if degrees:  # otherwise a row and a column, and only the comparison below is two-dimensional
+            u, v = (
+                np.float32(cosine) * u + np.float32(sine) * v,
+                np.float32(cosine) * v - np.float32(sine) * u,
+            )
+        inside = np.abs(u / np.float32(a)) ** power + np.abs(v / np.float32(b)) ** power <= 1
         self._cover(labels, inside, label, only)
 
     def band(self, label, x_mm, top_mm, thickness_mm, curvature_per_mm):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import DSfloat
 
 # PS3.3 C.8.2.1: HU = stored * slope + intercept, the values most scanners write.
 _SLOPE, _INTERCEPT = 1, -1024
@@ -58,6 +59,10 @@ def _uid(*words):
     return generate_uid(entropy_srcs=["kpn_tf phantom", *map(str, words)])
 
 
+def _decimal(value):
+    return DSfloat(float(value), auto_format=True)  # PS3.5 6.2: 16 characters at most
+
+
 def _common(stored, pixel_spacing_mm, slice_spacing_mm, description, patient_name):
     """What every slice of the series says alike."""
     dataset = Dataset()
@@ -88,9 +93,8 @@ def _common(stored, pixel_spacing_mm, slice_spacing_mm, description, patient_nam
     dataset.KVP = "120"
     dataset.StudyID = dataset.SeriesNumber = dataset.AcquisitionNumber = "1"
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    dataset.PixelSpacing = list(pixel_spacing_mm)
-    dataset.SliceThickness = slice_spacing_mm
-    dataset.SpacingBetweenSlices = slice_spacing_mm
+    dataset.PixelSpacing = [_decimal(mm) for mm in pixel_spacing_mm]
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimal(slice_spacing_mm)
     dataset.Rows, dataset.Columns = stored.shape[1:]
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
@@ -112,7 +116,7 @@ def _slice(common, index, pixels, slices, pixel_spacing_mm, slice_spacing_mm):
     dataset.InstanceNumber = index + 1
     middle = np.array([*pixels.shape[::-1], slices]) / 2 - 0.5
     x, y, z = (np.array([0, 0, index]) - middle) * [*pixel_spacing_mm[::-1], slice_spacing_mm]
-    dataset.ImagePositionPatient = [round(float(mm), 6) for mm in (x, y, z)]
+    dataset.ImagePositionPatient = [_decimal(mm) for mm in (x, y, z)]
     dataset.SliceLocation = dataset.ImagePositionPatient[2]
     dataset.PixelData = pixels.tobytes()
     return dataset

@@ -1,5 +1,7 @@
 """Trees of tapering tubes: vessels of lung and liver, airways. In mm, axes as in `anatomy`."""
 
+from itertools import product
+
 import numpy as np
 
 
@@ -22,34 +24,27 @@ def _grow(starts, generations, spread_degrees, seed):
         tubes.append(np.hstack([start, end, radius, thinner]))
         aside = np.cross(heading, rng.normal(size=heading.shape))
         aside /= np.linalg.norm(aside, axis=1, keepdims=True)
-        tips = np.vstack(
-            [
-                np.hstack([end, heading + sign * np.tan(np.deg2rad(angle)) * aside, thinner * share])
-                for sign, share in ((-1, 0.8), (1, 0.96))
-                for angle in [rng.uniform(0.6, 1.2) * spread_degrees]
-            ]
-        )
+        branches = []
+        for sign, share in ((-1, 0.8), (1, 0.96)):
+            turn = sign * np.tan(np.deg2rad(rng.uniform(0.6, 1.2) * spread_degrees))
+            branches.append(np.hstack([end, heading + turn * aside, thinner * share]))
+        tips = np.vstack(branches)
         tips = tips[tips[:, 6] > 0.4]
     return np.vstack(tubes)
 
 
+# To each side three trees of four main branches, which leave the hilum at a height and with a slope.
+_LUNG_STARTS = product((-1, 1), ((48, -0.9), (30, -0.2), (8, 0.1)), (-1.3, -0.5, 0.3, 1.1))
 LUNG_VESSELS = np.vstack(
     [
-        _grow([[s * 26, 12, z, s * 1.0, dy, dz, 4.6]], 11, 30.0, seed=n)
-        for n, (s, z, dy, dz) in enumerate(
-            [
-                (s, z, dy, dz)
-                for s in (-1, 1)
-                for z, dz in ((48, -0.9), (30, -0.2), (8, 0.1))
-                for dy in (-1.3, -0.5, 0.3, 1.1)
-            ]
-        )
+        _grow([[side * 26, 12, z, side, dy, dz, 4.6]], 11, 30.0, seed=n)
+        for n, (side, (z, dz), dy) in enumerate(_LUNG_STARTS)
     ]
 )
 AIRWAYS = np.array(
     [
-        (s * x, y, z, s * (x + 14), y + dy, z - 22, r, r - 0.6)
-        for s in (-1, 1)
+        (side * x, y, z, side * (x + 14), y + dy, z - 22, r, r - 0.6)
+        for side in (-1, 1)
         for x, y, z, dy, r in ((34, 12, 44, 6, 2.6), (48, 18, 22, 8, 1.9), (40, 2, 40, -14, 2.0))
     ],
     float,
