@@ -61,7 +61,7 @@ def test_every_tissue_is_there_and_has_its_hu_away_from_borders(body):
         assert np.median(inside_hu) == TISSUE_HU[tissue]
 
 
-def test_partial_volume_lies_between_the_tissues_that_share_a_pixel(body):
+def test_partial_volume_and_blur_stay_between_the_tissues_that_are_there(body):
     assert body.volume_hu.dtype == np.float32
     assert body.volume_hu.min() == TISSUE_HU[Tissue.AIR]
     assert body.volume_hu.max() <= TISSUE_HU[Tissue.CORTICAL_BONE]
