@@ -12,6 +12,7 @@ from kpn_tf.metrics import (
     noise_power_spectrum_2d,
     noise_std_hu,
     psnr,
+    regional_noise_std_hu,
     rmse_hu,
     ssim,
 )
@@ -164,7 +165,7 @@ def test_flat_regions_are_apart_equal_in_size_quiet_and_inside():
     slice_hu = 50 + np.random.default_rng(8).normal(0, 10, (130, 151))
     slice_hu[:, 75:] += np.random.default_rng(9).normal(0, 20, (130, 76))
     regions = flat_regions(slice_hu, (0.9, 0.7))
-    limit_hu = 1.25 * noise_std_hu(slice_hu, (0.9, 0.7))
+    limit_hu = 1.25 * noise_std_hu(slice_hu, (0.9, 0.7)) + 0.1
     seen = np.zeros(slice_hu.shape, int)
     for region in regions:
         seen[region] += 1
@@ -173,6 +174,20 @@ def test_flat_regions_are_apart_equal_in_size_quiet_and_inside():
         assert region[1].stop <= 78
     assert len(regions) > 10
     assert seen.max() == 1
+
+
+def test_a_phantom_without_noise_has_flat_regions():
+    organ_hu = np.where(np.arange(150) < 75, 60.0, 105.0) * np.ones((128, 1))
+    assert noise_std_hu(organ_hu, 0.8) == pytest.approx(0, abs=1e-4)
+    assert len(flat_regions(organ_hu, 0.8)) > 30
+
+
+def test_noise_in_given_regions_is_the_root_mean_square_of_their_sds():
+    slice_hu = np.random.default_rng(14).normal(0, 10, (40, 50)) + np.arange(50)
+    regions = [np.s_[0:9, 0:11], np.s_[20:29, 31:42]]
+    expected = np.sqrt(np.mean([std_about_a_plane(slice_hu[region]) ** 2 for region in regions]))
+    assert regional_noise_std_hu(slice_hu, regions) == pytest.approx(expected, rel=1e-9)
+    assert np.isnan(regional_noise_std_hu(slice_hu, []))
 
 
 def test_the_power_spectrum_integrates_to_the_variance():

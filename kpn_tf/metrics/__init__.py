@@ -6,6 +6,7 @@ from kpn_tf.metrics.noise import (
     noise_power_spectrum,
     noise_power_spectrum_2d,
     noise_std_hu,
+    regional_noise_std_hu,
 )
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "noise_power_spectrum_2d",
     "noise_std_hu",
     "psnr",
+    "regional_noise_std_hu",
     "rmse_hu",
     "ssim",
 ]

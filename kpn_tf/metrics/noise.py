@@ -11,6 +11,8 @@ _SOFT_TISSUE_HU = (0.0, 150.0)
 
 # Regions up to a quarter noisier than the flattest 5 % are still "flat": noise varies by that much in a body.
 _FLAT_RATIO = 1.25
+# A phantom without noise has flat regions too: this is less than the noise of rounding to whole HU.
+_FLAT_MARGIN_HU = 0.1
 
 
 def noise_std_hu(slice_hu, pixel_spacing_mm, padding=None):
@@ -47,13 +49,13 @@ def flat_regions(slice_hu, pixel_spacing_mm, padding=None):
 
     Returns:
         A list of `(row slice, column slice)`, flattest first and all of one size, whose standard deviation
-        about a plane is at most 1.25 × `noise_std_hu`; `slice_hu[region]` is the box. Empty without soft
-        tissue.
+        about a plane is at most 1.25 × `noise_std_hu` + 0.1 HU; `slice_hu[region]` is the box. Empty
+        without soft tissue.
     """
     std_hu, soft, cell = _soft_tissue_boxes(slice_hu, pixel_spacing_mm, padding)
     if not soft.any():
         return []
-    limit_hu = _FLAT_RATIO * np.percentile(std_hu[soft], 5)
+    limit_hu = _FLAT_RATIO * np.percentile(std_hu[soft], 5) + _FLAT_MARGIN_HU
     rows, columns = np.nonzero(soft & (std_hu <= limit_hu))
     taken = np.zeros(np.add(std_hu.shape, _CELLS - 1), bool)
     regions = []
@@ -108,6 +110,33 @@ def _soft_tissue_boxes(slice_hu, pixel_spacing_mm, padding):
     return std_hu, box_sum(soft) == _CELLS**2, cell
 
 
+def regional_noise_std_hu(slice_hu, regions):
+    """Noise of a slice in given regions: root mean square of the standard deviations about a plane.
+
+    Args:
+        slice_hu: `(H, W)` in HU.
+        regions: Boxes of one size, as `flat_regions` finds them, perhaps in another dose of the same slice.
+
+    Returns:
+        HU; NaN without regions.
+    """
+    if not regions:
+        return float("nan")
+    noise = _about_planes(np.stack([np.asarray(slice_hu, np.float64)[region] for region in regions]))
+    n, h, w = noise.shape
+    return float(np.sqrt((noise**2).sum() / (n * (h * w - 3))))
+
+
+def _about_planes(regions_hu):
+    """Each of `(n, h, w)` regions minus its least-squares plane."""
+    _, h, w = regions_hu.shape
+    y, x = np.arange(h) - (h - 1) / 2, np.arange(w) - (w - 1) / 2
+    noise = regions_hu - regions_hu.mean((1, 2), keepdims=True)
+    slope_y = np.einsum("nhw,h->n", noise, y) / (w * (y**2).sum())
+    slope_x = np.einsum("nhw,w->n", noise, x) / (h * (x**2).sum())
+    return noise - slope_y[:, None, None] * y[:, None] - slope_x[:, None, None] * x
+
+
 def noise_power_spectrum_2d(regions_hu, pixel_spacing_mm):
     """Noise power spectrum of equally sized flat regions, each about its own fitted plane.
 
@@ -132,11 +161,7 @@ def noise_power_spectrum_2d(regions_hu, pixel_spacing_mm):
         raise ValueError(f"Expected regions (n, h, w), n >= 1, h, w >= 2. Received shape: {regions_hu.shape}")
     _, h, w = regions_hu.shape
     dy, dx = np.broadcast_to(np.asarray(pixel_spacing_mm, np.float64), (2,))
-    y, x = np.arange(h) - (h - 1) / 2, np.arange(w) - (w - 1) / 2
-    noise = regions_hu - regions_hu.mean((1, 2), keepdims=True)
-    slope_y = np.einsum("nhw,h->n", noise, y) / (w * (y**2).sum())
-    slope_x = np.einsum("nhw,w->n", noise, x) / (h * (x**2).sum())
-    noise = noise - slope_y[:, None, None] * y[:, None] - slope_x[:, None, None] * x
+    noise = _about_planes(regions_hu)
     nps = dy * dx / (h * w) * np.mean(np.abs(np.fft.fft2(noise)) ** 2, axis=0)
     return (np.fft.fftfreq(h, dy), np.fft.fftfreq(w, dx)), nps
 
