@@ -62,20 +62,20 @@ def open_artefact(weights):
     if not path.is_file():
         shipped = ", ".join(sorted(known.stem for known in WEIGHTS_FOLDER.glob("*.tflite"))) or "none"
         raise FileNotFoundError(
-            f"Expected the name of a shipped network ({shipped}) or the path of a .tflite. Received: {weights}"
+            f"Expected the name of a shipped network ({shipped}) or a .tflite. Received: {weights}"
         )
     try:
         with zipfile.ZipFile(path) as archive:
             metadata = json.loads(archive.read("metadata.json"))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(
-            f"Expected a .tflite with metadata.json appended. Received: {path} ({error}); export the network again"
+            f"Expected a .tflite with metadata.json appended. Received: {path} ({error}); export it again"
         ) from error
     missing = [field for field in _REQUIRED if field not in metadata]
     if missing:
         raise ValueError(
-            f"Expected metadata.json to hold {', '.join(_REQUIRED)}. Received: {path} without {', '.join(missing)}; "
-            "export the network again"
+            f"Expected metadata.json to hold {', '.join(_REQUIRED)}. "
+            f"Received: {path} without {', '.join(missing)}; export the network again"
         )
     return Artefact(
         path=path,

@@ -4,7 +4,7 @@ import collections
 import threading
 
 
-class Stopped(Exception):
+class BeltStoppedError(Exception):
     """The belt was stopped: nothing more will come, and nothing more is taken."""
 
 
@@ -25,20 +25,20 @@ class Belt:
         self._stopped = False
 
     def put(self, item):
-        """Adds an item, waiting for room. Raises `Stopped` once the belt is stopped."""
+        """Adds an item, waiting for room. Raises `BeltStoppedError` once the belt is stopped."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or len(self._items) < self._size)
             if self._stopped:
-                raise Stopped
+                raise BeltStoppedError
             self._items.append(item)
             self._changed.notify_all()
 
     def get(self):
-        """Takes the oldest item, waiting for one. Raises `Stopped` once the belt is stopped."""
+        """Takes the oldest item, waiting for one. Raises `BeltStoppedError` once the belt is stopped."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._items)
             if self._stopped:
-                raise Stopped
+                raise BeltStoppedError
             item = self._items.popleft()
             self._changed.notify_all()
             return item

@@ -1,4 +1,4 @@
-"""The command `kpn`: parse, build a configuration, call. Each command imports what it needs when it is chosen."""
+"""The command `kpn`: parse, build a configuration, call. Each command imports what it needs when chosen."""
 
 import argparse
 import dataclasses
@@ -6,12 +6,11 @@ import json
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable
+from dataclasses import field
 from pathlib import Path
 
 from kpn_tf import __version__, extras, flags
-from kpn_tf.flags import argument
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -34,22 +33,23 @@ def _count(word):
 class DenoiseConfig:
     """What `kpn denoise` is told."""
 
-    input: Path = argument("CT file, or folder that is searched recursively")
-    output: Path = argument("folder for the derived series; made if needed, nothing in it is overwritten")
-    strength: float = argument(
-        "share of the correction to apply, 0 to 1 (default 1)", kind=_fraction, default=1.0
+    input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
+    output: Path = field(metadata={"help": "folder for the derived series; nothing in it is overwritten"})
+    strength: float = field(
+        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": _fraction}
     )
-    threads: int | None = argument(
-        "threads for the network (default: physical cores, at most 4)", kind=_count, default=None
+    threads: int | None = field(
+        default=None,
+        metadata={"help": "threads for the network (default: physical cores, at most 4)", "kind": _count},
     )
-    json: bool = argument("print one JSON document instead of lines", default=False)
+    json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
 
 
 @dataclasses.dataclass(frozen=True)
 class InfoConfig:
     """What `kpn info` is told."""
 
-    json: bool = argument("print one JSON document instead of lines", default=False)
+    json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
 
 
 def _denoise(config):
@@ -111,12 +111,17 @@ def _info(config):
     for network in about["networks"]:
         print(
             f"network {network['name']}: {network['model']} {network['version']}, "
-            f"{network['parameters'] or '?'} parameters, {network['gmac_512'] or '?'} GMAC per 512x512 slice, "
-            f"{network['bytes']} bytes, {network['licence']}, sha256 {network['sha256']}"
+            f"{_known(network['parameters'])} parameters, "
+            f"{_known(network['gmac_512'])} GMAC per 512x512 slice, {network['bytes']} bytes, "
+            f"{network['licence']}, sha256 {network['sha256']}"
         )
     if not about["networks"]:
         print("no network is shipped with this installation")
     return OK
+
+
+def _known(value):
+    return "?" if value is None else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +181,7 @@ def _guarded(command, config):
     """Runs a command so that a signal unwinds it, and an expected error is one line."""
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        with warnings.catch_warnings():
-            # Readers quote header values in their warnings, and a patient's name must not reach a log.
-            warnings.simplefilter("ignore")
-            return command.run(config)
+        return command.run(config)
     except KeyboardInterrupt:
         return _complain("kpn", "interrupted, no partial series is left", 128 + signal.SIGINT)
     except _Terminated:

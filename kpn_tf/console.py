@@ -78,13 +78,12 @@ def summary_text(report, output):
 
 
 def refusal_text(refusal):
-    """Returns the file's name and why it was left out, the name once."""
-    path = str(refusal.path)
-    return refusal.reason if path in refusal.reason else f"{path}: {refusal.reason}"
+    """Returns the file's name and why it was left out."""
+    return f"{refusal.path}: {refusal.reason}"
 
 
 def say(line, stream):
-    """Prints one line above the progress bar, control characters escaped: names come from strangers' files."""
+    """Prints one line above the progress bar, control characters escaped: the names are strangers'."""
     tqdm.write(printable(line), file=stream)
 
 

@@ -34,7 +34,7 @@ class Denoiser:
     Args:
         weights: Name of a shipped network, or path of a .tflite that carries its metadata.
         threads: Threads to compute with; the physical cores, at most four, if `None`.
-        strength: How much of the correction is applied, from 0 (none) to 1 (all): `x + strength * (net(x) - x)`.
+        strength: Share of the correction that is applied, 0 to 1: `x + strength * (net(x) - x)`.
 
     Raises:
         FileNotFoundError: If there is no such network.
@@ -66,7 +66,7 @@ class Denoiser:
             self._infer(np.full((artefact.MINIMUM_SIDE,) * 2, AIR_HU, np.float32))
         except (ValueError, RuntimeError) as error:
             raise ValueError(
-                f"Expected a network LiteRT can run. Received: {self.artefact.path} ({error}); export it again"
+                f"Expected a network LiteRT can run. Received: {self.artefact.path} ({error})"
             ) from error
 
     @property
@@ -104,8 +104,8 @@ class Denoiser:
         if not np.isfinite(seen_hu).all():
             count = int(np.count_nonzero(~np.isfinite(seen_hu)))
             raise ValueError(
-                f"Expected finite HU. Received: {count} pixels that are NaN or infinite; mark them in `padding` "
-                "if they lie outside the field of view"
+                f"Expected finite HU. Received: {count} pixels that are NaN or infinite; "
+                "mark them in `padding` if they lie outside the field of view"
             )
         if self.strength == 0.0:
             return source_hu
@@ -151,8 +151,9 @@ class Denoiser:
         denoised_hu = self._interpreter.get_tensor(self._output)
         if denoised_hu.shape != batch_hu.shape or not np.isfinite(denoised_hu).all():
             raise ValueError(
-                f"Expected {self.artefact.path.name} to return finite HU of shape {batch_hu.shape}. Received: "
-                f"shape {denoised_hu.shape}, {np.count_nonzero(~np.isfinite(denoised_hu))} pixels not finite"
+                f"Expected {self.artefact.path.name} to return finite HU of shape {batch_hu.shape}. "
+                f"Received: shape {denoised_hu.shape}, "
+                f"{np.count_nonzero(~np.isfinite(denoised_hu))} pixels not finite"
             )
         return denoised_hu[0, :rows, :columns, 0]
 

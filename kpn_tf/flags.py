@@ -5,22 +5,11 @@ import types
 import typing
 
 
-def argument(text, *, kind=None, default=dataclasses.MISSING):
-    """Declares a field of a configuration that the command line offers.
-
-    Args:
-        text: Help text.
-        kind: Function from the typed word to the value; the field's annotation if `None`.
-        default: Default value. A field without one is a positional argument.
-
-    Returns:
-        A `dataclasses.field`.
-    """
-    return dataclasses.field(default=default, metadata={"help": text, "kind": kind})
-
-
 def add_arguments(parser, config_class):
     """Adds one argument per field: positional without a default, a switch for booleans, else `--name VALUE`.
+
+    A field's metadata may hold `help`, and `kind`: the function from the typed word to the value where the
+    annotation is not enough.
 
     Args:
         parser: An `argparse.ArgumentParser`.

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from kpn_tf import pipeline
+from kpn_tf import __version__, pipeline
 from kpn_tf.dicom import DerivedBy, derived_series_uid, find_series
 from kpn_tf.outcome import JobReport, Progress
 from kpn_tf.pipeline import series_report
@@ -14,9 +14,9 @@ from kpn_tf.staging import OutputError, Staging, sweep
 def denoise(input_path, output, denoiser, *, progress=None):
     """Denoises every CT series under a path.
 
-    A series appears in `output/<derived SeriesInstanceUID>/` when it is complete and not before; nothing is ever
-    overwritten, and the input is only read. Decoding, inference and writing overlap, and memory does not grow
-    with the series.
+    A series appears in `output/<derived SeriesInstanceUID>/` when it is complete and not before; nothing is
+    ever overwritten, and the input is only read. Decoding, inference and writing overlap, and memory does not
+    grow with the series.
 
     Args:
         input_path: CT file, or folder that is searched recursively.
@@ -46,21 +46,21 @@ def denoise(input_path, output, denoiser, *, progress=None):
     for refusal in refusals:
         progress.refused(refusal)
     identity = denoiser.identity
-    derived_by = DerivedBy(identity.model, identity.version, identity.sha256, denoiser.strength)
+    derived_by = DerivedBy(identity.model, __version__, identity.sha256, denoiser.strength)
     reports, todo = [], []
-    for series in found:
-        uid = derived_series_uid(series.uid, derived_by)
-        if series.own_output:
-            reports.append(series_report(series, "own output"))
+    for parts in _by_uid(found):
+        uid = derived_series_uid(parts[0].uid, derived_by)
+        if parts[0].denoised:
+            reports.append(series_report(parts, "own output"))
         elif os.path.lexists(output / uid):
-            reports.append(series_report(series, "exists", derived_uid=uid))
+            reports.append(series_report(parts, "exists", derived_uid=uid))
         else:
-            todo.append(series)
+            todo.append(parts)
     for report in reports:
         progress.series_done(report)
     stopped = None
     if todo:
-        progress.planned(sum(len(series.slices) for series in todo))
+        progress.planned(sum(len(part.slices) for parts in todo for part in parts))
         try:
             with Staging(output) as staging:
                 writer = pipeline.Writer(staging, derived_by, progress, reports, refusals)
@@ -68,3 +68,11 @@ def denoise(input_path, output, denoiser, *, progress=None):
         except OutputError as error:
             stopped = str(error)
     return JobReport(tuple(reports), tuple(refusals), time.perf_counter() - started, stopped)
+
+
+def _by_uid(found):
+    """Tuples of `Series` that share a UID: parts of one series that differ in geometry, derived into one."""
+    together = {}
+    for series in found:
+        together.setdefault(series.uid, []).append(series)
+    return [tuple(parts) for parts in together.values()]

@@ -12,12 +12,13 @@ class SeriesReport:
     Args:
         source: Last characters of the source's SeriesInstanceUID.
         kernel: Reconstruction kernel of the source.
-        outcome: `"written"`; `"incomplete"`: written without the slices that failed; `"failed"`: nothing written;
-            `"exists"`: the output folder holds it already; `"own output"`: the source was made by this package.
+        outcome: `"written"`; `"incomplete"`: written without the slices that failed; `"failed"`: nothing
+            written; `"exists"`: the output folder holds it already; `"own output"`: the source was made by
+            this package.
         slices: Slices in the source.
         written: Slices in the derived series.
         derived_uid: SeriesInstanceUID of the derived series and name of its folder; `None` for own output.
-        noise_before_hu: Median over the slices of the noise SD in soft tissue; `None` where there is too little.
+        noise_before_hu: Median over the slices of the noise SD in soft tissue; `None` without any.
         noise_after_hu: The same after denoising.
         seconds_per_slice: Wall-clock time over slices written.
         inference_seconds_per_slice: Median time in the network.

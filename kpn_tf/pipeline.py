@@ -1,16 +1,16 @@
-"""Three stages that run at once: decode, infer, write. A handful of slices is between them, however many come."""
+"""Three stages that run at once: decode, infer, write; a handful of slices is between them, never more."""
 
 import contextlib
 import math
 import statistics
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from kpn_tf.belt import Belt, Stopped
+from kpn_tf.belt import Belt, BeltStoppedError
 from kpn_tf.dicom import (
     CTSlice,
     DicomError,
@@ -34,7 +34,8 @@ AHEAD = 2
 class _Work:
     """One slice on its way through the stages; without a `slice_file` it marks the end of its series."""
 
-    series: Series
+    parts: tuple[Series, ...]
+    pixel_spacing_mm: tuple[float, float] | None = None
     slice_file: SliceFile | None = None
     ct: CTSlice | None = None
     error: str | None = None
@@ -48,7 +49,7 @@ class _Tally:
     """What is known so far about the series being written."""
 
     uid: str
-    folder: Path
+    folder: Path | None = None
     noise_before_hu: list = field(default_factory=list)
     noise_after_hu: list = field(default_factory=list)
     inference_seconds: list = field(default_factory=list)
@@ -60,7 +61,7 @@ def run(todo, denoiser, writer):
     The network runs in the calling thread, so that Ctrl-C reaches it.
 
     Args:
-        todo: List of `Series`.
+        todo: List of series, each a tuple of `Series` with one UID: its parts of different geometry.
         denoiser: A `Denoiser`.
         writer: A `Writer`.
 
@@ -77,7 +78,7 @@ def run(todo, denoiser, writer):
     def stage(function, *args):
         try:
             function(*args)
-        except Stopped:
+        except BeltStoppedError:
             pass
         except BaseException as error:
             failures.append(error)
@@ -88,7 +89,7 @@ def run(todo, denoiser, writer):
     reader.start()
     scribe.start()
     try:
-        with contextlib.suppress(Stopped):
+        with contextlib.suppress(BeltStoppedError):
             _infer_all(denoiser, decoded, denoised)
             scribe.join()
     finally:
@@ -101,20 +102,21 @@ def run(todo, denoiser, writer):
 
 
 def _decode_all(todo, decoded):
-    for series in todo:
-        for slice_file in series.slices:
-            decoded.put(_decode(series, slice_file))
-        decoded.put(_Work(series))
+    for parts in todo:
+        for part in parts:
+            for slice_file in part.slices:
+                decoded.put(_decode(_Work(parts, part.pixel_spacing_mm, slice_file)))
+        decoded.put(_Work(parts))
     decoded.put(None)
 
 
-def _decode(series, slice_file):
+def _decode(work):
     try:
-        ct = read_slice(slice_file.path)
-    except (DicomError, OSError) as error:
-        return _Work(series, slice_file, error=str(error))
-    noise_hu = noise_std_hu(ct.slice_hu, series.pixel_spacing_mm, ct.padding)
-    return _Work(series, slice_file, ct, noise_before_hu=noise_hu)
+        ct = read_slice(work.slice_file.path)
+    except DicomError as error:
+        return replace(work, error=error.reason)
+    noise_hu = noise_std_hu(ct.slice_hu, work.pixel_spacing_mm, ct.padding)
+    return replace(work, ct=ct, noise_before_hu=noise_hu)
 
 
 def _infer_all(denoiser, decoded, denoised):
@@ -124,7 +126,7 @@ def _infer_all(denoiser, decoded, denoised):
             try:
                 work.denoised_hu = denoiser(work.ct.slice_hu, work.ct.padding)
             except ValueError as error:
-                work.error = f"{work.slice_file.path}: {error}"
+                work.error = str(error)
             work.inference_seconds = time.perf_counter() - began
         denoised.put(work)
     denoised.put(None)
@@ -154,16 +156,17 @@ class Writer:
         tally = None
         while (work := denoised.get()) is not None:
             if tally is None:
-                uid = derived_series_uid(work.series.uid, self._derived_by)
-                tally = _Tally(uid, self._staging.open_series(uid))
+                tally = _Tally(derived_series_uid(work.parts[0].uid, self._derived_by))
             try:
+                if tally.folder is None:
+                    tally.folder = self._staging.open_series(tally.uid)
                 if work.slice_file is not None:
                     self._write(work, tally)
                 else:
-                    self._close(work.series, tally)
+                    self._close(work.parts, tally)
                     tally = None
             except OutputError:
-                self._report(work.series, tally, "failed")
+                self._report(work.parts, tally, "failed")
                 raise
 
     def _write(self, work, tally):
@@ -172,11 +175,12 @@ class Writer:
                 dataset = derive_slice(work.ct, work.denoised_hu, self._derived_by)
                 write_slice(dataset, tally.folder / f"{dataset.SOPInstanceUID}.dcm")
             except DicomError as error:
-                work.error = str(error)
-            except OSError as error:
-                raise OutputError(self._staging.output, error) from error
+                # What one slice lacks is that slice's failure; what the disk lacks is everybody's.
+                if isinstance(error.__cause__, OSError):
+                    raise OutputError(self._staging.output, error) from error
+                work.error = error.reason
         if work.error is None:
-            noise_hu = noise_std_hu(work.denoised_hu, work.series.pixel_spacing_mm, work.ct.padding)
+            noise_hu = noise_std_hu(work.denoised_hu, work.pixel_spacing_mm, work.ct.padding)
             tally.noise_before_hu.append(work.noise_before_hu)
             tally.noise_after_hu.append(noise_hu)
             tally.inference_seconds.append(work.inference_seconds)
@@ -186,7 +190,7 @@ class Writer:
             self._progress.refused(refusal)
         self._progress.slice_done()
 
-    def _close(self, series, tally):
+    def _close(self, parts, tally):
         written = len(tally.inference_seconds)
         if written == 0:
             self._staging.drop_series(tally.uid)
@@ -194,10 +198,10 @@ class Writer:
         elif self._staging.publish_series(tally.uid) is None:
             outcome = "exists"
         else:
-            outcome = "written" if written == len(series.slices) else "incomplete"
-        self._report(series, tally, outcome)
+            outcome = "written" if written == _slices(parts) else "incomplete"
+        self._report(parts, tally, outcome)
 
-    def _report(self, series, tally, outcome):
+    def _report(self, parts, tally, outcome):
         now = time.perf_counter()
         seconds, self._clock = now - self._clock, now
         fields = {}
@@ -210,14 +214,18 @@ class Writer:
                 "seconds_per_slice": seconds / written,
                 "inference_seconds_per_slice": _median(tally.inference_seconds),
             }
-        report = series_report(series, outcome, derived_uid=tally.uid, **fields)
+        report = series_report(parts, outcome, derived_uid=tally.uid, **fields)
         self._reports.append(report)
         self._progress.series_done(report)
 
 
-def series_report(series, outcome, **fields):
+def series_report(parts, outcome, **fields):
     """Returns a `SeriesReport` that names its source without saying whose it is."""
-    return SeriesReport(series.uid[-12:], series.kernel, outcome, len(series.slices), **fields)
+    return SeriesReport(parts[0].uid[-12:], parts[0].kernel, outcome, _slices(parts), **fields)
+
+
+def _slices(parts):
+    return sum(len(part.slices) for part in parts)
 
 
 def _median(values):

@@ -15,8 +15,12 @@ class OutputError(OSError):
     """The output folder cannot be written; one sentence that says why."""
 
     def __init__(self, output, error):
-        reason = getattr(error, "strerror", None) or error
-        super().__init__(f"cannot write to {output}: {reason}")
+        # The system's own words are at the root: pydicom wraps them into a text of many lines.
+        while getattr(error, "strerror", None) is None and (error.__cause__ or error.__context__):
+            error = error.__cause__ or error.__context__
+        super().__init__(
+            f"cannot write to {output}: {getattr(error, 'strerror', None) or type(error).__name__}"
+        )
 
     def __str__(self):
         return self.args[0]
@@ -25,9 +29,9 @@ class OutputError(OSError):
 class Staging:
     """A hidden folder, mode 0700, inside the output folder; removed on leaving, whatever happened.
 
-    It lies in the output folder so that publishing a series is one rename within a file system. The lock inside is held
-    for as long as the process lives, and the system lets go of it even after `kill -9`: that is how a later
-    run tells a dead run's folder from a living one's.
+    It lies in the output folder so that publishing a series is one rename within a file system. The lock in
+    it is held as long as the process lives, and the system lets go of it even after `kill -9`: that is how
+    a later run tells a dead run's folder from a living one's.
 
     Args:
         output: The output folder; made if it does not exist.
@@ -79,7 +83,7 @@ class Staging:
         """Moves a finished series to its place in the output folder.
 
         Returns:
-            The folder it is in now, or `None` if something is in that place already; the series then is dropped.
+            The folder it is in now, or `None` if its place is taken; the series is dropped then.
 
         Raises:
             OutputError: If the rename fails for any other reason.

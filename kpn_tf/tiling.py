@@ -23,9 +23,9 @@ class Tile:
 def tiles(length, *, limit, halo, multiple):
     """Cuts an axis into windows of nearly equal length.
 
-    Every cut edge is at least `halo` pixels away from what is kept, so a kept pixel sees all it would see in the
-    uncut axis. Windows start at multiples of `multiple`, so a network that works at a lower resolution inside
-    groups the same pixels together as it does in the uncut axis.
+    Every cut edge is at least `halo` pixels away from what is kept, so a kept pixel sees all it would see in
+    the uncut axis. Windows start at multiples of `multiple`, so a network that works at a lower resolution
+    inside groups the same pixels together as it does in the uncut axis.
 
     Args:
         length: Pixels along the axis.
@@ -38,10 +38,10 @@ def tiles(length, *, limit, halo, multiple):
 
     Example:
 
-    >>> for tile in tiles(20, limit=12, halo=3, multiple=2):
+    >>> for tile in tiles(20, limit=12, halo=3, multiple=1):
     ...     print(tile)
-    Tile(start=0, stop=14, keep_start=0, keep_stop=9)
-    Tile(start=6, stop=20, keep_start=9, keep_stop=20)
+    Tile(start=0, stop=13, keep_start=0, keep_stop=10)
+    Tile(start=7, stop=20, keep_start=10, keep_stop=20)
     """
     halo = _round_up(halo, multiple)
     # A window of which less than half is kept would mostly compute what is thrown away.

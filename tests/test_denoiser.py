@@ -1,4 +1,4 @@
-"""The denoiser gives what its network gives, for slices of any size, and refuses what it cannot answer for."""
+"""The denoiser gives what its network gives, whatever the size, and refuses what it cannot answer for."""
 
 import hashlib
 import shutil
@@ -115,7 +115,7 @@ def test_a_slice_in_a_strided_view_is_read_right():
 def test_a_pixel_that_is_no_number_is_refused(value):
     slice_hu = slice_of(23, 25)
     slice_hu[4, 5] = value
-    with pytest.raises(ValueError, match="Expected finite HU. Received: 1 pixels that are NaN or infinite"):
+    with pytest.raises(ValueError, match=r"Expected finite HU. Received: 1 pixels that are NaN or infinite"):
         Denoiser(BOX, threads=1)(slice_hu)
 
 

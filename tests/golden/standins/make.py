@@ -1,4 +1,4 @@
-"""Makes the stand-in networks of this folder; run with the training extra: python tests/golden/standins/make.py"""
+"""Makes the stand-in networks of this folder: python tests/golden/standins/make.py (training extra)."""
 
 import json
 import zipfile
@@ -19,7 +19,7 @@ def box(slice_hu):
 
 @tf.function(input_signature=ANY_SLICE)
 def blocks(slice_hu):
-    """Every 2x2 block becomes its mean: what a pixel becomes depends on whether its row and column are even."""
+    """Every 2x2 block becomes its mean: what a pixel becomes depends on its parity."""
     means = tf.nn.avg_pool2d(slice_hu, 2, 2, "SAME")
     rows, columns = tf.shape(slice_hu)[1], tf.shape(slice_hu)[2]
     size = 2 * tf.shape(means)[1:3]
