@@ -38,7 +38,7 @@ def tiles(length, *, limit, halo, multiple):
 
     Example:
 
-    >>> for tile in tiles(20, limit=12, halo=3, multiple=1):
+    >>> for tile in tiles(20, limit=13, halo=3, multiple=1):
     ...     print(tile)
     Tile(start=0, stop=13, keep_start=0, keep_stop=10)
     Tile(start=7, stop=20, keep_start=10, keep_stop=20)

@@ -1,4 +1,4 @@
-"""The command line tells what happened in lines, in JSON and in its exit status, and nothing about the patient."""
+"""The command line tells what happened in lines, JSON and exit status, and nothing about the patient."""
 
 import io
 import json
@@ -102,8 +102,8 @@ def test_json_is_one_document_with_everything_of_the_summary(tmp_path, capfd):
     assert document["slices_written"] == 2
     assert [refusal["failure"] for refusal in document["refusals"]] == [False]
     assert set(series) == {
-        "source", "kernel", "outcome", "slices", "written", "derived_uid", "noise_before_hu", "noise_after_hu",
-        "seconds_per_slice", "inference_seconds_per_slice",
+        "source", "kernel", "outcome", "slices", "written", "derived_uid",
+        "noise_before_hu", "noise_after_hu", "seconds_per_slice", "inference_seconds_per_slice",
     }  # fmt: skip
     assert series["outcome"] == "written"
     assert (tmp_path / "out" / series["derived_uid"]).is_dir()
