@@ -1,0 +1,266 @@
+"""A denoised slice as a DICOM object with an identity of its own.
+
+What changes and what stays, attribute by attribute, is in `derive_slice`. Private attributes are left behind:
+nobody can know which of them describe the pixels (histograms, thumbnails, second copies of the image occur), and
+the source, which the derived slice names, still has them.
+"""
+
+import copy
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom import uid
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import generate_frames
+
+from kpn_tf.dicom.decoding import has_embedded_overlay
+from kpn_tf.dicom.header import numbers, pixel_header, text
+from kpn_tf.dicom.quiet import quiet_warnings
+from kpn_tf.dicom.refusal import DicomError
+
+# The name under which derived slices are written into ContributingEquipmentSequence.
+MANUFACTURER = "kpn_tf"
+
+RESEARCH_USE = "For research use, not for diagnosis"
+
+# Drawn once (uuid4): derived UIDs are uuid5 values inside this name space, written below 2.25 (PS3.5 B.2).
+_NAMESPACE = uuid.UUID("6f1bd1a2-9d0c-4c1e-8d57-3d9be0b65a47")
+_IMPLEMENTATION_CLASS_UID = f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}"
+
+_SERIES_NUMBER_OFFSET = 10_000
+_LARGEST_IS = 2**31 - 1
+
+# Attributes that describe the source's pixels or its file and would be false on the derived slice.
+_DROPPED = (
+    "SmallestImagePixelValue LargestImagePixelValue SmallestPixelValueInSeries LargestPixelValueInSeries "
+    "SmallestImagePixelValueInPlane LargestImagePixelValueInPlane IconImageSequence PixelDataProviderURL "
+    "InstanceCreationDate InstanceCreationTime InstanceCreatorUID MACParametersSequence"
+).split()
+
+# Transfer syntax -> value of LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1).
+_LOSSY_METHOD = {
+    uid.JPEGExtended12Bit: "ISO_10918_1",
+    "1.2.840.10008.1.2.4.55": "ISO_10918_1",
+    uid.JPEGLSNearLossless: "ISO_14495_1",
+    uid.JPEG2000: "ISO_15444_1",
+    uid.HTJ2K: "ISO_15444_15",
+}
+
+
+@dataclass(frozen=True)
+class DerivedBy:
+    """What made a derived slice. Equal values give equal UIDs.
+
+    Args:
+        model: Name of the network, at most 64 characters.
+        version: Version of this package.
+        weights_sha256: Hash of the weights, hexadecimal.
+        strength: 0 (source unchanged) to 1 (the network's output).
+    """
+
+    model: str
+    version: str
+    weights_sha256: str
+    strength: float
+
+    def __post_init__(self):
+        for name in ("model", "version", "weights_sha256"):
+            value = getattr(self, name)
+            if not 0 < len(value) <= 64 or "\\" in value:
+                raise ValueError(f"Expected {name} of 1 to 64 characters without a backslash. Received: {value!r}")
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"Expected strength from 0 to 1. Received: {self.strength}")
+
+    @property
+    def description(self):
+        """One sentence for DerivationDescription and ContributionDescription."""
+        return (
+            f"Noise removed by {MANUFACTURER} {self.version}, network {self.model}, "
+            f"weights SHA-256 {self.weights_sha256}, strength {self.strength:g}. {RESEARCH_USE}."
+        )
+
+
+def derived_series_uid(series_uid, derived_by):
+    """Series Instance UID of the derived series: the same source and `derived_by` always give the same.
+
+    Args:
+        series_uid: The source's Series Instance UID.
+        derived_by: A `DerivedBy`.
+
+    Returns:
+        A UID below 2.25.
+
+    Example:
+        >>> by = DerivedBy("edge", "0.1.0", "ab" * 32, 1.0)
+        >>> derived_series_uid("1.2.3", by) == derived_series_uid("1.2.3", by)
+        True
+    """
+    return _derived_uid("series", series_uid, derived_by)
+
+
+def derived_sop_instance_uid(sop_instance_uid, derived_by):
+    """SOP Instance UID of the slice derived from `sop_instance_uid`; see `derived_series_uid`."""
+    return _derived_uid("instance", sop_instance_uid, derived_by)
+
+
+def _derived_uid(kind, source_uid, by):
+    name = "|".join((kind, source_uid, by.model, by.version, by.weights_sha256, repr(float(by.strength))))
+    return uid.UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
+
+
+def derive_slice(ct, denoised_hu, derived_by):
+    """Makes the DICOM object for a denoised slice.
+
+    - New: SOP and Series Instance UID, SeriesNumber (source + 10000), the pixels.
+    - Extended: ImageType (value 1 DERIVED), SeriesDescription, ImageComments, DerivationDescription,
+      DerivationCodeSequence, ContributingEquipmentSequence; SourceImageSequence names the source.
+    - Kept: patient, study, frame of reference, geometry, acquisition, slope, intercept, bit layout, padding,
+      windows, and the history of lossy compression (added where only the transfer syntax told of it).
+    - Dropped: what described the source's pixels (smallest and largest value, icon, overlays inside the pixels,
+      signatures) or its file (creation time: the same input then gives the same bytes), private attributes.
+
+    Args:
+        ct: The source, a `CTSlice`; left as it is.
+        denoised_hu: `(H, W)` in HU, finite.
+        derived_by: A `DerivedBy`.
+
+    Returns:
+        A `pydicom.FileDataset`, Explicit VR Little Endian, uncompressed. Values are rounded half to even, clipped
+        to BitsStored, then cast; padding holds the source's stored values bit for bit.
+
+    Raises:
+        ValueError: If the shape differs from the source's or a value is not finite.
+
+    Source: DICOM PS3.3 C.7.6.1 (General Image), C.12.1 (SOP Common), C.7.6.3 (Image Pixel), PS3.16 CID 7203.
+    """
+    source = ct.dataset
+    name = getattr(source, "filename", None) or "dataset"
+    pixels = pixel_header(name, source)
+    denoised_hu = np.asarray(denoised_hu)
+    if denoised_hu.shape != ct.slice_hu.shape:
+        raise ValueError(f"Expected denoised_hu of shape {ct.slice_hu.shape}. Received: {denoised_hu.shape}")
+    stored = _stored(np.where(ct.padding, ct.slice_hu, denoised_hu), pixels)
+    try:
+        with quiet_warnings:
+            derived = _copied(source)
+            _set_identity(derived, source, derived_by)
+            _set_derivation(derived, source, derived_by)
+            _set_lossy_history(derived, source, stored.nbytes)
+            _set_pixels(derived, stored, pixels)
+    except Exception as error:
+        raise DicomError(name, f"has attributes that cannot be copied ({type(error).__name__})") from error
+    return derived
+
+
+def _stored(slice_hu, pixels):
+    """HU -> stored integers; the opposite of reading, and exact for what was read."""
+    if not np.isfinite(slice_hu).all():
+        raise ValueError("Expected finite values in denoised_hu. Received: NaN or infinity")
+    units = np.rint((slice_hu.astype(np.float64) - pixels.intercept_hu) / pixels.slope)
+    return np.clip(units, *pixels.stored_range).astype("<i2" if pixels.signed else "<u2")
+
+
+def _copied(source):
+    """The source up to its pixel data, without what would be false; elements nobody parsed yet stay bytes."""
+    # Groups from 7FE0 on hold the pixels, their offset tables, signatures over them and trailing padding.
+    part = source[:0x7FE00000]
+    false_now = {tag_for_keyword(keyword) for keyword in _DROPPED}
+    embedded_overlay = has_embedded_overlay(source)
+    for tag in list(part.keys()):
+        is_overlay = 0x6000 <= tag.group <= 0x601E
+        if tag.is_private or tag in false_now or (is_overlay and embedded_overlay):
+            del part[tag]
+    derived = FileDataset(
+        None,
+        copy.deepcopy(part),
+        preamble=b"\0" * 128,
+        file_meta=FileMetaDataset(),
+        is_implicit_VR=False,
+        is_little_endian=True,
+    )
+    derived.set_original_encoding(*part.original_encoding, part.original_character_set)
+    return derived
+
+
+def _set_identity(derived, source, by):
+    derived.SOPClassUID = uid.CTImageStorage
+    derived.Modality = "CT"
+    derived.SOPInstanceUID = derived_sop_instance_uid(text(source, "SOPInstanceUID"), by)
+    derived.SeriesInstanceUID = derived_series_uid(text(source, "SeriesInstanceUID"), by)
+    number = int((numbers(source, "SeriesNumber") or (0.0,))[0])
+    derived.SeriesNumber = number + (_SERIES_NUMBER_OFFSET if number <= _LARGEST_IS - _SERIES_NUMBER_OFFSET else 0)
+    suffix = f"KPN {by.strength:.0%}, research use"
+    original = text(source, "SeriesDescription").replace("\\", " ")
+    # LO holds 64 characters (PS3.5 6.2): the source's text gives way, the warning does not.
+    derived.SeriesDescription = f"{original[: 64 - len(suffix) - 1].rstrip()} {suffix}".strip()
+    comments = text(source, "ImageComments")
+    derived.ImageComments = f"{RESEARCH_USE}. {comments}".strip()[:10240]
+    meta = derived.file_meta
+    meta.MediaStorageSOPClassUID = derived.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
+    meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    meta.ImplementationClassUID = _IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = MANUFACTURER.upper()
+
+
+def _set_derivation(derived, source, by):
+    kind = [part.strip() for part in text(source, "ImageType").split("\\")]
+    # Value 2 says whether it came from the patient examination itself, value 3 is required for CT (C.8.2.1.1.1).
+    derived.ImageType = ["DERIVED", *(kind[1:] if len(kind) > 2 else ["PRIMARY", "AXIAL"])]
+    earlier = text(source, "DerivationDescription")
+    history = f"{by.description} Before that: {earlier}" if earlier else by.description
+    derived.DerivationDescription = history[:1024]
+    # CID 7203 has no code for noise reduction; smoothing is the nearest.
+    derived.DerivationCodeSequence = [*_items(derived, "DerivationCodeSequence"), _code("113087", "Smoothing")]
+    image = Dataset()
+    image.ReferencedSOPClassUID = uid.CTImageStorage
+    image.ReferencedSOPInstanceUID = text(source, "SOPInstanceUID")
+    image.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]
+    derived.SourceImageSequence = [image]
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [_code("109102", "Processing Equipment")]
+    equipment.Manufacturer = MANUFACTURER
+    equipment.ManufacturerModelName = by.model
+    equipment.SoftwareVersions = by.version
+    equipment.DeviceSerialNumber = by.weights_sha256
+    equipment.ContributionDescription = by.description
+    derived.ContributingEquipmentSequence = [*_items(derived, "ContributingEquipmentSequence"), equipment]
+
+
+def _items(dataset, keyword):
+    return list(dataset.get(keyword) or [])
+
+
+def _code(value, meaning):
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
+
+
+def _set_lossy_history(derived, source, uncompressed_bytes):
+    """Once lossy, always lossy: writing uncompressed does not bring back what was lost (C.7.6.1.1.5)."""
+    method = _LOSSY_METHOD.get(source.file_meta.TransferSyntaxUID)
+    if method is None:
+        return
+    derived.LossyImageCompression = "01"
+    if not text(derived, "LossyImageCompressionRatio"):
+        frame = next(generate_frames(source.PixelData, number_of_frames=1))
+        derived.LossyImageCompressionRatio = f"{uncompressed_bytes / len(frame):.4g}"
+    if not text(derived, "LossyImageCompressionMethod"):
+        derived.LossyImageCompressionMethod = method
+
+
+def _set_pixels(derived, stored, pixels):
+    derived.SamplesPerPixel = 1
+    derived.HighBit = pixels.bits_stored - 1
+    if not text(derived, "PhotometricInterpretation"):
+        derived.PhotometricInterpretation = "MONOCHROME2"
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        if values := numbers(derived, keyword):
+            # The same 16 bits, with the sign of the pixels (C.7.5.1.1.2).
+            value = np.array(int(values[0]) & 0xFFFF, np.uint16).view(stored.dtype)
+            derived[keyword] = DataElement(tag_for_keyword(keyword), "SS" if pixels.signed else "US", int(value))
+    derived.add_new(tag_for_keyword("PixelData"), "OW", stored.tobytes())

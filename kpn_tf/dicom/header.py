@@ -1,0 +1,236 @@
+"""Is this file a CT slice whose pixel values can be turned into HU? Decided from the header alone."""
+
+import math
+from dataclasses import dataclass
+
+import pydicom
+from pydicom.uid import UID, CTImageStorage, MediaStorageDirectoryStorage
+
+from kpn_tf.dicom.decoding import is_decodable
+from kpn_tf.dicom.quiet import quiet_warnings
+from kpn_tf.dicom.refusal import DicomError
+
+# PS3.4 table B.5-1: CT that comes as many frames in one object.
+_ENHANCED_CT = {
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
+}
+
+# PS3.3 C.11.1.1.2: quantities that are not attenuation. "US" (unspecified) stays in: widespread converters
+# write it for plain HU.
+_NOT_HU = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
+
+# 64 million pixels: four times the largest CT matrix sold (4096 x 4096). A header that claims more is damaged,
+# and believing it would allocate gigabytes.
+_MAX_PIXELS = 8192 * 8192
+
+_DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+
+
+@dataclass(frozen=True)
+class PixelHeader:
+    """How the stored integers are laid out and what they mean; exists only if they can be read.
+
+    Args:
+        rows: Rows of the slice.
+        columns: Columns of the slice.
+        bits_stored: 12 to 16.
+        signed: Two's complement or not.
+        slope: HU per stored unit.
+        intercept_hu: HU of stored value 0.
+    """
+
+    rows: int
+    columns: int
+    bits_stored: int
+    signed: bool
+    slope: float
+    intercept_hu: float
+
+    @property
+    def stored_range(self):
+        """Smallest and largest integer that `bits_stored` bits hold."""
+        if self.signed:
+            return -(1 << (self.bits_stored - 1)), (1 << (self.bits_stored - 1)) - 1
+        return 0, (1 << self.bits_stored) - 1
+
+
+def read_dataset(path, buffer=None, **options):
+    """Parses a DICOM file, with or without the 128-byte preamble.
+
+    Args:
+        path: The file, for messages, and to read from if `buffer` is None.
+        buffer: Seekable binary file holding the whole content, or None.
+        **options: Passed to `pydicom.dcmread`.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DicomError: If it is not DICOM or damaged.
+    """
+    try:
+        if buffer is None:
+            with open(path, "rb") as file:
+                return read_dataset(path, file, **options)
+        start = buffer.read(132)
+        buffer.seek(0)
+    except OSError as error:
+        raise DicomError(path, f"cannot be opened ({type(error).__name__})") from error
+    has_preamble = start[128:] == b"DICM"
+    # Files from before part 10 begin with group 0002 or 0008 itself, in either byte order.
+    if not has_preamble and start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        named = str(path).lower().endswith(tuple(_DICOM_SUFFIXES))
+        reason = "is not a DICOM file" + (" although it is named like one" if named else "")
+        raise DicomError(path, reason, failure=named)
+    try:
+        with quiet_warnings:
+            return pydicom.dcmread(buffer, force=not has_preamble, **options)
+    except Exception as error:
+        # Anything can come out of a damaged file; pydicom's text may quote values, its type does not.
+        raise DicomError(
+            path, f"is damaged: its header cannot be parsed ({type(error).__name__})", failure=has_preamble
+        ) from error
+
+
+def check_is_ct_slice(path, dataset):
+    """Passes single-frame CT slices, refuses everything else by name.
+
+    Raises:
+        DicomError: With `failure=False` for what is no CT slice at all.
+    """
+    sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
+    modality = text(dataset, "Modality")
+    if sop_class == MediaStorageDirectoryStorage:
+        raise DicomError(path, "is a DICOMDIR, an index of other files", failure=False)
+    if sop_class in _ENHANCED_CT:
+        raise DicomError(
+            path, f"is {_ENHANCED_CT[sop_class]} (multi-frame), which is not supported; convert to single-frame CT"
+        )
+    if not sop_class and modality in ("", "CT"):
+        looks_dicom = bool(modality or len(dataset.file_meta))
+        raise DicomError(path, "has no SOPClassUID: its kind is unknown", failure=looks_dicom)
+    if sop_class != CTImageStorage:
+        name = UID(sop_class).name if UID(sop_class).is_valid else "an unknown kind of object"
+        raise DicomError(path, f"is {name}, not a CT slice", failure=False)
+    if modality not in ("", "CT"):
+        raise DicomError(path, "is stored as CT but its Modality is not CT", failure=False)
+    image_type = [part.strip().upper() for part in text(dataset, "ImageType").split("\\")]
+    if "LOCALIZER" in image_type:
+        raise DicomError(path, "is a localizer (scout view), not a slice", failure=False)
+
+
+def check_identity(path, dataset):
+    """Requires the three UIDs that say what the slice belongs to.
+
+    Raises:
+        DicomError: If one is missing or empty.
+    """
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        if not text(dataset, keyword):
+            raise DicomError(path, f"has no {keyword}: it cannot be assigned to a series")
+
+
+def pixel_header(path, dataset):
+    """Checks everything the header says about the pixels.
+
+    Args:
+        path: The file, for messages.
+        dataset: Its dataset; the pixel data itself may be missing.
+
+    Returns:
+        A `PixelHeader`.
+
+    Raises:
+        DicomError: If an attribute is missing, contradictory, outside of what CT allows (PS3.3 C.8.2.1), or
+            if no decoder exists for the transfer syntax.
+    """
+    rows, columns = (whole_number(path, dataset, name) for name in ("Rows", "Columns"))
+    if rows < 1 or columns < 1 or rows * columns > _MAX_PIXELS:
+        raise DicomError(path, f"claims an absurd size of {rows} x {columns} pixels: the header is damaged")
+    if not 0 < number(path, dataset, "NumberOfFrames", default=1.0) < 2:
+        raise DicomError(path, "holds several frames; expected a single-frame CT slice")
+    if number(path, dataset, "SamplesPerPixel", default=1.0) != 1:
+        raise DicomError(path, "holds colour; expected one sample per pixel")
+    if text(dataset, "PhotometricInterpretation") not in ("", "MONOCHROME1", "MONOCHROME2"):
+        raise DicomError(path, "has a PhotometricInterpretation that CT does not allow; expected MONOCHROME2")
+    allocated = whole_number(path, dataset, "BitsAllocated")
+    stored = whole_number(path, dataset, "BitsStored")
+    if allocated != 16 or not 12 <= stored <= 16:
+        raise DicomError(
+            path, f"has {stored} bits stored in {allocated} allocated; expected 12 to 16 in 16 (PS3.3 C.8.2.1.1.4)"
+        )
+    if number(path, dataset, "HighBit", default=stored - 1.0) != stored - 1:
+        raise DicomError(path, "has a HighBit that is not BitsStored - 1: the pixel layout is unknown")
+    signed = whole_number(path, dataset, "PixelRepresentation")
+    if signed not in (0, 1):
+        raise DicomError(path, "has a PixelRepresentation that is neither 0 nor 1")
+    syntax = text(dataset.file_meta, "TransferSyntaxUID")
+    if syntax and not is_decodable(syntax):
+        name = UID(syntax).name if UID(syntax).is_valid else "malformed"
+        raise DicomError(path, f"has transfer syntax {name}, for which there is no decoder")
+    slope, intercept_hu = _rescale(path, dataset)
+    return PixelHeader(rows, columns, stored, bool(signed), slope, intercept_hu)
+
+
+def _rescale(path, dataset):
+    slope, intercept_hu = (number(path, dataset, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    if text(dataset, "RescaleType").upper() in _NOT_HU:
+        raise DicomError(path, "has a RescaleType that is not HU: it does not hold attenuation")
+    # float32 carries HU everywhere: it must still tell neighbouring stored values apart.
+    largest_hu = abs(intercept_hu) + 65535 * abs(slope)
+    if not slope > 0 or slope < largest_hu * 2.0**-22:
+        raise DicomError(path, f"has an unusable RescaleSlope of {slope:g}")
+    return slope, intercept_hu
+
+
+def text(dataset, keyword):
+    """An attribute as stripped text; "" where missing, empty or unreadable; several values joined by a backslash."""
+    try:
+        with quiet_warnings:
+            value = dataset.get(keyword)
+    except Exception:
+        return ""
+    if value is None:
+        return ""
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return str(value).strip().strip("\0")
+    return "\\".join(str(part) for part in value).strip()
+
+
+def numbers(dataset, keyword):
+    """A numeric attribute as a tuple of finite floats; () where missing, empty or unreadable."""
+    try:
+        with quiet_warnings:
+            value = dataset.get(keyword)
+            values = tuple(float(part) for part in (value if hasattr(value, "__iter__") else [value]))
+    except Exception:
+        return ()
+    return values if all(math.isfinite(part) for part in values) else ()
+
+
+def number(path, dataset, keyword, *, default=None):
+    """One finite number.
+
+    Raises:
+        DicomError: If it is missing (and there is no default), repeated or not a number.
+    """
+    if default is not None and not text(dataset, keyword):
+        return default
+    values = numbers(dataset, keyword)
+    if len(values) != 1:
+        state = "unreadable" if text(dataset, keyword) else "no"
+        raise DicomError(path, f"has {state} {keyword}, without which its values cannot be read as HU")
+    return values[0]
+
+
+def whole_number(path, dataset, keyword):
+    """One integer.
+
+    Raises:
+        DicomError: If it is missing, repeated or not an integer.
+    """
+    value = number(path, dataset, keyword)
+    if value != int(value):
+        raise DicomError(path, f"has an unreadable {keyword}, without which its values cannot be read as HU")
+    return int(value)

@@ -1,0 +1,273 @@
+"""A folder of anything -> CT series, sorted."""
+
+import filecmp
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kpn_tf.dicom.derived import MANUFACTURER
+from kpn_tf.dicom.header import check_identity, check_is_ct_slice, numbers, pixel_header, read_dataset, text
+from kpn_tf.dicom.refusal import DicomError, Refusal
+
+# Everything `find_series` looks at: pydicom skips the other elements, private blocks above all.
+_TAGS = """
+    SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality ImageType SeriesDescription Manufacturer
+    ConvolutionKernel Rows Columns PixelSpacing SliceThickness ImagePositionPatient ImageOrientationPatient
+    SliceLocation InstanceNumber AcquisitionNumber NumberOfFrames SamplesPerPixel PhotometricInterpretation
+    BitsAllocated BitsStored HighBit PixelRepresentation RescaleSlope RescaleIntercept RescaleType
+    ContributingEquipmentSequence
+""".split()
+
+# Slices of one scan agree to the last digit; what differs by more was another reconstruction.
+_SAME_DIRECTION = 1e-3
+_SAME_SPACING_MM = 1e-4
+
+
+@dataclass(frozen=True)
+class SliceFile:
+    """One slice of a series.
+
+    Args:
+        path: The file.
+        position_mm: Position along the slice normal. Where the header has none: SliceLocation, or, last of all,
+            the InstanceNumber, which only gives the order.
+        sop_instance_uid: Its identity.
+    """
+
+    path: Path
+    position_mm: float
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices that share a Series Instance UID, a size, an orientation and a pixel spacing.
+
+    A SeriesInstanceUID that mixes several of these (a localizer's neighbours, reformats) becomes several
+    `Series` with the same `uid`.
+
+    Args:
+        uid: Series Instance UID.
+        study_uid: Study Instance UID.
+        description: Series description, may be empty.
+        kernel: Convolution kernel, may be empty.
+        manufacturer: Manufacturer, may be empty.
+        rows: Rows of every slice.
+        columns: Columns of every slice.
+        pixel_spacing_mm: Between rows, between columns.
+        thickness_mm: Slice thickness, or None.
+        slices: Sorted by position; phases at the same position all stay, in order of acquisition.
+        denoised: True if the series was written by this package: denoising it again would be a mistake.
+    """
+
+    uid: str
+    study_uid: str
+    description: str
+    kernel: str
+    manufacturer: str
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float]
+    thickness_mm: float | None
+    slices: tuple[SliceFile, ...]
+    denoised: bool = False
+
+
+@dataclass(frozen=True)
+class _Header:
+    path: Path
+    uid: str
+    study_uid: str
+    sop_instance_uid: str
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float]
+    orientation: tuple[float, ...]  # () if there is no usable position
+    position_mm: float | None
+    slice_location_mm: float | None
+    instance_number: int | None
+    acquisition_number: int
+    labels: tuple[str, str, str]  # description, kernel, manufacturer
+    thickness_mm: float | None
+    denoised: bool
+
+
+def find_series(path):
+    """Finds the CT series in a file or folder, reading headers only.
+
+    Folders are searched to the bottom, through symbolic links but never in circles. The order of everything
+    returned depends on the names and headers alone.
+
+    Args:
+        path: A file or a folder.
+
+    Returns:
+        `(series, refusals)`: a list of `Series` and a list of `Refusal`, which name every file left out. A single
+        file that is not CT is a failure; in a folder it is merely skipped.
+
+    Raises:
+        DicomError: If `path` does not exist.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DicomError(path, "does not exist")
+    headers, refusals = [], []
+    for file in _files(path):
+        try:
+            headers.append(_read_header(file))
+        except DicomError as error:
+            refusals.append(Refusal(file, error.reason, error.failure or not path.is_dir()))
+    headers, duplicates = _without_duplicates(headers)
+    series = []
+    for group in _groups(headers):
+        found, unplaced = _sorted_series(group)
+        refusals += unplaced
+        if found.slices:
+            series.append(found)
+    return series, sorted(refusals + duplicates, key=lambda refusal: str(refusal.path))
+
+
+def _files(path):
+    if not path.is_dir():
+        return [path]
+    files, seen = [], set()
+    for folder, subfolders, names in os.walk(path, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders.sort()
+        files += [Path(folder, name) for name in sorted(names)]
+    return files
+
+
+def _read_header(path):
+    # Opening a pipe would wait for ever.
+    if path.exists() and not path.is_file():
+        raise DicomError(path, "is not a regular file", failure=False)
+    dataset = read_dataset(path, stop_before_pixels=True, specific_tags=_TAGS)
+    check_is_ct_slice(path, dataset)
+    check_identity(path, dataset)
+    pixels = pixel_header(path, dataset)
+    spacing_mm = numbers(dataset, "PixelSpacing")
+    if len(spacing_mm) != 2 or min(spacing_mm) <= 0:
+        raise DicomError(path, "has no usable PixelSpacing")
+    orientation, position_mm = _position(dataset)
+    thickness_mm = _first(numbers(dataset, "SliceThickness"))
+    instance = _first(numbers(dataset, "InstanceNumber"))
+    equipment = dataset.get("ContributingEquipmentSequence") or []
+    return _Header(
+        path=path,
+        uid=text(dataset, "SeriesInstanceUID"),
+        study_uid=text(dataset, "StudyInstanceUID"),
+        sop_instance_uid=text(dataset, "SOPInstanceUID"),
+        rows=pixels.rows,
+        columns=pixels.columns,
+        pixel_spacing_mm=spacing_mm,
+        orientation=orientation,
+        position_mm=position_mm,
+        slice_location_mm=_first(numbers(dataset, "SliceLocation")),
+        instance_number=None if instance is None else int(instance),
+        acquisition_number=int(_first(numbers(dataset, "AcquisitionNumber")) or 0),
+        labels=tuple(
+            " ".join(text(dataset, name).split("\\"))
+            for name in ("SeriesDescription", "ConvolutionKernel", "Manufacturer")
+        ),
+        thickness_mm=thickness_mm if thickness_mm else None,
+        denoised=any(text(item, "Manufacturer") == MANUFACTURER for item in equipment),
+    )
+
+
+def _first(values):
+    return values[0] if values else None
+
+
+def _position(dataset):
+    """Direction cosines and the position along their normal; ((), None) if the header has no usable ones."""
+    corner_mm = np.array(numbers(dataset, "ImagePositionPatient"))
+    cosines = np.array(numbers(dataset, "ImageOrientationPatient"))
+    if corner_mm.shape != (3,) or cosines.shape != (6,):
+        return (), None
+    row, column = cosines[:3], cosines[3:]
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if not np.allclose(lengths, 1.0, atol=0.01) or abs(row @ column) > 0.01:
+        return (), None
+    return tuple(cosines.tolist()), float(np.cross(row, column) @ corner_mm)
+
+
+def _without_duplicates(headers):
+    """Keeps the first file of each SOP Instance UID. A second file that differs may be another image: a failure."""
+    first, kept, refusals = {}, [], []
+    for header in headers:
+        original = first.setdefault(header.sop_instance_uid, header)
+        if original is header:
+            kept.append(header)
+        elif filecmp.cmp(original.path, header.path, shallow=False):
+            refusals.append(Refusal(header.path, f"is a second copy of {original.path}", False))
+        else:
+            reason = f"has the same SOPInstanceUID as {original.path} but other content; only that one is used"
+            refusals.append(Refusal(header.path, reason, True))
+    return kept, refusals
+
+
+def _groups(headers):
+    by_series = defaultdict(list)
+    for header in headers:
+        for group in by_series[header.study_uid, header.uid]:
+            if _same_geometry(group[0], header):
+                group.append(header)
+                break
+        else:
+            by_series[header.study_uid, header.uid].append([header])
+    return [group for key in sorted(by_series) for group in by_series[key]]
+
+
+def _same_geometry(a, b):
+    return (
+        (a.rows, a.columns, len(a.orientation)) == (b.rows, b.columns, len(b.orientation))
+        and np.allclose(a.orientation, b.orientation, rtol=0, atol=_SAME_DIRECTION)
+        and np.allclose(a.pixel_spacing_mm, b.pixel_spacing_mm, rtol=0, atol=_SAME_SPACING_MM)
+    )
+
+
+def _sorted_series(group):
+    """A `Series` and the refusals of those slices that have no place in it."""
+    positions = ("position_mm", "slice_location_mm", "instance_number")
+    # One ruler for the whole group; the coarser ones only when no slice has a better one.
+    ruler = next((name for name in positions if any(getattr(header, name) is not None for header in group)), None)
+    placed = [header for header in group if ruler and getattr(header, ruler) is not None]
+    refusals = [
+        Refusal(header.path, "has no ImagePositionPatient, SliceLocation or InstanceNumber to sort by", True)
+        for header in group
+        if header not in placed
+    ]
+    placed.sort(
+        key=lambda header: (
+            getattr(header, ruler),
+            header.acquisition_number,
+            header.instance_number or 0,
+            header.sop_instance_uid,
+        )
+    )
+    head = placed[0] if placed else group[0]
+    description, kernel, manufacturer = head.labels
+    series = Series(
+        uid=head.uid,
+        study_uid=head.study_uid,
+        description=description,
+        kernel=kernel,
+        manufacturer=manufacturer,
+        rows=head.rows,
+        columns=head.columns,
+        pixel_spacing_mm=head.pixel_spacing_mm,
+        thickness_mm=head.thickness_mm,
+        slices=tuple(
+            SliceFile(header.path, float(getattr(header, ruler)), header.sop_instance_uid) for header in placed
+        ),
+        denoised=head.denoised,
+    )
+    return series, refusals
