@@ -1,0 +1,7 @@
+"""A digital torso of known HU, and the DICOM series it makes. NumPy and pydicom only."""
+
+from kpn_tf.phantom.anatomy import LESIONS, TISSUE_HU, Lesion, Tissue
+from kpn_tf.phantom.series import write_series
+from kpn_tf.phantom.torso import Torso, torso
+
+__all__ = ["LESIONS", "TISSUE_HU", "Lesion", "Tissue", "Torso", "torso", "write_series"]
