@@ -1,0 +1,85 @@
+# make demo   the whole job on a digital torso, in an environment without TensorFlow
+# make test   lint, import contracts, doctests, README's code, tests; the core's tests again on JAX
+# make locks  resolve the pinned requirements anew (after a change of dependencies in setup.py)
+#
+# Each makes its own environment from its lock file, once, and makes it anew when the lock, setup.py or the place of
+# the checkout changes.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test locks clean
+
+# The first Python that is new enough and can make environments (a distribution may ship one without ensurepip).
+ifndef PYTHON
+PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+endif
+
+DEMO := .venv-demo
+TEST := .venv-test
+LOCKS := .venv-locks
+
+# An environment is as good as new while nothing that went into it has changed: the stamp's name is their digest.
+digest = $(shell { echo '$(CURDIR)'; $(PYTHON) -c 'import sys; print(sys.executable, sys.version)'; \
+	cat $(1) setup.py pyproject.toml; } 2>/dev/null | git hash-object --stdin)
+DEMO_STAMP := $(DEMO)/made-$(call digest,requirements/demo.txt)
+TEST_STAMP := $(TEST)/made-$(call digest,requirements/test.txt)
+
+# $(call environment,folder,lock): exactly what the lock names, then the checkout itself, built with the locked tools.
+define environment
+	@if [ -z '$(PYTHON)' ]; then \
+		echo 'Expected Python 3.11 or newer with its venv module. Received: none on PATH;' \
+			'install it (Debian: apt-get install python3 python3-venv) or say make PYTHON=/path/to/python' >&2; \
+		exit 1; \
+	fi
+	@echo 'Making $(1) from $(2) (once) ...'
+	@rm -rf $(1)
+	@$(PYTHON) -m venv $(1)
+	@$(1)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $(2)
+	@$(1)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+endef
+
+$(DEMO_STAMP):
+	$(call environment,$(DEMO),requirements/demo.txt)
+
+$(TEST_STAMP):
+	$(call environment,$(TEST),requirements/test.txt)
+
+demo: $(DEMO_STAMP)
+	@$(DEMO)/bin/python -m kpn_tf.demo demo
+
+# What `keras.ops` promises is held to: the core gives the same numbers on another backend.
+CORE_TESTS := $(wildcard tests/test_ops.py tests/test_layers.py tests/test_losses.py tests/test_networks.py)
+
+# The tests hold written DICOM to dciodvfy's judgement; where it is missing and cannot be had, those skip with a reason.
+define dciodvfy
+if ! command -v dciodvfy > /dev/null; then \
+	echo 'Installing dicom3tools (it holds dciodvfy) ...'; \
+	{ [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq dicom3tools; } > /dev/null 2>&1 \
+	|| echo 'That failed (as root, on Debian: apt-get install dicom3tools): the tests that need it skip.'; \
+fi
+endef
+
+test: $(TEST_STAMP)
+	@$(dciodvfy)
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/lint-imports --no-logo
+	KERAS_BACKEND=tensorflow $(TEST)/bin/python -m pytest
+	$(if $(CORE_TESTS),KERAS_BACKEND=jax $(TEST)/bin/python -m pytest $(CORE_TESTS))
+
+# $(call lock,output,further arguments): hashes of every file of every package, for any platform, naming no index.
+lock = $(LOCKS)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command 'make locks' setup.py requirements/checkout.in $(2) --output-file $(1)
+
+locks:
+	@$(PYTHON) -m venv $(LOCKS)
+	@$(LOCKS)/bin/python -m pip install -qq --disable-pip-version-check uv==0.13.9
+	$(call lock,requirements/demo.txt)
+	$(call lock,requirements/test.txt,--extra train --extra baselines --extra dev --constraint requirements/demo.txt)
+
+clean:
+	rm -rf $(DEMO) $(TEST) $(LOCKS) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

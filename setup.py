@@ -1,0 +1,75 @@
+"""What `pip install` puts on a machine; the settings of the development tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+
+# Named one by one: what is not here is in no wheel (tests/test_package.py compares this with the folders).
+PACKAGES = [
+    "baselines",
+    "export",
+    "kpn_tf",
+]
+
+# A workstation denoises with these alone; TensorFlow comes with the extra [train].
+BASE = [
+    "ai-edge-litert>=2.3,<3",
+    "numpy>=2",
+    "pydicom>=3,<4",
+    "pyjpegls>=1.5",  # JPEG-LS
+    "pylibjpeg>=2",
+    "pylibjpeg-openjpeg>=2.4",  # JPEG 2000
+    "python-gdcm>=3.0.24",  # JPEG lossless and the lossy JPEGs; RLE is pydicom's own
+    "tqdm>=4.66",
+]
+
+EXTRAS = {
+    "train": [
+        "tensorflow==2.21.*",
+        "keras==3.15.*",
+    ],
+    # bm3d's licence allows non-commercial use only, which is why nothing else here depends on it.
+    "baselines": [
+        "bm3d>=4",
+    ],
+    "dev": [
+        "build",
+        "hypothesis",
+        "import-linter",
+        "jax",
+        "pytest",
+        "ruff",
+        "scikit-image",
+        "scipy",
+        "setuptools>=77",
+        "wheel",
+    ],
+}
+
+version = re.search(r'__version__ = "([^"]+)"', (ROOT / "kpn_tf/__init__.py").read_text(encoding="utf-8"))
+
+setup(
+    name="kpn-tf",
+    version=version[1],
+    description="Removes noise from low-dose CT with kernel prediction networks, on TensorFlow and Keras 3",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=PACKAGES,
+    package_data={"kpn_tf": ["weights/*"]},
+    entry_points={"console_scripts": ["kpn=kpn_tf.cli:main"]},
+    install_requires=BASE,
+    extras_require=EXTRAS,
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Healthcare Industry",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)
