@@ -14,7 +14,9 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from kpn_tf import artefact, cli, extras
+from kpn_tf import cli
+from kpn_tf.cli import commands, extras
+from kpn_tf.denoiser import artefact
 from tests.ct_series import write_ct_series
 
 BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
@@ -41,7 +43,7 @@ def start(weights, *words, before=""):
     """Starts `kpn` in a process of its own."""
     code = (
         "import sys, pathlib\n"
-        "from kpn_tf import artefact, cli\n"
+        "from kpn_tf import cli\nfrom kpn_tf.denoiser import artefact\n"
         f"artefact.WEIGHTS_FOLDER = pathlib.Path({str(weights)!r})\n"
         f"{before}\n"
         "sys.exit(cli.main())"
@@ -52,7 +54,7 @@ def start(weights, *words, before=""):
 
 SLOW = """
 import time
-from kpn_tf import pipeline
+from kpn_tf.job import pipeline
 read = pipeline.read_slice
 pipeline.read_slice = lambda path: (time.sleep(0.05), read(path))[1]
 """
@@ -302,8 +304,10 @@ def test_info_without_a_network_says_so(capfd, weights):
 
 
 def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capfd):
-    train = cli.Command("train a network", lambda: pytest.fail("imported without its extra"), None, "train")
-    monkeypatch.setitem(cli.COMMANDS, "train", train)
+    train = commands.Command(
+        "train a network", lambda: pytest.fail("imported without its extra"), None, "train"
+    )
+    monkeypatch.setitem(commands.COMMANDS, "train", train)
     monkeypatch.setitem(extras.EXTRAS, "train", ("tensorflow_that_is_not_there",))
     assert kpn("train") == 2
     assert capfd.readouterr().err == "kpn train needs the training extra: pip install 'kpn-tf[train]'\n"

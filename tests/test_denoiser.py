@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kpn_tf import artefact, denoiser, devices
-from kpn_tf.denoiser import Denoiser
+from kpn_tf.denoiser import Denoiser, artefact, denoiser, devices
 
 STANDINS = Path(__file__).parent / "golden" / "standins"
 BOX = STANDINS / "box.tflite"

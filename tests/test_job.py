@@ -14,10 +14,11 @@ import numpy as np
 import pydicom
 import pytest
 
-from kpn_tf import job, pipeline
+from kpn_tf import job
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import DicomError
-from kpn_tf.outcome import Progress
+from kpn_tf.job import pipeline
+from kpn_tf.job.outcome import Progress
 from tests.ct_series import uid, write_ct_series
 
 BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
@@ -346,9 +347,8 @@ def test_an_output_that_is_a_file_is_refused(tmp_path, box):
         job.denoise(tmp_path / "in", tmp_path / "out", box)
 
 
-@pytest.mark.skipif("KPN_TEST_DATA" not in os.environ, reason="KPN_TEST_DATA names no folder of real CT")
-def test_real_compressed_slices_go_through(tmp_path, box):
-    source = Path(os.environ["KPN_TEST_DATA"]) / "normal_dose_test" / "covid_ny_sbu_single_slices"
+def test_real_compressed_slices_go_through(ct_data, tmp_path, box):
+    source = ct_data / "normal_dose_test" / "covid_ny_sbu_single_slices"
     report = job.denoise(source, tmp_path / "out", box)
     assert report.ok
     assert report.slices_written == 10

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpn_tf.tiling import tiles
+from kpn_tf.denoiser.tiling import tiles
 
 
 def cut(draw):

@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-from kpn_tf.outcome import Progress
+from kpn_tf.job.outcome import Progress
 
 
 class Console(Progress):
@@ -84,7 +84,8 @@ def refusal_text(refusal):
 
 def say(line, stream):
     """Prints one line above the progress bar, control characters escaped: the names are strangers'."""
-    tqdm.write(printable(line), file=stream)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    tqdm.write(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def printable(text):

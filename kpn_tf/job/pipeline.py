@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from kpn_tf.belt import Belt, BeltStoppedError
 from kpn_tf.dicom import (
     CTSlice,
     DicomError,
@@ -22,9 +21,10 @@ from kpn_tf.dicom import (
     read_slice,
     write_slice,
 )
+from kpn_tf.job.belt import Belt, BeltStoppedError
+from kpn_tf.job.outcome import SeriesReport
+from kpn_tf.job.staging import OutputError
 from kpn_tf.metrics import noise_std_hu
-from kpn_tf.outcome import SeriesReport
-from kpn_tf.staging import OutputError
 
 # Slices waiting between two stages: enough to ride out an uneven slice, few enough to keep memory flat.
 AHEAD = 2

@@ -4,11 +4,12 @@ import os
 import time
 from pathlib import Path
 
-from kpn_tf import __version__, pipeline
+from kpn_tf import __version__
 from kpn_tf.dicom import DerivedBy, derived_series_uid, find_series
-from kpn_tf.outcome import JobReport, Progress
-from kpn_tf.pipeline import series_report
-from kpn_tf.staging import OutputError, Staging, sweep
+from kpn_tf.job import pipeline
+from kpn_tf.job.outcome import JobReport, Progress
+from kpn_tf.job.pipeline import series_report
+from kpn_tf.job.staging import OutputError, Staging, sweep
 
 
 def denoise(input_path, output, denoiser, *, progress=None):

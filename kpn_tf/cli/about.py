@@ -3,8 +3,9 @@
 import importlib.metadata
 import platform
 
-from kpn_tf import __version__, devices
-from kpn_tf.artefact import shipped
+from kpn_tf import __version__
+from kpn_tf.denoiser import devices
+from kpn_tf.denoiser.artefact import shipped
 
 # Distributions whose versions explain a result; the last two come with the training extra.
 _DISTRIBUTIONS = (
@@ -21,7 +22,7 @@ _DISTRIBUTIONS = (
 
 
 def installation():
-    """Describes the installation without loading LiteRT or TensorFlow.
+    """Describes the installation; TensorFlow is not loaded.
 
     Returns:
         Dict that `json.dumps` takes: `versions` (name to version, or `None` where not installed), `devices`

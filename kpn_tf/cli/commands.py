@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import field
 from pathlib import Path
 
-from kpn_tf import __version__, extras, flags
+from kpn_tf import __version__
+from kpn_tf.cli import extras, flags
 
 OK, FAILED, USAGE = 0, 1, 2
 
@@ -53,9 +54,8 @@ class InfoConfig:
 
 
 def _denoise(config):
-    from kpn_tf import console
     from kpn_tf.denoiser import Denoiser
-    from kpn_tf.job import denoise
+    from kpn_tf.job import console, denoise
 
     with console.hushed():
         denoiser = Denoiser(threads=config.threads, strength=config.strength)
@@ -95,7 +95,7 @@ def _document(report, denoiser):
 
 
 def _info(config):
-    from kpn_tf.about import installation
+    from kpn_tf.cli.about import installation
 
     about = installation()
     if config.json:
@@ -205,11 +205,7 @@ def _terminate(signum, frame):
 
 
 def _complain(who, what, status):
-    from kpn_tf.console import printable
+    from kpn_tf.job.console import say
 
-    print(printable(f"{who}: {what}" if who else f"{what}"), file=sys.stderr)
+    say(f"{who}: {what}" if who else f"{what}", sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

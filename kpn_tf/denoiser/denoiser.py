@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from kpn_tf import artefact, devices
+from kpn_tf.denoiser import artefact, devices
+from kpn_tf.denoiser.tiling import tiles
 from kpn_tf.hounsfield import AIR_HU
-from kpn_tf.tiling import tiles
 
 # Longest side that goes through the network in one piece: what the activations cost grows with the area.
 WHOLE_SIDE = 768
