@@ -1,0 +1,211 @@
+"""The command `kpn`: parse, build a configuration, call. Each command imports what it needs when chosen."""
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import field
+from pathlib import Path
+
+from kpn_tf import __version__
+from kpn_tf.cli import extras, flags
+
+OK, FAILED, USAGE = 0, 1, 2
+
+
+def _fraction(word):
+    value = float(word)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, received {word}")
+    return value
+
+
+def _count(word):
+    value = int(word)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, received {word}")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoiseConfig:
+    """What `kpn denoise` is told."""
+
+    input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
+    output: Path = field(metadata={"help": "folder for the derived series; nothing in it is overwritten"})
+    strength: float = field(
+        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": _fraction}
+    )
+    threads: int | None = field(
+        default=None,
+        metadata={"help": "threads for the network (default: physical cores, at most 4)", "kind": _count},
+    )
+    json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
+
+
+@dataclasses.dataclass(frozen=True)
+class InfoConfig:
+    """What `kpn info` is told."""
+
+    json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
+
+
+def _denoise(config):
+    from kpn_tf.denoiser import Denoiser
+    from kpn_tf.job import console, denoise
+
+    with console.hushed():
+        denoiser = Denoiser(threads=config.threads, strength=config.strength)
+    progress = console.Console(config.output, series_lines=not config.json)
+    try:
+        report = denoise(config.input, config.output, denoiser, progress=progress)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return _complain("kpn denoise", error, USAGE)
+    finally:
+        progress.close()
+    if config.json:
+        print(json.dumps(_document(report, denoiser), indent=2, allow_nan=False))
+    line = console.summary_text(report, config.output)
+    if not report.slices_written or report.stopped:
+        console.say(f"kpn denoise: {line}", sys.stderr)
+    elif not config.json:
+        console.say(line, sys.stdout)
+    return OK if report.ok else FAILED
+
+
+def _document(report, denoiser):
+    return {
+        "kpn_tf": __version__,
+        "network": denoiser.identity._asdict(),
+        "strength": denoiser.strength,
+        "threads": denoiser.threads,
+        "ok": report.ok,
+        "seconds": report.seconds,
+        "slices_written": report.slices_written,
+        "stopped": report.stopped,
+        "series": [dataclasses.asdict(series) for series in report.series],
+        "refusals": [
+            {"path": str(refusal.path), "reason": refusal.reason, "failure": refusal.failure}
+            for refusal in report.refusals
+        ],
+    }
+
+
+def _info(config):
+    from kpn_tf.cli.about import installation
+
+    about = installation()
+    if config.json:
+        print(json.dumps(about, indent=2, allow_nan=False))
+        return OK
+    for name, version in about["versions"].items():
+        print(f"{name} {version or 'not installed'}")
+    for device in about["devices"]:
+        print(
+            f"device {device['device']}: {device['name']}, {device['physical_cores']} physical cores, "
+            f"{device['threads']} threads by default"
+        )
+    for network in about["networks"]:
+        print(
+            f"network {network['name']}: {network['model']} {network['version']}, "
+            f"{_known(network['parameters'])} parameters, "
+            f"{_known(network['gmac_512'])} GMAC per 512x512 slice, {network['bytes']} bytes, "
+            f"{network['licence']}, sha256 {network['sha256']}"
+        )
+    if not about["networks"]:
+        print("no network is shipped with this installation")
+    return OK
+
+
+def _known(value):
+    return "?" if value is None else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One subcommand.
+
+    Args:
+        text: Help line.
+        config: Returns its configuration dataclass; called only when the command is chosen.
+        run: Takes the configuration, returns the exit status.
+        extra: Extra it needs, or `None`.
+    """
+
+    text: str
+    config: Callable
+    run: Callable
+    extra: str | None = None
+
+
+COMMANDS = {
+    "denoise": Command("remove noise from CT series", lambda: DenoiseConfig, _denoise),
+    "info": Command("versions, devices and shipped networks", lambda: InfoConfig, _info),
+}
+
+
+def main(argv=None):
+    """Runs one command.
+
+    Args:
+        argv: Words after `kpn`; those of the process if `None`.
+
+    Returns:
+        Exit status: 0 if all went well, 1 if not, 2 for a wrong call, 130 or 143 if interrupted.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(
+        prog="kpn", description="Noise removal for low-dose CT. Research use, not a medical device."
+    )
+    parser.add_argument("--version", action="version", version=f"kpn_tf {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.text, description=command.text)
+        # Only the chosen command's configuration: another's may need an extra that is not installed.
+        if argv[:1] == [name]:
+            try:
+                if command.extra:
+                    extras.require(f"kpn {name}", command.extra)
+            except extras.MissingExtraError as error:
+                return _complain(None, error, USAGE)
+            flags.add_arguments(subparser, command.config())
+    namespace = parser.parse_args(argv)
+    command = COMMANDS[namespace.command]
+    return _guarded(command, flags.build(command.config(), namespace))
+
+
+def _guarded(command, config):
+    """Runs a command so that a signal unwinds it, and an expected error is one line."""
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return command.run(config)
+    except KeyboardInterrupt:
+        return _complain("kpn", "interrupted, no partial series is left", 128 + signal.SIGINT)
+    except _Terminated:
+        return _complain("kpn", "terminated, no partial series is left", 128 + signal.SIGTERM)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (OSError, ValueError) as error:
+        return _complain("kpn", error, FAILED)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread."""
+
+
+def _terminate(signum, frame):
+    raise _Terminated
+
+
+def _complain(who, what, status):
+    from kpn_tf.job.console import say
+
+    say(f"{who}: {what}" if who else f"{what}", sys.stderr)
+    return status

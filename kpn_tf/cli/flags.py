@@ -1,0 +1,43 @@
+"""Command-line flags from the fields of a configuration dataclass, and the dataclass back from the flags."""
+
+import dataclasses
+import types
+import typing
+
+
+def add_arguments(parser, config_class):
+    """Adds one argument per field: positional without a default, a switch for booleans, else `--name VALUE`.
+
+    A field's metadata may hold `help`, and `kind`: the function from the typed word to the value where the
+    annotation is not enough.
+
+    Args:
+        parser: An `argparse.ArgumentParser`.
+        config_class: A dataclass.
+    """
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        name, text = field.name, field.metadata.get("help")
+        kind = field.metadata.get("kind") or _plain(hints[name])
+        if field.default is dataclasses.MISSING:
+            parser.add_argument(name, type=kind, metavar=name.upper(), help=text)
+        elif kind is bool:
+            parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
+        else:
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", dest=name, type=kind, default=field.default, help=text
+            )
+
+
+def build(config_class, namespace):
+    """Builds the configuration from parsed arguments."""
+    return config_class(
+        **{field.name: getattr(namespace, field.name) for field in dataclasses.fields(config_class)}
+    )
+
+
+def _plain(hint):
+    """`int | None` -> `int`; other types as they are."""
+    if isinstance(hint, types.UnionType):
+        return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+    return hint

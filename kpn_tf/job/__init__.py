@@ -1,0 +1,6 @@
+"""The main job: CT series on disk -> denoised CT series on disk, whole or not at all."""
+
+from kpn_tf.job.denoising import denoise
+from kpn_tf.job.outcome import JobReport, Progress, SeriesReport
+
+__all__ = ["JobReport", "Progress", "SeriesReport", "denoise"]

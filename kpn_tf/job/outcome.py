@@ -1,0 +1,83 @@
+"""What became of a job, series by series; nothing here identifies a patient."""
+
+from dataclasses import dataclass
+
+from kpn_tf.dicom import Refusal
+
+
+@dataclass(frozen=True)
+class SeriesReport:
+    """What became of one series.
+
+    Args:
+        source: Last characters of the source's SeriesInstanceUID.
+        kernel: Reconstruction kernel of the source.
+        outcome: `"written"`; `"incomplete"`: written without the slices that failed; `"failed"`: nothing
+            written; `"exists"`: the output folder holds it already; `"own output"`: the source was made by
+            this package.
+        slices: Slices in the source.
+        written: Slices in the derived series.
+        derived_uid: SeriesInstanceUID of the derived series and name of its folder; `None` for own output.
+        noise_before_hu: Median over the slices of the noise SD in soft tissue; `None` without any.
+        noise_after_hu: The same after denoising.
+        seconds_per_slice: Wall-clock time over slices written.
+        inference_seconds_per_slice: Median time in the network.
+    """
+
+    source: str
+    kernel: str
+    outcome: str
+    slices: int
+    written: int = 0
+    derived_uid: str | None = None
+    noise_before_hu: float | None = None
+    noise_after_hu: float | None = None
+    seconds_per_slice: float | None = None
+    inference_seconds_per_slice: float | None = None
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """What became of everything under the input path.
+
+    Args:
+        series: One report per series.
+        refusals: Files that were skipped or failed, with the reason.
+        seconds: Wall-clock time of the whole job.
+        stopped: Why the job ended early, or `None`.
+    """
+
+    series: tuple[SeriesReport, ...]
+    refusals: tuple[Refusal, ...]
+    seconds: float
+    stopped: str | None = None
+
+    @property
+    def slices_written(self):
+        return sum(report.written for report in self.series)
+
+    @property
+    def ok(self):
+        """`True` if something was denoised and nothing that should have been was not."""
+        return (
+            self.slices_written > 0
+            and self.stopped is None
+            and not any(refusal.failure for refusal in self.refusals)
+            and all(report.outcome in ("written", "own output") for report in self.series)
+        )
+
+
+class Progress:
+    """Hears how a job goes; this one keeps quiet. Calls come one at a time, but not all from one thread."""
+
+    def planned(self, slices):
+        """The job is about to denoise so many slices."""
+
+    def slice_done(self):
+        """One of them is written or has failed."""
+
+    def refused(self, refusal):
+        """A file was skipped or failed."""
+
+    def series_done(self, report):
+        """A series is finished, one way or another."""

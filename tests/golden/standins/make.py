@@ -1,0 +1,61 @@
+"""Makes the stand-in networks of this folder: python tests/golden/standins/make.py (training extra)."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import tensorflow as tf
+
+FOLDER = Path(__file__).parent
+ANY_SLICE = [tf.TensorSpec((1, None, None, 1), tf.float32, name="slice_hu")]
+
+
+@tf.function(input_signature=ANY_SLICE)
+def box(slice_hu):
+    """Mean over 7x7 with reflected borders: an output pixel looks 3 pixels far."""
+    padded = tf.pad(slice_hu, [[0, 0], [3, 3], [3, 3], [0, 0]], mode="REFLECT")
+    return tf.nn.conv2d(padded, tf.ones((7, 7, 1, 1)) / 49.0, 1, "VALID")
+
+
+@tf.function(input_signature=ANY_SLICE)
+def blocks(slice_hu):
+    """Every 2x2 block becomes its mean: what a pixel becomes depends on its parity."""
+    means = tf.nn.avg_pool2d(slice_hu, 2, 2, "SAME")
+    rows, columns = tf.shape(slice_hu)[1], tf.shape(slice_hu)[2]
+    size = 2 * tf.shape(means)[1:3]
+    return tf.image.resize(means, size, method="nearest")[:, :rows, :columns, :]
+
+
+@tf.function(input_signature=ANY_SLICE)
+def broken(slice_hu):
+    """Returns NaN everywhere, as an export that lost its weights does."""
+    return slice_hu * float("nan")
+
+
+def write(function, *, halo, multiple):
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [function.get_concrete_function()], tf.Module()
+    )
+    path = FOLDER / f"{function.python_function.__name__}.tflite"
+    path.write_bytes(converter.convert())
+    metadata = {
+        "model": f"standin-{path.stem}",
+        "version": "1",
+        "licence": "Apache-2.0",
+        "units": "HU",
+        "halo": halo,
+        "multiple": multiple,
+        "parameters": 0,
+        "gmac_512": 0.0128,
+        "training_data": "none",
+    }
+    # A fixed date, so that the file is the same whenever it is made.
+    member = zipfile.ZipInfo("metadata.json", (2020, 1, 1, 0, 0, 0))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(member, json.dumps(metadata))
+
+
+if __name__ == "__main__":
+    write(box, halo=3, multiple=1)
+    write(blocks, halo=2, multiple=2)
+    write(broken, halo=0, multiple=1)

@@ -1,0 +1,328 @@
+"""The command line tells what happened in lines, JSON and exit status, and nothing about the patient."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from kpn_tf import cli
+from kpn_tf.cli import commands, extras
+from kpn_tf.denoiser import artefact
+from tests.ct_series import write_ct_series
+
+BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
+
+
+@pytest.fixture(autouse=True)
+def weights(tmp_path_factory, monkeypatch):
+    """An installation whose `edge` is the 7x7 mean."""
+    folder = tmp_path_factory.mktemp("weights")
+    shutil.copy(BOX, folder / "edge.tflite")
+    monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", folder)
+    return folder
+
+
+def kpn(*words):
+    """Runs `kpn` in this process and returns its exit status."""
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as stop:
+        return stop.code
+
+
+def start(weights, *words, before=""):
+    """Starts `kpn` in a process of its own."""
+    code = (
+        "import sys, pathlib\n"
+        "from kpn_tf import cli\nfrom kpn_tf.denoiser import artefact\n"
+        f"artefact.WEIGHTS_FOLDER = pathlib.Path({str(weights)!r})\n"
+        f"{before}\n"
+        "sys.exit(cli.main())"
+    )
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+SLOW = """
+import time
+from kpn_tf.job import pipeline
+read = pipeline.read_slice
+pipeline.read_slice = lambda path: (time.sleep(0.05), read(path))[1]
+"""
+
+
+def wait_for_a_slice(output, process):
+    """Waits until the process has written its first slice somewhere below the output."""
+    deadline = time.monotonic() + 60
+    while not list(output.rglob("*.dcm")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_good_run_is_status_zero_and_a_line_per_series(tmp_path, capfd):
+    write_ct_series(tmp_path / "in", name="a", slices=2)
+    write_ct_series(tmp_path / "in", name="bb", slices=3, kernel="D45f")
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    first, second, summary = sorted(out.splitlines(), key=lambda line: not line.startswith("series"))
+    lines = " | ".join(sorted([first, second], key=lambda line: "D45f" in line))
+    number = r"\d+\.\d"
+    assert re.search(
+        rf"\(B30f\): 2 slices, noise {number} -> {number} HU, {number}+ s/slice -> .*out/2\.", lines
+    )
+    assert re.search(r"\(D45f\): 3 slices, ", lines)
+    assert summary.startswith("2 series, 5 slices in ")
+
+
+def test_json_is_one_document_with_everything_of_the_summary(tmp_path, capfd):
+    write_ct_series(tmp_path / "in", slices=2)
+    (tmp_path / "in" / "SOURCE.txt").write_text("words")
+    assert (
+        kpn("denoise", tmp_path / "in", tmp_path / "out", "--json", "--strength", "0.5", "--threads", "1")
+        == 0
+    )
+    out, err = capfd.readouterr()
+    document = json.loads(out)
+    (series,) = document.pop("series")
+    assert len(err.splitlines()) == 1
+    assert set(document) == {
+        "kpn_tf", "network", "strength", "threads", "ok", "seconds", "slices_written", "stopped", "refusals",
+    }  # fmt: skip
+    assert (document["ok"], document["strength"], document["threads"]) == (True, 0.5, 1)
+    assert document["network"]["model"] == "standin-box"
+    assert document["slices_written"] == 2
+    assert [refusal["failure"] for refusal in document["refusals"]] == [False]
+    assert set(series) == {
+        "source", "kernel", "outcome", "slices", "written", "derived_uid",
+        "noise_before_hu", "noise_after_hu", "seconds_per_slice", "inference_seconds_per_slice",
+    }  # fmt: skip
+    assert series["outcome"] == "written"
+    assert (tmp_path / "out" / series["derived_uid"]).is_dir()
+
+
+def test_every_field_of_the_json_is_in_the_guide(tmp_path, capfd):
+    write_ct_series(tmp_path / "in", slices=1)
+    kpn("denoise", tmp_path / "in", tmp_path / "out", "--json")
+    document = json.loads(capfd.readouterr().out)
+    guide = (Path(__file__).parents[1] / "docs" / "denoise.md").read_text()
+    for field in [*document, *document["network"], *document["series"][0], "path", "reason", "failure"]:
+        assert f"`{field}`" in guide, field
+
+
+def test_nothing_of_the_patient_is_printed(tmp_path, capfd):
+    paths = write_ct_series(tmp_path / "in", slices=3)
+    paths[1].write_bytes(paths[1].read_bytes()[:-700])
+    for words in (["--json"], []):
+        kpn("denoise", tmp_path / "in", tmp_path / f"out{len(words)}", *words)
+        printed = "".join(capfd.readouterr())
+        source = pydicom.dcmread(paths[0])
+        for secret in ("Secret", "0815", "19700101", source.SeriesInstanceUID, source.StudyInstanceUID):
+            assert secret not in printed
+
+
+def test_a_corrupt_slice_is_one_line_with_its_name_and_status_one(tmp_path, capfd):
+    paths = write_ct_series(tmp_path / "in", slices=4)
+    paths[2].write_bytes(paths[2].read_bytes()[:-700])
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 1
+    out, err = capfd.readouterr()
+    assert err.count("\n") == 1
+    assert err.startswith(f"failed: {paths[2]}: ")
+    assert "3 of 4 slices" in out
+
+
+def test_what_is_no_ct_is_one_line_and_status_zero(tmp_path, capfd):
+    write_ct_series(tmp_path / "in", slices=1)
+    (tmp_path / "in" / "SOURCE.txt").write_text("words")
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 0
+    out, err = capfd.readouterr()
+    assert err.startswith(f"skipped: {tmp_path / 'in' / 'SOURCE.txt'}: ")
+    assert err.count("\n") == 1
+    assert out.splitlines()[-1].endswith("; files skipped: 1")
+
+
+def test_nothing_denoised_is_status_one_and_said(tmp_path, capfd):
+    (tmp_path / "in").mkdir()
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "kpn denoise: nothing was denoised\n"
+
+
+def test_an_existing_series_is_one_line_and_status_one(tmp_path, capfd):
+    write_ct_series(tmp_path / "in", slices=1)
+    kpn("denoise", tmp_path / "in", tmp_path / "out")
+    capfd.readouterr()
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.search(
+        r"^failed: series .*/2\.25\.\d+ exists already and is never overwritten$", err, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "required: COMMAND"),
+        (["denoise"], "required: INPUT, OUTPUT"),
+        (["denoise", "IN", "OUT", "--strength", "1.5"], "argument --strength: expected a number from 0 to 1"),
+        (["denoise", "IN", "OUT", "--strength", "nan"], "argument --strength: expected a number from 0 to 1"),
+        (["denoise", "IN", "OUT", "--threads", "0"], "argument --threads: expected a whole number from 1 on"),
+        (["denoise", "IN/absent", "OUT"], "IN/absent, which does not exist"),
+        (["denoise", "IN", "IN/a000.dcm"], "a000.dcm, which is a file"),
+        (["denoize", "IN", "OUT"], "invalid choice: 'denoize'"),
+    ],
+)
+def test_a_wrong_call_is_status_two_and_says_why(tmp_path, capfd, words, complaint):
+    write_ct_series(tmp_path / "in", slices=1)
+    places = {"IN": str(tmp_path / "in"), "OUT": str(tmp_path / "out")}
+
+    def placed(text):
+        return re.sub(r"^(IN|OUT)\b", lambda match: places[match[1]], text)
+
+    assert kpn(*map(placed, words)) == 2
+    assert placed(complaint) in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_weights_are_one_line(tmp_path, capfd, weights):
+    (weights / "edge.tflite").unlink()
+    write_ct_series(tmp_path / "in", slices=1)
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 1
+    assert capfd.readouterr().err == (
+        "kpn: Expected the name of a shipped network (none) or a .tflite. Received: edge\n"
+    )
+
+
+def test_names_that_would_drive_the_terminal_are_escaped(tmp_path, capfd):
+    write_ct_series(tmp_path / "in", slices=1, kernel="B30\x1b[2J")
+    (tmp_path / "in" / "two\nlines\udcff.txt").write_text("words")
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 0
+    out, err = capfd.readouterr()
+    assert "\x1b" not in out + err
+    assert "two\\nlines\\udcff.txt" in err
+
+
+def test_a_progress_bar_is_shown_on_a_terminal_only(tmp_path, capfd, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    write_ct_series(tmp_path / "in", slices=2)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    kpn("denoise", tmp_path / "in", tmp_path / "out")
+    assert "2/2" in terminal.getvalue() or "0/2" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_and_says_so(tmp_path, weights, number):
+    write_ct_series(tmp_path / "in", slices=80)
+    process = start(weights, "denoise", tmp_path / "in", tmp_path / "out", before=SLOW)
+    wait_for_a_slice(tmp_path / "out", process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert re.fullmatch(r"kpn: (interrupted|terminated), no partial series is left\n", err)
+    assert out == ""
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_killed_run_shows_no_partial_series_and_the_next_one_completes(tmp_path, weights, capfd):
+    write_ct_series(tmp_path / "in", slices=40)
+    process = start(weights, "denoise", tmp_path / "in", tmp_path / "out", before=SLOW)
+    wait_for_a_slice(tmp_path / "out", process)
+    process.kill()
+    process.communicate()
+    assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == []
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    assert len(list(folder.iterdir())) == 40
+
+
+def test_a_full_disk_is_one_sentence_and_the_partial_series_is_removed(tmp_path, weights):
+    write_ct_series(tmp_path / "in", slices=3)
+    # No file may grow over 2 kB: for the writer the same as a disk that is full.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))"
+    process = start(weights, "denoise", tmp_path / "in", tmp_path / "out", before=limit)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == ""
+    assert err.splitlines()[-1] == (
+        f"kpn denoise: stopped: cannot write to {tmp_path / 'out'}: {os.strerror(27)}"
+    )
+    assert "Traceback" not in err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path, weights):
+    write_ct_series(tmp_path / "in", slices=2)
+    process = start(weights, "denoise", tmp_path / "in", tmp_path / "out")
+    process.stdout.close()
+    err = process.stderr.read()
+    process.wait(timeout=60)
+    process.stderr.close()
+    assert process.returncode == 1
+    assert "Traceback" not in err
+
+
+def test_info_tells_versions_devices_and_networks(capfd, weights):
+    assert kpn("info", "--json") == 0
+    about = json.loads(capfd.readouterr().out)
+    assert about["versions"]["ai-edge-litert"]
+    assert [device["device"] for device in about["devices"]] == ["CPU"]
+    (network,) = about["networks"]
+    assert network["name"] == "edge"
+    assert network["sha256"] == artefact.open_artefact("edge").sha256
+    assert (network["parameters"], network["gmac_512"], network["licence"]) == (0, 0.0128, "Apache-2.0")
+    assert network["bytes"] == BOX.stat().st_size
+
+
+def test_info_in_lines_says_the_same(capfd):
+    assert kpn("info") == 0
+    out = capfd.readouterr().out
+    assert re.search(r"^kpn_tf \d+\.\d+\.\d+$", out, re.MULTILINE)
+    assert re.search(r"^device CPU: .+, \d+ physical cores, \d threads by default$", out, re.MULTILINE)
+    assert "0 parameters, 0.0128 GMAC per 512x512 slice" in out
+
+
+def test_info_without_a_network_says_so(capfd, weights):
+    (weights / "edge.tflite").unlink()
+    assert kpn("info") == 0
+    assert "no network is shipped with this installation" in capfd.readouterr().out
+
+
+def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capfd):
+    train = commands.Command(
+        "train a network", lambda: pytest.fail("imported without its extra"), None, "train"
+    )
+    monkeypatch.setitem(commands.COMMANDS, "train", train)
+    monkeypatch.setitem(extras.EXTRAS, "train", ("tensorflow_that_is_not_there",))
+    assert kpn("train") == 2
+    assert capfd.readouterr().err == "kpn train needs the training extra: pip install 'kpn-tf[train]'\n"
+
+
+def test_an_extra_that_is_there_is_no_hindrance(monkeypatch):
+    monkeypatch.setitem(extras.EXTRAS, "train", ("json",))
+    extras.require("kpn train", "train")
+
+
+def test_help_and_version_load_nothing_heavy():
+    code = (
+        "import sys\nfrom kpn_tf import cli\n"
+        "try:\n    cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'numpy', 'pydicom', 'ai_edge_litert', 'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"

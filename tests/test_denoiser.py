@@ -1,0 +1,259 @@
+"""The denoiser gives what its network gives, whatever the size, and refuses what it cannot answer for."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kpn_tf.denoiser import Denoiser, artefact, denoiser, devices
+
+STANDINS = Path(__file__).parent / "golden" / "standins"
+BOX = STANDINS / "box.tflite"
+BLOCKS = STANDINS / "blocks.tflite"
+
+
+def slice_of(rows, columns, seed=7):
+    return np.random.default_rng(seed).normal(40.0, 300.0, (rows, columns)).astype(np.float32)
+
+
+def box_mean(slice_hu):
+    """Mean over 7x7 with reflected borders, one pixel at a time."""
+    padded = np.pad(slice_hu.astype(np.float64), 3, mode="reflect")
+    mean = np.empty(slice_hu.shape)
+    for row in range(slice_hu.shape[0]):
+        for column in range(slice_hu.shape[1]):
+            mean[row, column] = padded[row : row + 7, column : column + 7].mean()
+    return mean
+
+
+def test_the_output_is_what_the_network_defines():
+    slice_hu = slice_of(37, 23)
+    np.testing.assert_allclose(Denoiser(BOX, threads=1)(slice_hu), box_mean(slice_hu), atol=1e-3)
+
+
+@pytest.mark.parametrize("network", [BOX, BLOCKS], ids=["box", "blocks"])
+@pytest.mark.parametrize("shape", [(801, 333), (333, 799), (1001, 903)])
+def test_a_tiled_slice_equals_the_slice_in_one_piece(network, shape, monkeypatch):
+    slice_hu = slice_of(*shape)
+    tiled_hu = Denoiser(network, threads=1)(slice_hu)
+    monkeypatch.setattr(denoiser, "WHOLE_SIDE", 4000)
+    whole_hu = Denoiser(network, threads=1)(slice_hu)
+    np.testing.assert_allclose(tiled_hu, whole_hu, atol=1e-3, rtol=0)
+
+
+def test_a_large_slice_never_enters_the_network_in_one_piece(monkeypatch):
+    seen = []
+    denoise = Denoiser(BOX, threads=1)
+    infer = denoise._infer
+    monkeypatch.setattr(denoise, "_infer", lambda tile_hu: seen.append(tile_hu.shape) or infer(tile_hu))
+    denoise(slice_of(1601, 801))
+    assert max(max(shape) for shape in seen) <= 770
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 30), (11, 7), (20, 21)])
+def test_a_tiny_slice_is_answered_as_if_its_edge_went_on(shape):
+    slice_hu = slice_of(*shape)
+    grown_hu = np.pad(slice_hu, [(0, max(0, 21 - side)) for side in shape], mode="edge")
+    denoised_hu = Denoiser(BOX, threads=1)(slice_hu)
+    assert denoised_hu.shape == shape
+    np.testing.assert_allclose(denoised_hu, box_mean(grown_hu)[: shape[0], : shape[1]], atol=1e-3)
+
+
+def test_strength_mixes_the_slice_and_its_denoised_self():
+    slice_hu = slice_of(33, 29)
+    full_hu = Denoiser(BOX, threads=1)(slice_hu)
+    third_hu = Denoiser(BOX, threads=1, strength=0.3)(slice_hu)
+    np.testing.assert_allclose(third_hu, slice_hu + 0.3 * (full_hu - slice_hu), atol=1e-3)
+
+
+def test_strength_zero_returns_the_slice_itself_bit_for_bit():
+    slice_hu = slice_of(33, 29)
+    denoised_hu = Denoiser(BOX, threads=1, strength=0.0)(slice_hu)
+    np.testing.assert_array_equal(denoised_hu, slice_hu)
+    assert not np.shares_memory(denoised_hu, slice_hu)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_pixels_outside_the_field_of_view_are_air_to_the_network_and_come_back_untouched(strength):
+    slice_hu = slice_of(41, 35)
+    padding = np.zeros((41, 35), bool)
+    padding[:9] = True
+    slice_hu[padding] = -3024.0
+    in_air_hu = np.where(padding, -1000.0, slice_hu)
+    denoised_hu = Denoiser(BOX, threads=1, strength=strength)(slice_hu, padding)
+    expected_hu = in_air_hu + strength * (box_mean(in_air_hu) - in_air_hu)
+    np.testing.assert_array_equal(denoised_hu[padding], slice_hu[padding])
+    np.testing.assert_allclose(denoised_hu[~padding], expected_hu[~padding], atol=1e-3)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4, 0.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_the_input_is_never_altered(strength, dtype):
+    slice_hu = slice_of(33, 29).astype(dtype)
+    padding = slice_hu < -300
+    before, padding_before = slice_hu.copy(), padding.copy()
+    denoised_hu = Denoiser(BOX, threads=1, strength=strength)(slice_hu, padding)
+    np.testing.assert_array_equal(slice_hu, before)
+    np.testing.assert_array_equal(padding, padding_before)
+    assert denoised_hu.dtype == np.float32
+
+
+def test_a_slice_in_a_strided_view_is_read_right():
+    volume_hu = np.random.default_rng(3).normal(0, 100, (40, 36, 3)).astype(np.float32)
+    denoise = Denoiser(BOX, threads=1)
+    np.testing.assert_array_equal(denoise(volume_hu[:, :, 1]), denoise(volume_hu[:, :, 1].copy()))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_no_number_is_refused(value):
+    slice_hu = slice_of(23, 25)
+    slice_hu[4, 5] = value
+    with pytest.raises(ValueError, match=r"Expected finite HU. Received: 1 pixels that are NaN or infinite"):
+        Denoiser(BOX, threads=1)(slice_hu)
+
+
+def test_no_number_outside_the_field_of_view_is_no_harm():
+    slice_hu = slice_of(23, 25)
+    slice_hu[0, 0] = np.nan
+    denoised_hu = Denoiser(BOX, threads=1)(slice_hu, np.isnan(slice_hu))
+    assert np.flatnonzero(np.isnan(denoised_hu)).tolist() == [0]
+
+
+@pytest.mark.parametrize("shape", [(), (30,), (1, 30, 30), (0, 30)])
+def test_what_is_no_slice_is_refused(shape):
+    with pytest.raises(ValueError, match=r"Expected a slice of shape \(H, W\). Received: shape"):
+        Denoiser(BOX, threads=1)(np.zeros(shape, np.float32))
+
+
+def test_padding_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"Expected padding of the slice's shape \(23, 25\)"):
+        Denoiser(BOX, threads=1)(slice_of(23, 25), np.zeros((25, 23), bool))
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_strength_outside_zero_to_one_is_refused(strength):
+    with pytest.raises(ValueError, match="Expected strength from 0 to 1"):
+        Denoiser(BOX, strength=strength)
+
+
+def test_no_thread_at_all_is_refused():
+    with pytest.raises(ValueError, match="Expected at least one thread"):
+        Denoiser(BOX, threads=0)
+
+
+def test_memory_is_planned_anew_only_when_the_shape_changes(monkeypatch):
+    denoise = Denoiser(BOX, threads=1)
+    planned = []
+    allocate = denoise._interpreter.allocate_tensors
+    monkeypatch.setattr(denoise._interpreter, "allocate_tensors", lambda: planned.append(None) or allocate())
+    for shape in [(30, 40)] * 5 + [(40, 30)] * 3:
+        denoise(slice_of(*shape))
+    assert len(planned) == 2
+
+
+def test_the_same_slice_gives_the_same_bits_whatever_came_between():
+    denoise = Denoiser(BOX, threads=2)
+    first_hu = denoise(slice_of(64, 48))
+    denoise(slice_of(31, 801))
+    np.testing.assert_array_equal(denoise(slice_of(64, 48)), first_hu)
+
+
+def test_calls_from_several_threads_do_not_mix_their_slices():
+    denoise = Denoiser(BOX, threads=1)
+    slices = [slice_of(40 + seed % 3, 50, seed) for seed in range(12)]
+    expected = [denoise(slice_hu) for slice_hu in slices]
+    results = [None] * len(slices)
+
+    def run(index):
+        results[index] = denoise(slices[index])
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(slices))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result, one in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, one)
+
+
+def test_the_identity_names_the_weights_by_their_hash():
+    model, version, sha256, licence = Denoiser(BOX, threads=1).identity
+    assert (model, version, licence) == ("standin-box", "1", "Apache-2.0")
+    assert sha256 == hashlib.sha256(BOX.read_bytes()).hexdigest()
+
+
+def test_a_shipped_network_is_found_by_its_name(tmp_path, monkeypatch):
+    shutil.copy(BOX, tmp_path / "edge.tflite")
+    monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", tmp_path)
+    assert Denoiser(threads=1).identity.model == "standin-box"
+    assert [network.path.stem for network in artefact.shipped()] == ["edge"]
+
+
+def test_an_unknown_network_is_refused_with_the_known_ones(tmp_path, monkeypatch):
+    shutil.copy(BOX, tmp_path / "edge.tflite")
+    monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"shipped network \(edge\).*Received: papr"):
+        Denoiser("papr")
+
+
+def test_a_network_without_metadata_is_refused(tmp_path):
+    (tmp_path / "bare.tflite").write_bytes(b"TFL3 but nothing behind it")
+    with pytest.raises(ValueError, match=r"Expected a .tflite with metadata.json appended"):
+        Denoiser(tmp_path / "bare.tflite")
+
+
+def test_metadata_that_lacks_a_field_is_refused_by_the_field(tmp_path):
+    anonymous = tmp_path / "anonymous.tflite"
+    with zipfile.ZipFile(anonymous, "w") as archive:
+        archive.writestr("metadata.json", '{"model": "m", "version": "1", "halo": 3}')
+    with pytest.raises(
+        ValueError, match=r"anonymous.tflite without licence, multiple; export the network again"
+    ):
+        Denoiser(anonymous)
+
+
+def test_a_network_that_returns_no_numbers_is_refused_when_it_is_loaded():
+    with pytest.raises(ValueError, match=r"to return finite HU.*441 pixels not finite"):
+        Denoiser(STANDINS / "broken.tflite")
+
+
+def test_a_file_that_only_looks_like_a_network_is_refused(tmp_path):
+    fake = tmp_path / "fake.tflite"
+    content = BOX.read_bytes()
+    fake.write_bytes(b"\0" * 64 + content[64:])
+    with pytest.raises(ValueError, match="Expected a network LiteRT can run"):
+        Denoiser(fake)
+
+
+def test_denoising_loads_neither_tensorflow_nor_keras():
+    code = (
+        "import sys, numpy as np\n"
+        "from kpn_tf.denoiser import Denoiser\n"
+        f"Denoiser({str(BOX)!r})(np.zeros((30, 40)))\n"
+        "print(sorted({'tensorflow', 'keras', 'scipy', 'skimage', 'PIL', 'matplotlib'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_threads_default_to_the_physical_cores_this_process_may_use_and_at_most_four(tmp_path, monkeypatch):
+    for cpu in range(12):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{cpu % 6},{cpu % 6 + 6}\n")
+    monkeypatch.setattr(devices, "_CPU_FOLDER", tmp_path)
+    for allowed, cores, threads in [({0, 6}, 1, 1), ({0, 1, 6}, 2, 2), (set(range(12)), 6, 4)]:
+        monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid, allowed=allowed: allowed)
+        assert (devices.physical_cores(), devices.default_threads()) == (cores, threads)
+
+
+def test_every_processor_counts_where_the_system_does_not_tell_cores_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_CPU_FOLDER", tmp_path)
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: {0, 3, 5})
+    assert devices.physical_cores() == 3
