@@ -91,6 +91,11 @@ class StructKPN(keras.Model):
             return self.filtering([slice_hu, ops.softmax(scores, axis=-1)])
         return self.filtering([slice_hu, scores])
 
+    @property
+    def reach(self):
+        """How far an output pixel looks, in pixels."""
+        return max(self.trunk.reach, self.kernel_size // 2)
+
     def kernels_at(self, slice_hu, rows, columns):
         """The kernels that were applied at chosen pixels.
 

@@ -36,6 +36,11 @@ class PaperTrunk(keras.layers.Layer):
             features = layer(features)
         return features
 
+    @property
+    def reach(self):
+        """How far a feature looks, in pixels: one for each 3×3 convolution."""
+        return 2 + 2 * len(self.blocks)
+
     def get_config(self):
         return {**super().get_config(), "channels": self.channels, "blocks": len(self.blocks)}
 
@@ -87,6 +92,15 @@ class EdgeTrunk(keras.layers.Layer):
         for block in self.blocks:
             coarse = block(coarse)
         return self.after(fine + depth_to_space(self.up(coarse), 2))
+
+    @property
+    def reach(self):
+        """How far a feature looks, in pixels.
+
+        Five 3×3 convolutions at half resolution, two a block at a quarter, and up to 3 pixels to the far side
+        of a quarter-resolution pixel.
+        """
+        return 2 * 5 + 4 * 2 * len(self.blocks) + 3
 
     def get_config(self):
         return {
