@@ -53,7 +53,9 @@ def frame_size(frame):
 
 def _jpeg_2000_size(frame, at):
     # ITU-T T.800 A.5.1: Lsiz, Rsiz, Xsiz, Ysiz, XOsiz, YOsiz, four tile fields, Csiz, Ssiz.
-    _, _, x, y, x_offset, y_offset, _, _, _, _, samples, precision = struct.unpack_from(">HHIIIIIIIIHB", frame, at)
+    _, _, x, y, x_offset, y_offset, _, _, _, _, samples, precision = struct.unpack_from(
+        ">HHIIIIIIIIHB", frame, at
+    )
     return FrameSize(y - y_offset, x - x_offset, (precision & 0x7F) + 1, samples)
 
 

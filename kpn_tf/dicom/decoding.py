@@ -42,6 +42,11 @@ def is_decodable(transfer_syntax):
     return transfer_syntax in _NATIVE or transfer_syntax in _GDCM or transfer_syntax in _PLUGIN
 
 
+def is_uncompressed(transfer_syntax):
+    """Whether files in this transfer syntax are at least as large as their pixels."""
+    return transfer_syntax in _NATIVE and transfer_syntax != uid.DeflatedExplicitVRLittleEndian
+
+
 def decode_stored(dataset, pixels):
     """Decodes the pixel data of one slice.
 
@@ -120,7 +125,9 @@ def _within_bits_stored(stored, pixels, overlay):
     # After cutting, a signed value whose unused bits were zero is negative; its raw form was not.
     unused_are_zero = pixels.signed and stored.min() >= 0 and stored.max() < 1 << pixels.bits_stored
     if not (overlay or unused_are_zero):
-        raise ValueError(f"pixel values need more than the {pixels.bits_stored} bits that the header declares")
+        raise ValueError(
+            f"pixel values need more than the {pixels.bits_stored} bits that the header declares"
+        )
     if pixels.signed:
         return _sign_extended(stored.view(np.uint16), pixels.bits_stored)
     return stored & np.uint16(highest)

@@ -1,12 +1,11 @@
 """A denoised slice as a DICOM object with an identity of its own.
 
 What changes and what stays, attribute by attribute, is in `derive_slice`. Private attributes are left behind:
-nobody can know which of them describe the pixels (histograms, thumbnails, second copies of the image occur), and
-the source, which the derived slice names, still has them.
+nobody can know which of them describe the pixels (histograms, thumbnails, second copies of the image occur),
+and the source, which the derived slice names, still has them.
 """
 
 import copy
-import uuid
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 
 from kpn_tf.dicom.decoding import has_embedded_overlay
-from kpn_tf.dicom.header import numbers, pixel_header, text
+from kpn_tf.dicom.header import identity, numbers, pixel_header, text, uid_from_name
 from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
 
@@ -26,19 +25,26 @@ MANUFACTURER = "kpn_tf"
 
 RESEARCH_USE = "For research use, not for diagnosis"
 
-# Drawn once (uuid4): derived UIDs are uuid5 values inside this name space, written below 2.25 (PS3.5 B.2).
-_NAMESPACE = uuid.UUID("6f1bd1a2-9d0c-4c1e-8d57-3d9be0b65a47")
-_IMPLEMENTATION_CLASS_UID = f"2.25.{uuid.uuid5(_NAMESPACE, 'implementation').int}"
+_IMPLEMENTATION_CLASS_UID = uid_from_name("implementation")
 
 _SERIES_NUMBER_OFFSET = 10_000
 _LARGEST_IS = 2**31 - 1
 
 # Attributes that describe the source's pixels or its file and would be false on the derived slice.
-_DROPPED = (
-    "SmallestImagePixelValue LargestImagePixelValue SmallestPixelValueInSeries LargestPixelValueInSeries "
-    "SmallestImagePixelValueInPlane LargestImagePixelValueInPlane IconImageSequence PixelDataProviderURL "
-    "InstanceCreationDate InstanceCreationTime InstanceCreatorUID MACParametersSequence"
-).split()
+_DROPPED = [
+    "SmallestImagePixelValue",
+    "LargestImagePixelValue",
+    "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries",
+    "SmallestImagePixelValueInPlane",
+    "LargestImagePixelValueInPlane",
+    "IconImageSequence",
+    "PixelDataProviderURL",
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "InstanceCreatorUID",
+    "MACParametersSequence",
+]
 
 # Transfer syntax -> value of LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1).
 _LOSSY_METHOD = {
@@ -70,7 +76,9 @@ class DerivedBy:
         for name in ("model", "version", "weights_sha256"):
             value = getattr(self, name)
             if not 0 < len(value) <= 64 or "\\" in value:
-                raise ValueError(f"Expected {name} of 1 to 64 characters without a backslash. Received: {value!r}")
+                raise ValueError(
+                    f"Expected {name} of 1 to 64 characters without a backslash. Received: {value!r}"
+                )
         if not 0.0 <= self.strength <= 1.0:
             raise ValueError(f"Expected strength from 0 to 1. Received: {self.strength}")
 
@@ -107,8 +115,7 @@ def derived_sop_instance_uid(sop_instance_uid, derived_by):
 
 
 def _derived_uid(kind, source_uid, by):
-    name = "|".join((kind, source_uid, by.model, by.version, by.weights_sha256, repr(float(by.strength))))
-    return uid.UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
+    return uid_from_name(kind, source_uid, by.model, by.version, by.weights_sha256, repr(float(by.strength)))
 
 
 def derive_slice(ct, denoised_hu, derived_by):
@@ -119,8 +126,9 @@ def derive_slice(ct, denoised_hu, derived_by):
       DerivationCodeSequence, ContributingEquipmentSequence; SourceImageSequence names the source.
     - Kept: patient, study, frame of reference, geometry, acquisition, slope, intercept, bit layout, padding,
       windows, and the history of lossy compression (added where only the transfer syntax told of it).
-    - Dropped: what described the source's pixels (smallest and largest value, icon, overlays inside the pixels,
-      signatures) or its file (creation time: the same input then gives the same bytes), private attributes.
+    - Dropped: what described the source's pixels (smallest and largest value, icon, overlays inside the
+      pixels, signatures) or its file (creation time: the same input then gives the same bytes), private
+      attributes.
 
     Args:
         ct: The source, a `CTSlice`; left as it is.
@@ -128,8 +136,8 @@ def derive_slice(ct, denoised_hu, derived_by):
         derived_by: A `DerivedBy`.
 
     Returns:
-        A `pydicom.FileDataset`, Explicit VR Little Endian, uncompressed. Values are rounded half to even, clipped
-        to BitsStored, then cast; padding holds the source's stored values bit for bit.
+        A `pydicom.FileDataset`, Explicit VR Little Endian, uncompressed. Values are rounded half to even,
+        clipped to BitsStored, then cast; padding holds the source's stored values bit for bit.
 
     Raises:
         ValueError: If the shape differs from the source's or a value is not finite.
@@ -138,7 +146,7 @@ def derive_slice(ct, denoised_hu, derived_by):
     """
     source = ct.dataset
     name = getattr(source, "filename", None) or "dataset"
-    pixels = pixel_header(name, source)
+    pixels, uids = pixel_header(name, source), identity(name, source)
     denoised_hu = np.asarray(denoised_hu)
     if denoised_hu.shape != ct.slice_hu.shape:
         raise ValueError(f"Expected denoised_hu of shape {ct.slice_hu.shape}. Received: {denoised_hu.shape}")
@@ -146,8 +154,8 @@ def derive_slice(ct, denoised_hu, derived_by):
     try:
         with quiet_warnings:
             derived = _copied(source)
-            _set_identity(derived, source, derived_by)
-            _set_derivation(derived, source, derived_by)
+            _set_identity(derived, source, uids, derived_by)
+            _set_derivation(derived, source, uids, derived_by)
             _set_lossy_history(derived, source, stored.nbytes)
             _set_pixels(derived, stored, pixels)
     except Exception as error:
@@ -185,13 +193,16 @@ def _copied(source):
     return derived
 
 
-def _set_identity(derived, source, by):
+def _set_identity(derived, source, uids, by):
     derived.SOPClassUID = uid.CTImageStorage
     derived.Modality = "CT"
-    derived.SOPInstanceUID = derived_sop_instance_uid(text(source, "SOPInstanceUID"), by)
-    derived.SeriesInstanceUID = derived_series_uid(text(source, "SeriesInstanceUID"), by)
+    derived.SOPInstanceUID = derived_sop_instance_uid(uids.sop_instance_uid, by)
+    derived.SeriesInstanceUID = derived_series_uid(uids.series_uid, by)
+    derived.StudyInstanceUID = uids.study_uid
     number = int((numbers(source, "SeriesNumber") or (0.0,))[0])
-    derived.SeriesNumber = number + (_SERIES_NUMBER_OFFSET if number <= _LARGEST_IS - _SERIES_NUMBER_OFFSET else 0)
+    derived.SeriesNumber = number + (
+        _SERIES_NUMBER_OFFSET if number <= _LARGEST_IS - _SERIES_NUMBER_OFFSET else 0
+    )
     suffix = f"KPN {by.strength:.0%}, research use"
     original = text(source, "SeriesDescription").replace("\\", " ")
     # LO holds 64 characters (PS3.5 6.2): the source's text gives way, the warning does not.
@@ -206,18 +217,21 @@ def _set_identity(derived, source, by):
     meta.ImplementationVersionName = MANUFACTURER.upper()
 
 
-def _set_derivation(derived, source, by):
+def _set_derivation(derived, source, uids, by):
     kind = [part.strip() for part in text(source, "ImageType").split("\\")]
-    # Value 2 says whether it came from the patient examination itself, value 3 is required for CT (C.8.2.1.1.1).
+    # Value 2 (from the examination itself or not) is the source's; value 3 is required for CT (C.8.2.1.1.1).
     derived.ImageType = ["DERIVED", *(kind[1:] if len(kind) > 2 else ["PRIMARY", "AXIAL"])]
     earlier = text(source, "DerivationDescription")
     history = f"{by.description} Before that: {earlier}" if earlier else by.description
     derived.DerivationDescription = history[:1024]
     # CID 7203 has no code for noise reduction; smoothing is the nearest.
-    derived.DerivationCodeSequence = [*_items(derived, "DerivationCodeSequence"), _code("113087", "Smoothing")]
+    derived.DerivationCodeSequence = [
+        *_items(derived, "DerivationCodeSequence"),
+        _code("113087", "Smoothing"),
+    ]
     image = Dataset()
     image.ReferencedSOPClassUID = uid.CTImageStorage
-    image.ReferencedSOPInstanceUID = text(source, "SOPInstanceUID")
+    image.ReferencedSOPInstanceUID = uids.sop_instance_uid
     image.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]
     derived.SourceImageSequence = [image]
     equipment = Dataset()
@@ -262,5 +276,7 @@ def _set_pixels(derived, stored, pixels):
         if values := numbers(derived, keyword):
             # The same 16 bits, with the sign of the pixels (C.7.5.1.1.2).
             value = np.array(int(values[0]) & 0xFFFF, np.uint16).view(stored.dtype)
-            derived[keyword] = DataElement(tag_for_keyword(keyword), "SS" if pixels.signed else "US", int(value))
+            derived[keyword] = DataElement(
+                tag_for_keyword(keyword), "SS" if pixels.signed else "US", int(value)
+            )
     derived.add_new(tag_for_keyword("PixelData"), "OW", stored.tobytes())

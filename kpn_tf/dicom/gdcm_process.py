@@ -63,9 +63,13 @@ def _running_worker():
     global _worker, _worker_parent
     # After a fork the child must not share its parent's pipes.
     if _worker is None or _worker_parent != os.getpid() or _worker.poll() is not None:
+        # -P keeps this folder, whose modules have everyday names, off the worker's import path.
         script = os.path.join(os.path.dirname(__file__), "gdcm_worker.py")
         _worker = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-P", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         _worker_parent = os.getpid()
     return _worker

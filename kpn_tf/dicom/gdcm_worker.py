@@ -1,4 +1,4 @@
-"""The process behind `gdcm_process`: reads frames from standard input until it closes. Run, never imported."""
+"""The process behind `gdcm_process`: reads frames from standard input until it closes. Not for import."""
 
 import os
 import struct

@@ -1,9 +1,11 @@
 """Is this file a CT slice whose pixel values can be turned into HU? Decided from the header alone."""
 
 import math
+import uuid
 from dataclasses import dataclass
 
 import pydicom
+from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import UID, CTImageStorage, MediaStorageDirectoryStorage
 
 from kpn_tf.dicom.decoding import is_decodable
@@ -20,9 +22,12 @@ _ENHANCED_CT = {
 # write it for plain HU.
 _NOT_HU = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
 
-# 64 million pixels: four times the largest CT matrix sold (4096 x 4096). A header that claims more is damaged,
-# and believing it would allocate gigabytes.
+# 64 million pixels, four times the largest CT matrix sold (4096 x 4096). A header that claims more is
+# damaged, and believing it would allocate gigabytes.
 _MAX_PIXELS = 8192 * 8192
+
+# Drawn once with uuid4.
+_NAMESPACE = uuid.UUID("6f1bd1a2-9d0c-4c1e-8d57-3d9be0b65a47")
 
 _DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
 
@@ -99,20 +104,24 @@ def check_is_ct_slice(path, dataset):
     Raises:
         DicomError: With `failure=False` for what is no CT slice at all.
     """
-    sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
+    announced = text(dataset.file_meta, "MediaStorageSOPClassUID")
+    sop_class = text(dataset, "SOPClassUID") or announced
     modality = text(dataset, "Modality")
     if sop_class == MediaStorageDirectoryStorage:
         raise DicomError(path, "is a DICOMDIR, an index of other files", failure=False)
     if sop_class in _ENHANCED_CT:
         raise DicomError(
-            path, f"is {_ENHANCED_CT[sop_class]} (multi-frame), which is not supported; convert to single-frame CT"
+            path,
+            f"is {_ENHANCED_CT[sop_class]} (multi-frame), which is not supported; convert to single-frame CT",
         )
     if not sop_class and modality in ("", "CT"):
-        looks_dicom = bool(modality or len(dataset.file_meta))
-        raise DicomError(path, "has no SOPClassUID: its kind is unknown", failure=looks_dicom)
+        if dataset.preamble is None and not modality:
+            raise DicomError(path, "is not a DICOM file", failure=False)
+        raise DicomError(path, "has no SOPClassUID: its kind is unknown")
     if sop_class != CTImageStorage:
-        name = UID(sop_class).name if UID(sop_class).is_valid else "an unknown kind of object"
-        raise DicomError(path, f"is {name}, not a CT slice", failure=False)
+        # Cut off or overwritten inside its first attributes, a CT file no longer says so in the second place.
+        name = _uid_name(sop_class, "of an unknown kind")
+        raise DicomError(path, f"is {name}, not a CT slice", failure=announced == CTImageStorage)
     if modality not in ("", "CT"):
         raise DicomError(path, "is stored as CT but its Modality is not CT", failure=False)
     image_type = [part.strip().upper() for part in text(dataset, "ImageType").split("\\")]
@@ -120,15 +129,57 @@ def check_is_ct_slice(path, dataset):
         raise DicomError(path, "is a localizer (scout view), not a slice", failure=False)
 
 
-def check_identity(path, dataset):
-    """Requires the three UIDs that say what the slice belongs to.
+@dataclass(frozen=True)
+class Identity:
+    """What a slice is and belongs to.
+
+    Args:
+        sop_instance_uid: Of the slice.
+        series_uid: Of its series.
+        study_uid: Of its study.
+    """
+
+    sop_instance_uid: str
+    series_uid: str
+    study_uid: str
+
+
+def identity(path, dataset):
+    """The three UIDs of a slice; where anonymisation emptied them, deterministic substitutes.
+
+    The slice's own UID then comes from the meta header. Series and study get one made of what all slices of a
+    reconstruction share: frame of reference, number, description and kernel.
+
+    Args:
+        path: The file, for messages.
+        dataset: Its dataset.
+
+    Returns:
+        An `Identity`.
 
     Raises:
-        DicomError: If one is missing or empty.
+        DicomError: If there is too little to tell slices or series apart.
     """
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        if not text(dataset, keyword):
-            raise DicomError(path, f"has no {keyword}: it cannot be assigned to a series")
+    sop_instance_uid = text(dataset, "SOPInstanceUID") or text(
+        dataset.file_meta, "MediaStorageSOPInstanceUID"
+    )
+    if not sop_instance_uid:
+        raise DicomError(path, "has no SOPInstanceUID: it cannot be told from other slices")
+    frame_of_reference = text(dataset, "FrameOfReferenceUID")
+    series_uid, study_uid = text(dataset, "SeriesInstanceUID"), text(dataset, "StudyInstanceUID")
+    for keyword, value in (("SeriesInstanceUID", series_uid), ("StudyInstanceUID", study_uid)):
+        if not (value or frame_of_reference):
+            raise DicomError(path, f"has neither {keyword} nor FrameOfReferenceUID: it belongs to no series")
+    study_uid = study_uid or uid_from_name("substitute study", frame_of_reference)
+    if not series_uid:
+        shared = (text(dataset, name) for name in ("SeriesNumber", "SeriesDescription", "ConvolutionKernel"))
+        series_uid = uid_from_name("substitute series", study_uid, frame_of_reference, *shared)
+    return Identity(sop_instance_uid, series_uid, study_uid)
+
+
+def uid_from_name(*parts):
+    """The same UID for the same parts, always and everywhere (uuid5 below 2.25, PS3.5 B.2)."""
+    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '|'.join(parts)).int}")
 
 
 def pixel_header(path, dataset):
@@ -158,7 +209,8 @@ def pixel_header(path, dataset):
     stored = whole_number(path, dataset, "BitsStored")
     if allocated != 16 or not 12 <= stored <= 16:
         raise DicomError(
-            path, f"has {stored} bits stored in {allocated} allocated; expected 12 to 16 in 16 (PS3.3 C.8.2.1.1.4)"
+            path,
+            f"has {stored} bits stored in {allocated} allocated; expected 12 to 16 in 16 (PS3.3 C.8.2.1.1.4)",
         )
     if number(path, dataset, "HighBit", default=stored - 1.0) != stored - 1:
         raise DicomError(path, "has a HighBit that is not BitsStored - 1: the pixel layout is unknown")
@@ -167,8 +219,8 @@ def pixel_header(path, dataset):
         raise DicomError(path, "has a PixelRepresentation that is neither 0 nor 1")
     syntax = text(dataset.file_meta, "TransferSyntaxUID")
     if syntax and not is_decodable(syntax):
-        name = UID(syntax).name if UID(syntax).is_valid else "malformed"
-        raise DicomError(path, f"has transfer syntax {name}, for which there is no decoder")
+        name = _uid_name(syntax, "of an unknown kind")
+        raise DicomError(path, f"has compression {name}, for which there is no decoder")
     slope, intercept_hu = _rescale(path, dataset)
     return PixelHeader(rows, columns, stored, bool(signed), slope, intercept_hu)
 
@@ -184,8 +236,12 @@ def _rescale(path, dataset):
     return slope, intercept_hu
 
 
+def _uid_name(value, unknown):
+    return UID_dictionary[value][0] if value in UID_dictionary else unknown
+
+
 def text(dataset, keyword):
-    """An attribute as stripped text; "" where missing, empty or unreadable; several values joined by a backslash."""
+    """An attribute as stripped text, several values joined by a backslash; "" where missing or unreadable."""
     try:
         with quiet_warnings:
             value = dataset.get(keyword)

@@ -4,8 +4,8 @@ import numpy as np
 
 from kpn_tf.hounsfield import AIR_HU
 
-# Below every attenuation (vacuum is -1000 HU), below the noise and undershoot of sharp kernels (to -1400 HU in
-# public series) and above the fill values seen in practice: -2000, -2048, -3024, -3072, -8192 HU.
+# Below every attenuation (vacuum is -1000 HU) and the noise and undershoot of sharp kernels (to -1400 HU in
+# public series), above the fill values seen in practice: -2000, -2048, -3024, -3072, -8192 HU.
 UNMARKED_PADDING_HU = -1800.0
 
 # A declared padding value above this could also be a grey value of the patient.
@@ -15,10 +15,10 @@ _TISSUE_ABOVE_HU = AIR_HU + 100.0
 def padding_mask(stored, slice_hu, declared):
     """True where a pixel is not part of the reconstruction.
 
-    Two rules, because the tag is often wrong (public GE files hold -2000 while the tag says -32768) or missing:
+    Two rules, because the tag is often missing or wrong (public GE files hold -2000, the tag says -32768):
 
-    - Every pixel at or below -1800 HU is padding. That also catches lossy files, where the fill value is blurred.
-      Inside a patient only metal goes that low; returning such a pixel untouched does no harm.
+    - Every pixel at or below -1800 HU is padding. That also catches lossy files, where the fill value is
+      blurred. Inside a patient only metal goes that low; returning such a pixel untouched does no harm.
     - Every pixel within the declared range is padding (PS3.3 C.7.5.1.1.2), unless that range reaches above
       -900 HU: then some tissue has the same grey value, and only what is connected to the border counts.
 

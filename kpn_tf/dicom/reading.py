@@ -9,7 +9,7 @@ import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from kpn_tf.dicom.decoding import decode_stored
-from kpn_tf.dicom.header import check_identity, check_is_ct_slice, numbers, pixel_header, read_dataset
+from kpn_tf.dicom.header import check_is_ct_slice, identity, numbers, pixel_header, read_dataset
 from kpn_tf.dicom.padding import padding_mask
 from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
@@ -57,22 +57,27 @@ def read_slice(path):
         raise DicomError(path, f"cannot be opened ({type(error).__name__})") from error
     # From memory: a damaged element length then reads what there is instead of allocating what it claims.
     dataset = read_dataset(path, io.BytesIO(content))
+    if "PixelData" not in dataset:
+        # Of compressed data without an end pydicom returns nothing at all: the header alone says more.
+        dataset = read_dataset(path, io.BytesIO(content), stop_before_pixels=True)
     dataset.filename, dataset.buffer = str(path), None
     check_is_ct_slice(path, dataset)
-    check_identity(path, dataset)
+    identity(path, dataset)
     pixels = pixel_header(path, dataset)
     if "PixelData" not in dataset:
-        raise DicomError(path, "has no pixel data")
+        raise DicomError(path, "has no pixel data, or is cut off inside it")
     _set_transfer_syntax(dataset)
     try:
         with quiet_warnings:
             stored = decode_stored(dataset, pixels)  # (H, W) int16 or uint16
     except Exception as error:
-        # Decoders raise whatever they like on damaged data. Their text speaks of pixels, never of the patient.
+        # Decoders raise whatever they like on damaged data; their text is about pixels, not the patient.
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DicomError(path, f"has pixel data that cannot be decoded: {what}") from error
     slice_hu = (stored * pixels.slope + pixels.intercept_hu).astype(np.float32)
-    return CTSlice(dataset, slice_hu, padding_mask(stored, slice_hu, _declared_padding(dataset, stored.dtype)))
+    return CTSlice(
+        dataset, slice_hu, padding_mask(stored, slice_hu, _declared_padding(dataset, stored.dtype))
+    )
 
 
 def _set_transfer_syntax(dataset):

@@ -8,18 +8,45 @@ from pathlib import Path
 
 import numpy as np
 
+from kpn_tf.dicom.decoding import is_uncompressed
 from kpn_tf.dicom.derived import MANUFACTURER
-from kpn_tf.dicom.header import check_identity, check_is_ct_slice, numbers, pixel_header, read_dataset, text
+from kpn_tf.dicom.header import check_is_ct_slice, identity, numbers, pixel_header, read_dataset, text
 from kpn_tf.dicom.refusal import DicomError, Refusal
 
 # Everything `find_series` looks at: pydicom skips the other elements, private blocks above all.
-_TAGS = """
-    SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality ImageType SeriesDescription Manufacturer
-    ConvolutionKernel Rows Columns PixelSpacing SliceThickness ImagePositionPatient ImageOrientationPatient
-    SliceLocation InstanceNumber AcquisitionNumber NumberOfFrames SamplesPerPixel PhotometricInterpretation
-    BitsAllocated BitsStored HighBit PixelRepresentation RescaleSlope RescaleIntercept RescaleType
-    ContributingEquipmentSequence
-""".split()
+_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "Manufacturer",
+    "Modality",
+    "ImageType",
+    "ConvolutionKernel",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "SliceThickness",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceLocation",
+    "InstanceNumber",
+    "AcquisitionNumber",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+    "ContributingEquipmentSequence",
+]
 
 # Slices of one scan agree to the last digit; what differs by more was another reconstruction.
 _SAME_DIRECTION = 1e-3
@@ -32,8 +59,8 @@ class SliceFile:
 
     Args:
         path: The file.
-        position_mm: Position along the slice normal. Where the header has none: SliceLocation, or, last of all,
-            the InstanceNumber, which only gives the order.
+        position_mm: Position along the slice normal. Where the header has none: SliceLocation, or, last of
+            all, the InstanceNumber, which only gives the order.
         sop_instance_uid: Its identity.
     """
 
@@ -105,8 +132,8 @@ def find_series(path):
         path: A file or a folder.
 
     Returns:
-        `(series, refusals)`: a list of `Series` and a list of `Refusal`, which name every file left out. A single
-        file that is not CT is a failure; in a folder it is merely skipped.
+        `(series, refusals)`: a list of `Series` and a list of `Refusal`, which name every file left out. A
+        single file that is not CT is a failure; in a folder it is merely skipped.
 
     Raises:
         DicomError: If `path` does not exist.
@@ -151,8 +178,12 @@ def _read_header(path):
         raise DicomError(path, "is not a regular file", failure=False)
     dataset = read_dataset(path, stop_before_pixels=True, specific_tags=_TAGS)
     check_is_ct_slice(path, dataset)
-    check_identity(path, dataset)
+    uids = identity(path, dataset)
     pixels = pixel_header(path, dataset)
+    if is_uncompressed(text(dataset.file_meta, "TransferSyntaxUID")) and (
+        path.stat().st_size < 2 * pixels.rows * pixels.columns
+    ):
+        raise DicomError(path, "is cut off: it is smaller than its pixel data")
     spacing_mm = numbers(dataset, "PixelSpacing")
     if len(spacing_mm) != 2 or min(spacing_mm) <= 0:
         raise DicomError(path, "has no usable PixelSpacing")
@@ -162,9 +193,9 @@ def _read_header(path):
     equipment = dataset.get("ContributingEquipmentSequence") or []
     return _Header(
         path=path,
-        uid=text(dataset, "SeriesInstanceUID"),
-        study_uid=text(dataset, "StudyInstanceUID"),
-        sop_instance_uid=text(dataset, "SOPInstanceUID"),
+        uid=uids.series_uid,
+        study_uid=uids.study_uid,
+        sop_instance_uid=uids.sop_instance_uid,
         rows=pixels.rows,
         columns=pixels.columns,
         pixel_spacing_mm=spacing_mm,
@@ -200,7 +231,7 @@ def _position(dataset):
 
 
 def _without_duplicates(headers):
-    """Keeps the first file of each SOP Instance UID. A second file that differs may be another image: a failure."""
+    """Keeps the first file of each SOP Instance UID. One that differs may be another image: a failure."""
     first, kept, refusals = {}, [], []
     for header in headers:
         original = first.setdefault(header.sop_instance_uid, header)
@@ -209,7 +240,9 @@ def _without_duplicates(headers):
         elif filecmp.cmp(original.path, header.path, shallow=False):
             refusals.append(Refusal(header.path, f"is a second copy of {original.path}", False))
         else:
-            reason = f"has the same SOPInstanceUID as {original.path} but other content; only that one is used"
+            reason = (
+                f"has the same SOPInstanceUID as {original.path} but other content; only that one is used"
+            )
             refusals.append(Refusal(header.path, reason, True))
     return kept, refusals
 
@@ -238,7 +271,9 @@ def _sorted_series(group):
     """A `Series` and the refusals of those slices that have no place in it."""
     positions = ("position_mm", "slice_location_mm", "instance_number")
     # One ruler for the whole group; the coarser ones only when no slice has a better one.
-    ruler = next((name for name in positions if any(getattr(header, name) is not None for header in group)), None)
+    ruler = next(
+        (name for name in positions if any(getattr(header, name) is not None for header in group)), None
+    )
     placed = [header for header in group if ruler and getattr(header, ruler) is not None]
     refusals = [
         Refusal(header.path, "has no ImagePositionPatient, SliceLocation or InstanceNumber to sort by", True)
@@ -266,7 +301,8 @@ def _sorted_series(group):
         pixel_spacing_mm=head.pixel_spacing_mm,
         thickness_mm=head.thickness_mm,
         slices=tuple(
-            SliceFile(header.path, float(getattr(header, ruler)), header.sop_instance_uid) for header in placed
+            SliceFile(header.path, float(getattr(header, ruler)), header.sop_instance_uid)
+            for header in placed
         ),
         denoised=head.denoised,
     )
