@@ -3,7 +3,6 @@
 import hashlib
 
 import numpy as np
-import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -73,12 +72,3 @@ def _dataset(name, index, slice_hu, kernel):
     stored = np.clip(np.rint(slice_hu + 1024), 0, 4095).astype("<u2")
     dataset.PixelData = stored.tobytes()
     return dataset
-
-
-def mean_hu(folder):
-    """Mean of every slice in a folder, in order of file name."""
-    means = []
-    for path in sorted(folder.glob("*.dcm")):
-        dataset = pydicom.dcmread(path)
-        means.append(float(dataset.pixel_array.mean() * dataset.RescaleSlope + dataset.RescaleIntercept))
-    return means

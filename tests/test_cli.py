@@ -214,6 +214,22 @@ def test_names_that_would_drive_the_terminal_are_escaped(tmp_path, capfd):
     assert "two\\nlines\\udcff.txt" in err
 
 
+def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path, weights, monkeypatch):
+    write_ct_series(tmp_path / "Müller", slices=1)
+    (tmp_path / "Müller" / "Größe.txt").write_text("words")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    process = start(weights, "denoise", tmp_path / "Müller", tmp_path / "out")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert r"M\xfcller/Gr\xf6\xdfe.txt" in err
+    assert out.startswith("series ")
+
+
+def test_the_module_runs_like_the_script():
+    run = subprocess.run([sys.executable, "-m", "kpn_tf.cli", "--version"], capture_output=True, check=True)
+    assert run.stdout.startswith(b"kpn_tf ")
+
+
 def test_a_progress_bar_is_shown_on_a_terminal_only(tmp_path, capfd, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
@@ -234,7 +250,7 @@ def test_an_interrupted_run_leaves_nothing_and_says_so(tmp_path, weights, number
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number
-    assert re.fullmatch(r"kpn: (interrupted|terminated), no partial series is left\n", err)
+    assert re.fullmatch(r"kpn: (interrupted|terminated)\n", err)
     assert out == ""
     assert list((tmp_path / "out").iterdir()) == []
 

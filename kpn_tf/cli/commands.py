@@ -183,9 +183,9 @@ def _guarded(command, config):
     try:
         return command.run(config)
     except KeyboardInterrupt:
-        return _complain("kpn", "interrupted, no partial series is left", 128 + signal.SIGINT)
+        return _complain("kpn", "interrupted", 128 + signal.SIGINT)
     except _Terminated:
-        return _complain("kpn", "terminated, no partial series is left", 128 + signal.SIGTERM)
+        return _complain("kpn", "terminated", 128 + signal.SIGTERM)
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
