@@ -83,3 +83,30 @@ def slab_means(volume_hu, count, step=None):
         raise ValueError(f"Expected at least {count} slices for a slab. Received: {len(volume_hu)}")
     starts = range(0, len(volume_hu) - count + 1, step or count)
     return np.stack([volume_hu[i : i + count].mean(axis=0, dtype=np.float64) for i in starts]).astype("float32")
+
+
+def quiet_slabs(volume_hu, pixel_spacing_mm, slice_step_mm, *, most_noise_hu=12.0, most_thickness_mm=9.0):
+    """A series as quiet targets: slab means, as thick as needed and no thicker than allowed.
+
+    Args:
+        volume_hu: Slices `(Z, H, W)` in HU, sorted by position and evenly spaced.
+        pixel_spacing_mm: Side of a pixel in mm.
+        slice_step_mm: Distance from one slice to the next in mm.
+        most_noise_hu: Noise in HU below which slices are left as they are.
+        most_thickness_mm: Thickest slab in mm: beyond it anatomy blurs.
+
+    Returns:
+        `(slabs, noise)`: slabs `(n, H, W)`, float32, in HU, and their `SeriesNoise`.
+
+    Raises:
+        ValueError: If no slice has flat soft tissue to measure noise in.
+    """
+    count = 1
+    while True:
+        slabs = slab_means(volume_hu, count) if count > 1 else np.asarray(volume_hu, "float32")
+        noise = series_noise(slabs, pixel_spacing_mm)
+        thicker = count + 1
+        too_thick = thicker * slice_step_mm > most_thickness_mm or thicker > len(volume_hu)
+        if noise.std_hu <= most_noise_hu or too_thick:
+            return slabs, noise
+        count = thicker
