@@ -11,23 +11,9 @@ from dataclasses import field
 from pathlib import Path
 
 from kpn_tf import __version__
-from kpn_tf.cli import extras, flags
+from kpn_tf.cli import extras, flags, kinds
 
 OK, FAILED, USAGE = 0, 1, 2
-
-
-def _fraction(word):
-    value = float(word)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, received {word}")
-    return value
-
-
-def _count(word):
-    value = int(word)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, received {word}")
-    return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +23,14 @@ class DenoiseConfig:
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
     output: Path = field(metadata={"help": "folder for the derived series; nothing in it is overwritten"})
     strength: float = field(
-        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": _fraction}
+        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": kinds.fraction}
     )
     threads: int | None = field(
         default=None,
-        metadata={"help": "threads for the network (default: physical cores, at most 4)", "kind": _count},
+        metadata={
+            "help": "threads for the network (default: physical cores, at most 4)",
+            "kind": kinds.count,
+        },
     )
     json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
 
@@ -54,44 +43,46 @@ class InfoConfig:
 
 
 def _denoise(config):
+    from kpn_tf.cli.job_command import run_job
     from kpn_tf.denoiser import Denoiser
     from kpn_tf.job import console, denoise
 
     with console.hushed():
         denoiser = Denoiser(threads=config.threads, strength=config.strength)
-    progress = console.Console(config.output, series_lines=not config.json)
-    try:
-        report = denoise(config.input, config.output, denoiser, progress=progress)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        return _complain("kpn denoise", error, USAGE)
-    finally:
-        progress.close()
-    if config.json:
-        print(json.dumps(_document(report, denoiser), indent=2, allow_nan=False))
-    line = console.summary_text(report, config.output)
-    if not report.slices_written or report.stopped:
-        console.say(f"kpn denoise: {line}", sys.stderr)
-    elif not config.json:
-        console.say(line, sys.stdout)
-    return OK if report.ok else FAILED
 
+    def start(progress):
+        return denoise(config.input, config.output, denoiser, progress=progress)
 
-def _document(report, denoiser):
-    return {
-        "kpn_tf": __version__,
+    about = {
         "network": denoiser.identity._asdict(),
         "strength": denoiser.strength,
         "threads": denoiser.threads,
-        "ok": report.ok,
-        "seconds": report.seconds,
-        "slices_written": report.slices_written,
-        "stopped": report.stopped,
-        "series": [dataclasses.asdict(series) for series in report.series],
-        "refusals": [
-            {"path": str(refusal.path), "reason": refusal.reason, "failure": refusal.failure}
-            for refusal in report.refusals
-        ],
     }
+    return run_job("denoise", config, start, done="denoised", about=about)
+
+
+def _simulate_config():
+    from kpn_tf.cli.simulate import SimulateConfig
+
+    return SimulateConfig
+
+
+def _simulate(config):
+    from kpn_tf.cli.simulate import run
+
+    return run(config)
+
+
+def _evaluate_config():
+    from kpn_tf.cli.evaluate import EvaluateConfig
+
+    return EvaluateConfig
+
+
+def _evaluate(config):
+    from kpn_tf.cli.evaluate import run
+
+    return run(config)
 
 
 def _info(config):
@@ -143,6 +134,8 @@ class Command:
 
 COMMANDS = {
     "denoise": Command("remove noise from CT series", lambda: DenoiseConfig, _denoise),
+    "simulate": Command("simulate CT series at a lower dose", _simulate_config, _simulate),
+    "evaluate": Command("compare denoisers on pairs of low and normal dose", _evaluate_config, _evaluate),
     "info": Command("versions, devices and shipped networks", lambda: InfoConfig, _info),
 }
 

@@ -8,6 +8,8 @@ import typing
 def add_arguments(parser, config_class):
     """Adds one argument per field: positional without a default, a switch for booleans, else `--name VALUE`.
 
+    An option whose annotation is `tuple[kind, ...]` may be given several times.
+
     A field's metadata may hold `help`, and `kind`: the function from the typed word to the value where the
     annotation is not enough.
 
@@ -24,20 +26,29 @@ def add_arguments(parser, config_class):
         elif kind is bool:
             parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
         else:
-            parser.add_argument(
-                f"--{name.replace('_', '-')}", dest=name, type=kind, default=field.default, help=text
-            )
+            # argparse would add to a default list instead of replacing it: `build` puts the default in.
+            action = "append" if _repeats(hints[name]) else "store"
+            parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action=action, type=kind, help=text)
 
 
 def build(config_class, namespace):
     """Builds the configuration from parsed arguments."""
-    return config_class(
-        **{field.name: getattr(namespace, field.name) for field in dataclasses.fields(config_class)}
-    )
+    given = {}
+    for field in dataclasses.fields(config_class):
+        value = getattr(namespace, field.name)
+        if value is not None:
+            given[field.name] = tuple(value) if isinstance(value, list) else value
+    return config_class(**given)
 
 
 def _plain(hint):
-    """`int | None` -> `int`; other types as they are."""
+    """`int | None` -> `int`, `tuple[int, ...]` -> `int`; other types as they are."""
+    if _repeats(hint):
+        return typing.get_args(hint)[0]
     if isinstance(hint, types.UnionType):
         return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     return hint
+
+
+def _repeats(hint):
+    return typing.get_origin(hint) is tuple

@@ -4,6 +4,7 @@ from kpn_tf.dicom.derived import DerivedBy, derive_slice, derived_series_uid, de
 from kpn_tf.dicom.reading import CTSlice, read_slice
 from kpn_tf.dicom.refusal import DicomError, Refusal
 from kpn_tf.dicom.series import Series, SliceFile, find_series
+from kpn_tf.dicom.simulated_by import SimulatedBy
 from kpn_tf.dicom.writing import OutputExistsError, write_slice
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "OutputExistsError",
     "Refusal",
     "Series",
+    "SimulatedBy",
     "SliceFile",
     "derive_slice",
     "derived_series_uid",

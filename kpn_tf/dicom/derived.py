@@ -27,7 +27,6 @@ RESEARCH_USE = "For research use, not for diagnosis"
 
 _IMPLEMENTATION_CLASS_UID = uid_from_name("implementation")
 
-_SERIES_NUMBER_OFFSET = 10_000
 _LARGEST_IS = 2**31 - 1
 
 # Attributes that describe the source's pixels or its file and would be false on the derived slice.
@@ -82,6 +81,26 @@ class DerivedBy:
         if not 0.0 <= self.strength <= 1.0:
             raise ValueError(f"Expected strength from 0 to 1. Received: {self.strength}")
 
+    note = RESEARCH_USE
+    series_number_offset = 10_000
+    # CID 7203 has no code for noise reduction; smoothing is the nearest.
+    derivation_code = ("113087", "Smoothing")
+
+    @property
+    def uid_words(self):
+        """What the UIDs follow from."""
+        return self.model, self.version, self.weights_sha256, repr(float(self.strength))
+
+    @property
+    def serial_number(self):
+        """Tells these weights from others."""
+        return self.weights_sha256
+
+    @property
+    def series_suffix(self):
+        """The end of SeriesDescription."""
+        return f"KPN {self.strength:.0%}, research use"
+
     @property
     def description(self):
         """One sentence for DerivationDescription and ContributionDescription."""
@@ -96,7 +115,7 @@ def derived_series_uid(series_uid, derived_by):
 
     Args:
         series_uid: The source's Series Instance UID.
-        derived_by: A `DerivedBy`.
+        derived_by: A `DerivedBy` or a `SimulatedBy`.
 
     Returns:
         A UID below 2.25.
@@ -115,15 +134,16 @@ def derived_sop_instance_uid(sop_instance_uid, derived_by):
 
 
 def _derived_uid(kind, source_uid, by):
-    return uid_from_name(kind, source_uid, by.model, by.version, by.weights_sha256, repr(float(by.strength)))
+    return uid_from_name(kind, source_uid, *by.uid_words)
 
 
 def derive_slice(ct, denoised_hu, derived_by):
-    """Makes the DICOM object for a denoised slice.
+    """Makes the DICOM object for a slice with less noise than its source, or, simulated, with more.
 
-    - New: SOP and Series Instance UID, SeriesNumber (source + 10000), the pixels.
+    - New: SOP and Series Instance UID, SeriesNumber (source + 10000; + 20000 if simulated), the pixels.
     - Extended: ImageType (value 1 DERIVED), SeriesDescription, ImageComments, DerivationDescription,
-      DerivationCodeSequence, ContributingEquipmentSequence; SourceImageSequence names the source.
+      ContributingEquipmentSequence, and, if denoised, DerivationCodeSequence; SourceImageSequence names the
+      source.
     - Kept: patient, study, frame of reference, geometry, acquisition, slope, intercept, bit layout, padding,
       windows, and the history of lossy compression (added where only the transfer syntax told of it).
     - Dropped: what described the source's pixels (smallest and largest value, icon, overlays inside the
@@ -132,8 +152,8 @@ def derive_slice(ct, denoised_hu, derived_by):
 
     Args:
         ct: The source, a `CTSlice`; left as it is.
-        denoised_hu: `(H, W)` in HU, finite.
-        derived_by: A `DerivedBy`.
+        denoised_hu: `(H, W)` in HU, finite; the simulated slice where `derived_by` is a `SimulatedBy`.
+        derived_by: A `DerivedBy` or a `SimulatedBy`.
 
     Returns:
         A `pydicom.FileDataset`, Explicit VR Little Endian, uncompressed. Values are rounded half to even,
@@ -201,14 +221,14 @@ def _set_identity(derived, source, uids, by):
     derived.StudyInstanceUID = uids.study_uid
     number = int((numbers(source, "SeriesNumber") or (0.0,))[0])
     derived.SeriesNumber = number + (
-        _SERIES_NUMBER_OFFSET if number <= _LARGEST_IS - _SERIES_NUMBER_OFFSET else 0
+        by.series_number_offset if number <= _LARGEST_IS - by.series_number_offset else 0
     )
-    suffix = f"KPN {by.strength:.0%}, research use"
+    suffix = by.series_suffix
     original = text(source, "SeriesDescription").replace("\\", " ")
     # LO holds 64 characters (PS3.5 6.2): the source's text gives way, the warning does not.
     derived.SeriesDescription = f"{original[: 64 - len(suffix) - 1].rstrip()} {suffix}".strip()
     comments = text(source, "ImageComments")
-    derived.ImageComments = f"{RESEARCH_USE}. {comments}".strip()[:10240]
+    derived.ImageComments = f"{by.note}. {comments}".strip()[:10240]
     meta = derived.file_meta
     meta.MediaStorageSOPClassUID = derived.SOPClassUID
     meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
@@ -224,11 +244,11 @@ def _set_derivation(derived, source, uids, by):
     earlier = text(source, "DerivationDescription")
     history = f"{by.description} Before that: {earlier}" if earlier else by.description
     derived.DerivationDescription = history[:1024]
-    # CID 7203 has no code for noise reduction; smoothing is the nearest.
-    derived.DerivationCodeSequence = [
-        *_items(derived, "DerivationCodeSequence"),
-        _code("113087", "Smoothing"),
-    ]
+    if by.derivation_code:
+        derived.DerivationCodeSequence = [
+            *_items(derived, "DerivationCodeSequence"),
+            _code(*by.derivation_code),
+        ]
     image = Dataset()
     image.ReferencedSOPClassUID = uid.CTImageStorage
     image.ReferencedSOPInstanceUID = uids.sop_instance_uid
@@ -239,7 +259,8 @@ def _set_derivation(derived, source, uids, by):
     equipment.Manufacturer = MANUFACTURER
     equipment.ManufacturerModelName = by.model
     equipment.SoftwareVersions = by.version
-    equipment.DeviceSerialNumber = by.weights_sha256
+    if by.serial_number:
+        equipment.DeviceSerialNumber = by.serial_number
     equipment.ContributionDescription = by.description
     derived.ContributingEquipmentSequence = [*_items(derived, "ContributingEquipmentSequence"), equipment]
 

@@ -12,6 +12,7 @@ from kpn_tf.dicom.decoding import is_uncompressed
 from kpn_tf.dicom.derived import MANUFACTURER
 from kpn_tf.dicom.header import check_is_ct_slice, identity, numbers, pixel_header, read_dataset, text
 from kpn_tf.dicom.refusal import DicomError, Refusal
+from kpn_tf.dicom.simulated_by import SIMULATION
 
 # Everything `find_series` looks at: pydicom skips the other elements, private blocks above all.
 _TAGS = [
@@ -87,7 +88,8 @@ class Series:
         pixel_spacing_mm: Between rows, between columns.
         thickness_mm: Slice thickness, or None.
         slices: Sorted by position; phases at the same position all stay, in order of acquisition.
-        denoised: True if the series was written by this package: denoising it again would be a mistake.
+        denoised: True if this package denoised it: denoising it again would be a mistake.
+        simulated: True if this package lowered its dose: lowering it again would be a mistake.
     """
 
     uid: str
@@ -101,6 +103,7 @@ class Series:
     thickness_mm: float | None
     slices: tuple[SliceFile, ...]
     denoised: bool = False
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class _Header:
     labels: tuple[str, str, str]  # description, kernel, manufacturer
     thickness_mm: float | None
     denoised: bool
+    simulated: bool
 
 
 def find_series(path):
@@ -191,6 +195,11 @@ def _read_header(path):
     thickness_mm = _first(numbers(dataset, "SliceThickness"))
     instance = _first(numbers(dataset, "InstanceNumber"))
     equipment = dataset.get("ContributingEquipmentSequence") or []
+    own = [
+        text(item, "ManufacturerModelName")
+        for item in equipment
+        if text(item, "Manufacturer") == MANUFACTURER
+    ]
     return _Header(
         path=path,
         uid=uids.series_uid,
@@ -209,7 +218,8 @@ def _read_header(path):
             for name in ("SeriesDescription", "ConvolutionKernel", "Manufacturer")
         ),
         thickness_mm=thickness_mm if thickness_mm else None,
-        denoised=any(text(item, "Manufacturer") == MANUFACTURER for item in equipment),
+        denoised=any(model != SIMULATION for model in own),
+        simulated=SIMULATION in own,
     )
 
 
@@ -305,5 +315,6 @@ def _sorted_series(group):
             for header in placed
         ),
         denoised=head.denoised,
+        simulated=head.simulated,
     )
     return series, refusals

@@ -1,6 +1,17 @@
 """Any callable HU -> HU over pairs of low and normal dose: one table, which says what its numbers mean."""
 
 from kpn_tf.evaluation.comparison import LOW_DOSE, DenoiserError, Pair, evaluate
+from kpn_tf.evaluation.stream import PairStream, paired, simulated_pairs
 from kpn_tf.evaluation.table import Results, Row
 
-__all__ = ["LOW_DOSE", "DenoiserError", "Pair", "Results", "Row", "evaluate"]
+__all__ = [
+    "LOW_DOSE",
+    "DenoiserError",
+    "Pair",
+    "PairStream",
+    "Results",
+    "Row",
+    "evaluate",
+    "paired",
+    "simulated_pairs",
+]

@@ -49,11 +49,11 @@ def series_text(report, output):
     """Returns the line that tells what became of one series."""
     name = f"series ...{report.source}" + (f" ({report.kernel})" if report.kernel else "")
     if report.outcome == "own output":
-        return f"skipped: {name}: made by kpn_tf, never denoised twice"
+        return f"skipped: {name}: {report.reason}"
     if report.outcome == "exists":
         return f"failed: {name}: {output}/{report.derived_uid} exists already and is never overwritten"
     if report.outcome == "failed":
-        return f"failed: {name}: none of its {report.slices} slices was written"
+        return f"failed: {name}: {report.reason or f'none of its {report.slices} slices was written'}"
     count = f"{report.written} of {report.slices}" if report.outcome == "incomplete" else f"{report.slices}"
     return (
         f"{name}: {count} slices, noise {_hu(report.noise_before_hu)} -> {_hu(report.noise_after_hu)} HU, "
@@ -61,13 +61,13 @@ def series_text(report, output):
     )
 
 
-def summary_text(report, output):
-    """Returns the last line: what became of the whole job."""
+def summary_text(report, output, done):
+    """Returns the last line: what became of the whole job, `done` being what it does: "denoised"."""
     if report.stopped is not None:
         return f"stopped: {report.stopped}"
     written = [series for series in report.series if series.written]
     if not written:
-        return "nothing was denoised"
+        return f"nothing was {done}"
     skipped = sum(not refusal.failure for refusal in report.refusals)
     failed = sum(refusal.failure for refusal in report.refusals)
     return (

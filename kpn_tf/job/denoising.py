@@ -1,23 +1,33 @@
 """The main job: every CT series under a path becomes a denoised series of its own."""
 
-import os
-import time
-from pathlib import Path
-
 from kpn_tf import __version__
-from kpn_tf.dicom import DerivedBy, derived_series_uid, find_series
-from kpn_tf.job import pipeline
-from kpn_tf.job.outcome import JobReport, Progress
-from kpn_tf.job.pipeline import series_report
-from kpn_tf.job.staging import OutputError, Staging, sweep
+from kpn_tf.dicom import DerivedBy
+from kpn_tf.job.derivation import derive
+
+
+class Denoising:
+    """The `Process` that removes noise.
+
+    Args:
+        denoiser: A `Denoiser`.
+    """
+
+    def __init__(self, denoiser):
+        self._denoiser = denoiser
+
+    def refusal(self, parts):
+        return "made by kpn_tf, never denoised twice" if parts[0].denoised else None
+
+    def derived_by(self, parts):
+        identity = self._denoiser.identity
+        return DerivedBy(identity.model, __version__, identity.sha256, self._denoiser.strength)
+
+    def for_series(self, parts):
+        return lambda ct, series, slice_file: self._denoiser(ct.slice_hu, ct.padding)
 
 
 def denoise(input_path, output, denoiser, *, progress=None):
     """Denoises every CT series under a path.
-
-    A series appears in `output/<derived SeriesInstanceUID>/` when it is complete and not before; nothing is
-    ever overwritten, and the input is only read. Decoding, inference and writing overlap, and memory does not
-    grow with the series.
 
     Args:
         input_path: CT file, or folder that is searched recursively.
@@ -26,54 +36,10 @@ def denoise(input_path, output, denoiser, *, progress=None):
         progress: A `Progress`, or `None`.
 
     Returns:
-        A `JobReport`. A full disk or an unwritable output ends the job early and is told in `stopped`.
+        A `JobReport`; what can be relied on is told at `kpn_tf.job.derivation.derive`.
 
     Raises:
         FileNotFoundError: If the input does not exist.
         NotADirectoryError: If the output exists and is no folder.
     """
-    started = time.perf_counter()
-    input_path, output = Path(input_path), Path(output)
-    progress = Progress() if progress is None else progress
-    # os.path rather than Path: a folder that may not be searched is no exception here, but a refusal later.
-    if not os.path.exists(input_path):
-        raise FileNotFoundError(
-            f"Expected a CT file or a folder. Received: {input_path}, which does not exist"
-        )
-    if os.path.exists(output) and not os.path.isdir(output):
-        raise NotADirectoryError(f"Expected a folder for the output. Received: {output}, which is a file")
-    sweep(output)
-    found, refusals = find_series(input_path)
-    for refusal in refusals:
-        progress.refused(refusal)
-    identity = denoiser.identity
-    derived_by = DerivedBy(identity.model, __version__, identity.sha256, denoiser.strength)
-    reports, todo = [], []
-    for parts in _by_uid(found):
-        uid = derived_series_uid(parts[0].uid, derived_by)
-        if parts[0].denoised:
-            reports.append(series_report(parts, "own output"))
-        elif os.path.lexists(output / uid):
-            reports.append(series_report(parts, "exists", derived_uid=uid))
-        else:
-            todo.append(parts)
-    for report in reports:
-        progress.series_done(report)
-    stopped = None
-    if todo:
-        progress.planned(sum(len(part.slices) for parts in todo for part in parts))
-        try:
-            with Staging(output) as staging:
-                writer = pipeline.Writer(staging, derived_by, progress, reports, refusals)
-                pipeline.run(todo, denoiser, writer)
-        except OutputError as error:
-            stopped = str(error)
-    return JobReport(tuple(reports), tuple(refusals), time.perf_counter() - started, stopped)
-
-
-def _by_uid(found):
-    """Tuples of `Series` that share a UID: parts of one series that differ in geometry, derived into one."""
-    together = {}
-    for series in found:
-        together.setdefault(series.uid, []).append(series)
-    return [tuple(parts) for parts in together.values()]
+    return derive(input_path, output, Denoising(denoiser), progress=progress)

@@ -19,9 +19,10 @@ class SeriesReport:
         written: Slices in the derived series.
         derived_uid: SeriesInstanceUID of the derived series and name of its folder; `None` for own output.
         noise_before_hu: Median over the slices of the noise SD in soft tissue; `None` without any.
-        noise_after_hu: The same after denoising.
+        noise_after_hu: The same in the derived series.
         seconds_per_slice: Wall-clock time over slices written.
-        inference_seconds_per_slice: Median time in the network.
+        inference_seconds_per_slice: Median time in the network (or, at a lower dose, in the simulation).
+        reason: Why nothing was written, if that concerns the series as a whole, or `None`.
     """
 
     source: str
@@ -34,6 +35,7 @@ class SeriesReport:
     noise_after_hu: float | None = None
     seconds_per_slice: float | None = None
     inference_seconds_per_slice: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class JobReport:
 
     @property
     def ok(self):
-        """`True` if something was denoised and nothing that should have been was not."""
+        """`True` if something was derived and nothing that should have been was not."""
         return (
             self.slices_written > 0
             and self.stopped is None
@@ -71,7 +73,7 @@ class Progress:
     """Hears how a job goes; this one keeps quiet. Calls come one at a time, but not all from one thread."""
 
     def planned(self, slices):
-        """The job is about to denoise so many slices."""
+        """The job is about to process so many slices."""
 
     def slice_done(self):
         """One of them is written or has failed."""

@@ -1,10 +1,11 @@
-"""Three stages that run at once: decode, infer, write; a handful of slices is between them, never more."""
+"""Three stages that run at once: decode, process, write; a handful of slices is between them, never more."""
 
 import contextlib
 import math
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import numpy as np
 
 from kpn_tf.dicom import (
     CTSlice,
+    DerivedBy,
     DicomError,
     Refusal,
     Series,
+    SimulatedBy,
     SliceFile,
     derive_slice,
     derived_series_uid,
@@ -23,6 +26,7 @@ from kpn_tf.dicom import (
 )
 from kpn_tf.job.belt import Belt, BeltStoppedError
 from kpn_tf.job.outcome import SeriesReport
+from kpn_tf.job.process import SeriesError
 from kpn_tf.job.staging import OutputError
 from kpn_tf.metrics import noise_std_hu
 
@@ -30,18 +34,42 @@ from kpn_tf.metrics import noise_std_hu
 AHEAD = 2
 
 
+@dataclass(frozen=True)
+class Task:
+    """One series to derive.
+
+    Args:
+        parts: `Series` of one UID: its parts of different geometry.
+        derived_by: Who makes the derived series.
+    """
+
+    parts: tuple[Series, ...]
+    derived_by: DerivedBy | SimulatedBy
+
+    @property
+    def uid(self):
+        """SeriesInstanceUID of the derived series."""
+        return derived_series_uid(self.parts[0].uid, self.derived_by)
+
+    @property
+    def slices(self):
+        """How many slices it has."""
+        return _slices(self.parts)
+
+
 @dataclass
 class _Work:
     """One slice on its way through the stages; without a `slice_file` it marks the end of its series."""
 
-    parts: tuple[Series, ...]
-    pixel_spacing_mm: tuple[float, float] | None = None
+    task: Task
+    series: Series | None = None
     slice_file: SliceFile | None = None
+    process_slice: Callable | None = None
     ct: CTSlice | None = None
     error: str | None = None
     noise_before_hu: float = math.nan
-    denoised_hu: np.ndarray | None = None  # (H, W)
-    inference_seconds: float = math.nan
+    derived_hu: np.ndarray | None = None  # (H, W)
+    seconds: float = math.nan
 
 
 @dataclass
@@ -52,28 +80,28 @@ class _Tally:
     folder: Path | None = None
     noise_before_hu: list = field(default_factory=list)
     noise_after_hu: list = field(default_factory=list)
-    inference_seconds: list = field(default_factory=list)
+    seconds: list = field(default_factory=list)
 
 
-def run(todo, denoiser, writer):
-    """Denoises series one after the other, their slices overlapping in the three stages.
+def run(todo, process, writer):
+    """Derives series one after the other, their slices overlapping in the three stages.
 
-    The network runs in the calling thread, so that Ctrl-C reaches it.
+    Slices are processed in the calling thread, so that Ctrl-C reaches it.
 
     Args:
-        todo: List of series, each a tuple of `Series` with one UID: its parts of different geometry.
-        denoiser: A `Denoiser`.
+        todo: List of `Task`.
+        process: A `Process`.
         writer: A `Writer`.
 
     Raises:
         OutputError: If the output cannot be written any further.
     """
-    decoded, denoised = Belt(AHEAD), Belt(AHEAD)
+    decoded, derived = Belt(AHEAD), Belt(AHEAD)
     failures = []
 
     def stop():
         decoded.stop()
-        denoised.stop()
+        derived.stop()
 
     def stage(function, *args):
         try:
@@ -84,13 +112,13 @@ def run(todo, denoiser, writer):
             failures.append(error)
             stop()
 
-    reader = threading.Thread(target=stage, args=(_decode_all, todo, decoded), name="kpn-decode")
-    scribe = threading.Thread(target=stage, args=(writer.write_all, denoised), name="kpn-write")
+    reader = threading.Thread(target=stage, args=(_decode_all, todo, process, decoded), name="kpn-decode")
+    scribe = threading.Thread(target=stage, args=(writer.write_all, derived), name="kpn-write")
     reader.start()
     scribe.start()
     try:
         with contextlib.suppress(BeltStoppedError):
-            _infer_all(denoiser, decoded, denoised)
+            _process_all(decoded, derived)
             scribe.join()
     finally:
         # Only after an interruption is anybody still waiting here.
@@ -101,12 +129,17 @@ def run(todo, denoiser, writer):
         raise failures[0]
 
 
-def _decode_all(todo, decoded):
-    for parts in todo:
-        for part in parts:
-            for slice_file in part.slices:
-                decoded.put(_decode(_Work(parts, part.pixel_spacing_mm, slice_file)))
-        decoded.put(_Work(parts))
+def _decode_all(todo, process, decoded):
+    for task in todo:
+        try:
+            process_slice = process.for_series(task.parts)
+        except SeriesError as error:
+            decoded.put(_Work(task, error=str(error)))
+            continue
+        for series in task.parts:
+            for slice_file in series.slices:
+                decoded.put(_decode(_Work(task, series, slice_file, process_slice)))
+        decoded.put(_Work(task))
     decoded.put(None)
 
 
@@ -115,21 +148,21 @@ def _decode(work):
         ct = read_slice(work.slice_file.path)
     except DicomError as error:
         return replace(work, error=error.reason)
-    noise_hu = noise_std_hu(ct.slice_hu, work.pixel_spacing_mm, ct.padding)
+    noise_hu = noise_std_hu(ct.slice_hu, work.series.pixel_spacing_mm, ct.padding)
     return replace(work, ct=ct, noise_before_hu=noise_hu)
 
 
-def _infer_all(denoiser, decoded, denoised):
+def _process_all(decoded, derived):
     while (work := decoded.get()) is not None:
         if work.ct is not None:
             began = time.perf_counter()
             try:
-                work.denoised_hu = denoiser(work.ct.slice_hu, work.ct.padding)
+                work.derived_hu = work.process_slice(work.ct, work.series, work.slice_file)
             except ValueError as error:
                 work.error = str(error)
-            work.inference_seconds = time.perf_counter() - began
-        denoised.put(work)
-    denoised.put(None)
+            work.seconds = time.perf_counter() - began
+        derived.put(work)
+    derived.put(None)
 
 
 class Writer:
@@ -137,42 +170,40 @@ class Writer:
 
     Args:
         staging: An entered `Staging`.
-        derived_by: A `DerivedBy`.
         progress: A `Progress`.
         reports: List that gets a `SeriesReport` for each finished series.
         refusals: List that gets a `Refusal` for each slice that failed.
     """
 
-    def __init__(self, staging, derived_by, progress, reports, refusals):
+    def __init__(self, staging, progress, reports, refusals):
         self._staging = staging
-        self._derived_by = derived_by
         self._progress = progress
         self._reports = reports
         self._refusals = refusals
         self._clock = time.perf_counter()
 
-    def write_all(self, denoised):
+    def write_all(self, derived):
         """Takes work from a belt until `None` comes."""
         tally = None
-        while (work := denoised.get()) is not None:
+        while (work := derived.get()) is not None:
             if tally is None:
-                tally = _Tally(derived_series_uid(work.parts[0].uid, self._derived_by))
+                tally = _Tally(work.task.uid)
             try:
                 if tally.folder is None:
                     tally.folder = self._staging.open_series(tally.uid)
                 if work.slice_file is not None:
                     self._write(work, tally)
                 else:
-                    self._close(work.parts, tally)
+                    self._close(work, tally)
                     tally = None
             except OutputError:
-                self._report(work.parts, tally, "failed")
+                self._report(work.task, tally, "failed")
                 raise
 
     def _write(self, work, tally):
         if work.error is None:
             try:
-                dataset = derive_slice(work.ct, work.denoised_hu, self._derived_by)
+                dataset = derive_slice(work.ct, work.derived_hu, work.task.derived_by)
                 write_slice(dataset, tally.folder / f"{dataset.SOPInstanceUID}.dcm")
             except DicomError as error:
                 # What one slice lacks is that slice's failure; what the disk lacks is everybody's.
@@ -180,41 +211,44 @@ class Writer:
                     raise OutputError(self._staging.output, error) from error
                 work.error = error.reason
         if work.error is None:
-            noise_hu = noise_std_hu(work.denoised_hu, work.pixel_spacing_mm, work.ct.padding)
+            noise_hu = noise_std_hu(work.derived_hu, work.series.pixel_spacing_mm, work.ct.padding)
             tally.noise_before_hu.append(work.noise_before_hu)
             tally.noise_after_hu.append(noise_hu)
-            tally.inference_seconds.append(work.inference_seconds)
+            tally.seconds.append(work.seconds)
         else:
             refusal = Refusal(work.slice_file.path, work.error, failure=True)
             self._refusals.append(refusal)
             self._progress.refused(refusal)
         self._progress.slice_done()
 
-    def _close(self, parts, tally):
-        written = len(tally.inference_seconds)
+    def _close(self, work, tally):
+        written = len(tally.seconds)
         if written == 0:
             self._staging.drop_series(tally.uid)
             outcome = "failed"
         elif self._staging.publish_series(tally.uid) is None:
             outcome = "exists"
         else:
-            outcome = "written" if written == _slices(parts) else "incomplete"
-        self._report(parts, tally, outcome)
+            outcome = "written" if written == work.task.slices else "incomplete"
+        if work.error is not None:
+            for _ in range(work.task.slices):
+                self._progress.slice_done()
+        self._report(work.task, tally, outcome, work.error)
 
-    def _report(self, parts, tally, outcome):
+    def _report(self, task, tally, outcome, reason=None):
         now = time.perf_counter()
         seconds, self._clock = now - self._clock, now
         fields = {}
         if outcome in ("written", "incomplete"):
-            written = len(tally.inference_seconds)
+            written = len(tally.seconds)
             fields = {
                 "written": written,
                 "noise_before_hu": _median(tally.noise_before_hu),
                 "noise_after_hu": _median(tally.noise_after_hu),
                 "seconds_per_slice": seconds / written,
-                "inference_seconds_per_slice": _median(tally.inference_seconds),
+                "inference_seconds_per_slice": _median(tally.seconds),
             }
-        report = series_report(parts, outcome, derived_uid=tally.uid, **fields)
+        report = series_report(task.parts, outcome, derived_uid=tally.uid, reason=reason, **fields)
         self._reports.append(report)
         self._progress.series_done(report)
 

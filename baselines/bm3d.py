@@ -1,0 +1,82 @@
+"""BM3D, the strongest denoiser without training; its licence allows non-commercial use only."""
+
+import functools
+import importlib
+import warnings
+
+import numpy as np
+
+# The side of its search window: on slices smaller than a block bm3d 4.0.3 raises, or ends the process.
+_SMALLEST_SIDE = 39
+
+LICENCE = "BM3D: the package bm3d (Tampere University) may be used for non-commercial purposes only"
+
+
+class LicenceWarning(UserWarning):
+    """What follows uses software that is not free for every purpose."""
+
+
+class BM3D:
+    """Block matching and 3-D filtering, hard-thresholding stage only.
+
+    The Wiener stage assumes white noise; on CT's coloured noise the first stage alone is the better denoiser
+    (measured on quarter-dose slices). For the same reason `sigma_hu` is chosen on validation slices: noise
+    estimators that look at neighbouring pixels read a third of what is there.
+
+    Args:
+        sigma_hu: Standard deviation of the noise in HU.
+
+    Raises:
+        ImportError: If the extra is not installed.
+        ValueError: If `sigma_hu` is not positive.
+
+    Example:
+
+    ```python
+    denoise = BM3D(25.0)
+    quiet_hu = denoise(slice_hu)  # (H, W) -> (H, W)
+    ```
+
+    Source: Dabov, Foi, Katkovnik, Egiazarian, "Image denoising by sparse 3-D transform-domain collaborative
+    filtering", IEEE Trans Image Process 16 (2007); package bm3d.
+    """
+
+    def __init__(self, sigma_hu):
+        if not 0 < sigma_hu < float("inf"):
+            raise ValueError(f"Expected sigma_hu above 0. Received: {sigma_hu}")
+        self.sigma_hu = float(sigma_hu)
+        try:
+            self._bm3d = importlib.import_module("bm3d")
+        except ModuleNotFoundError as error:
+            raise ImportError("BM3D needs the baselines extra: pip install 'kpn-tf[baselines]'") from error
+        _name_licence()
+
+    def __call__(self, slice_hu):
+        """Denoises one slice.
+
+        Args:
+            slice_hu: `(H, W)` in HU; it is not altered.
+
+        Returns:
+            New float32 `(H, W)` array in HU.
+
+        Raises:
+            ValueError: If the slice is not two-dimensional, is empty, or holds NaN or infinity.
+        """
+        slice_hu = np.asarray(slice_hu, np.float64)
+        if slice_hu.ndim != 2 or slice_hu.size == 0 or not np.isfinite(slice_hu).all():
+            raise ValueError(f"Expected a finite slice of shape (H, W). Received: shape {slice_hu.shape}")
+        spare = [(0, max(0, _SMALLEST_SIDE - side)) for side in slice_hu.shape]
+        denoised_hu = self._bm3d.bm3d(
+            np.pad(slice_hu, spare, mode="symmetric"),
+            sigma_psd=self.sigma_hu,
+            stage_arg=self._bm3d.BM3DStages.HARD_THRESHOLDING,
+        )
+        rows, columns = slice_hu.shape
+        return denoised_hu[:rows, :columns].astype(np.float32)
+
+
+@functools.cache
+def _name_licence():
+    """Says once per process what may be done with the package."""
+    warnings.warn(LICENCE, LicenceWarning, stacklevel=3)

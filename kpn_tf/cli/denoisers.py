@@ -1,0 +1,156 @@
+"""Words that name denoisers -> callables HU -> HU: shipped or own networks, BM3D, any Python function."""
+
+import hashlib
+import importlib
+import importlib.metadata
+import os
+import sys
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kpn_tf.cli import extras
+from kpn_tf.denoiser import Denoiser
+from kpn_tf.job import console
+
+BM3D_SIGMA_HU = 25.0
+
+
+@dataclass(frozen=True)
+class NamedDenoiser:
+    """A denoiser to evaluate.
+
+    Args:
+        name: In the table.
+        denoise: Callable `(H, W)` HU -> `(H, W)` HU.
+        about: What identifies it, for the JSON document.
+    """
+
+    name: str
+    denoise: object = field(repr=False)
+    about: dict
+
+
+def open_denoisers(words, threads):
+    """Makes the denoisers that the words name.
+
+    Args:
+        words: Each a shipped network's name, a .tflite, a .keras, `bm3d`, `bm3d:SIGMA_HU` or
+            `module:function`.
+        threads: For networks; `None` leaves it to them.
+
+    Returns:
+        List of `NamedDenoiser`; a file is called by its stem, or as typed where two would be called the same.
+
+    Raises:
+        ImportError: If a denoiser needs an extra that is not installed.
+        FileNotFoundError: If there is no such network.
+        ValueError: If a word names nothing, or two words name the same.
+    """
+    if len(set(words)) < len(words):
+        raise ValueError(f"Expected every denoiser once. Received: {', '.join(words)}")
+    if threads is not None and any(Path(word).suffix == ".keras" for word in words):
+        _limit_tensorflow(threads)
+    opened = [_open(word, threads) for word in words]
+    names = [denoiser.name for denoiser in opened]
+    return [
+        NamedDenoiser(
+            denoiser.name if names.count(denoiser.name) == 1 else word, denoiser.denoise, denoiser.about
+        )
+        for word, denoiser in zip(words, opened, strict=True)
+    ]
+
+
+def _open(word, threads):
+    if Path(word).suffix == ".keras":
+        return _keras(word)
+    if word == "bm3d" or word.startswith("bm3d:"):
+        return _bm3d(word)
+    if ":" in word and Path(word).suffix != ".tflite":
+        return _function(word)
+    with console.hushed():
+        denoiser = Denoiser(word, threads=threads)
+    about = {**denoiser.identity._asdict(), "threads": denoiser.threads}
+    return NamedDenoiser(Path(word).stem, denoiser, about)
+
+
+def _bm3d(word):
+    extras.require(f"kpn evaluate --denoiser {word}", "baselines")
+    from baselines.bm3d import BM3D, LicenceWarning
+
+    _, _, sigma = word.partition(":")
+    try:
+        sigma_hu = float(sigma) if sigma else BM3D_SIGMA_HU
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", LicenceWarning)
+            denoiser = BM3D(sigma_hu)
+    except ValueError as error:
+        raise ValueError(f"Expected bm3d:SIGMA with a noise in HU above 0. Received: {word}") from error
+    for warning in caught:
+        console.say(f"notice: {warning.message}", sys.stderr)
+    about = {
+        "bm3d": importlib.metadata.version("bm3d"),
+        "sigma_hu": denoiser.sigma_hu,
+        "stage": "hard thresholding",
+    }
+    return NamedDenoiser(f"bm3d:{sigma_hu:g}", denoiser, about)
+
+
+def _keras(word):
+    extras.require(f"kpn evaluate --denoiser {word}", "train")
+    path = Path(word)
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected a .keras file. Received: {word}, which is none")
+    # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with console.hushed():
+        import keras
+
+        import kpn_tf.networks  # noqa: F401  registers what is in the file
+
+        try:
+            network = keras.saving.load_model(path, compile=False)
+        except Exception as error:
+            # Keras raises whatever it meets in a damaged or foreign archive.
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"Expected a network that Keras can load. Received: {word} ({reason})"
+            ) from error
+
+    def denoise(slice_hu):
+        batch_hu = np.asarray(slice_hu, np.float32)[None, :, :, None]  # (1, H, W, 1)
+        return network.predict_on_batch(batch_hu)[0, :, :, 0]
+
+    about = {
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    return NamedDenoiser(path.stem, denoise, about)
+
+
+def _limit_tensorflow(threads):
+    extras.require("kpn evaluate with a .keras", "train")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with console.hushed():
+        import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+
+
+def _function(word):
+    module, _, name = word.partition(":")
+    # As with python -m: what lies in the current folder can be named.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"Expected module:function that can be imported. Received: {word} ({error})"
+        ) from error
+    if not callable(function):
+        raise ValueError(f"Expected a function from HU to HU. Received: {word}, which cannot be called")
+    return NamedDenoiser(word, function, {"function": word})

@@ -1,0 +1,164 @@
+"""`kpn evaluate`: any number of denoisers on the same pairs, one table."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from dataclasses import field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kpn_tf import __version__
+from kpn_tf.cli import kinds
+from kpn_tf.cli.commands import FAILED, OK, USAGE
+from kpn_tf.cli.denoisers import open_denoisers
+from kpn_tf.evaluation import DenoiserError, evaluate, paired, simulated_pairs
+from kpn_tf.job.console import say
+
+DOSE, SEED = 0.25, 0
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """What `kpn evaluate` is told."""
+
+    simulate: Path | None = field(
+        default=None, metadata={"help": "folder with normal-dose series, whose low dose is simulated"}
+    )
+    dose: float | None = field(
+        default=None, metadata={"help": f"fraction of their dose (default {DOSE})", "kind": kinds.dose}
+    )
+    seed: int | None = field(
+        default=None, metadata={"help": f"seed of the noise (default {SEED})", "kind": kinds.seed}
+    )
+    low: Path | None = field(default=None, metadata={"help": "folder with low-dose series"})
+    normal: Path | None = field(default=None, metadata={"help": "folder with the same at normal dose"})
+    every: int = field(
+        default=1, metadata={"help": "take one slice in so many (default 1)", "kind": kinds.count}
+    )
+    denoiser: tuple[str, ...] = field(
+        default=("edge",),
+        metadata={
+            "help": "edge (default), a .tflite, a .keras, bm3d, bm3d:SIGMA_HU or module:function; repeatable"
+        },
+    )
+    convention: tuple[str, ...] = field(
+        default=("soft",),
+        metadata={
+            "help": "window of PSNR and SSIM: soft (default), lung or full; repeatable",
+            "kind": kinds.convention,
+        },
+    )
+    json: Path | None = field(default=None, metadata={"help": "file for the table and every slice as JSON"})
+    markdown: Path | None = field(default=None, metadata={"help": "file for the table as Markdown"})
+    threads: int | None = field(
+        default=None,
+        metadata={
+            "help": "threads for networks (default: physical cores, at most 4)",
+            "kind": kinds.count,
+        },
+    )
+
+
+def run(config):
+    """Evaluates, prints the table, writes the files and returns the exit status."""
+    wrong = _wrong(config)
+    if wrong:
+        say(f"kpn evaluate: {wrong}", sys.stderr)
+        return USAGE
+    try:
+        denoisers = open_denoisers(config.denoiser, config.threads)
+    except (ImportError, FileNotFoundError, ValueError) as error:
+        say(f"kpn evaluate: {error}", sys.stderr)
+        return USAGE
+    failures = []
+
+    def note(line, failure):
+        if failure:
+            failures.append(line)
+        say(f"{'failed' if failure else 'skipped'}: {line}", sys.stderr)
+
+    stream = _stream(config, note)
+    functions = {denoiser.name: denoiser.denoise for denoiser in denoisers}
+    with contextlib.closing(
+        tqdm(stream.pairs, total=stream.slices, unit="slice", file=sys.stderr, disable=None, leave=False)
+    ) as pairs:
+        try:
+            results = evaluate(
+                functions, _warmed(functions, pairs), config.convention, data_name=stream.data_name
+            )
+        except (DenoiserError, ValueError) as error:
+            say(f"kpn evaluate: {error}", sys.stderr)
+            return FAILED
+    table = results.to_markdown()
+    for line in table.splitlines():
+        say(line, sys.stdout)
+    if config.markdown:
+        _write(config.markdown, table)
+    if config.json:
+        document = {
+            "kpn_tf": __version__,
+            "denoisers": {denoiser.name: denoiser.about for denoiser in denoisers},
+            "failures": len(failures),
+            **json.loads(results.to_json()),
+        }
+        _write(config.json, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    return FAILED if failures else OK
+
+
+def _wrong(config):
+    """What is wrong with the call, or `None`."""
+    if (config.simulate is None) == (config.low is None and config.normal is None) or (
+        (config.low is None) != (config.normal is None)
+    ):
+        return "expected either --simulate FOLDER, or --low FOLDER and --normal FOLDER"
+    if config.simulate is None and (config.dose, config.seed) != (None, None):
+        return "--dose and --seed belong to --simulate: pairs have the doses they have"
+    for folder in (config.simulate, config.low, config.normal):
+        if folder is not None and not os.path.exists(folder):
+            return f"expected a CT file or a folder, received {folder}, which does not exist"
+    for file in (config.json, config.markdown):
+        # Said now rather than after an hour's work.
+        if file is not None and (os.path.isdir(file) or not os.access(file.parent, os.W_OK)):
+            return f"expected a file in a folder that can be written, received {file}"
+    return None
+
+
+def _stream(config, note):
+    if config.simulate is None:
+        return paired(config.low, config.normal, every=config.every, note=note)
+    return simulated_pairs(
+        config.simulate,
+        dose=DOSE if config.dose is None else config.dose,
+        seed=SEED if config.seed is None else config.seed,
+        every=config.every,
+        note=note,
+    )
+
+
+def _warmed(denoisers, pairs):
+    """Lets every denoiser see each new size once before its time counts: it plans, compiles, allocates."""
+    seen = set()
+    for pair in pairs:
+        if pair.low_hu.shape not in seen:
+            seen.add(pair.low_hu.shape)
+            for denoise in denoisers.values():
+                # What fails here fails again where it counts, and is told there.
+                with contextlib.suppress(Exception):
+                    denoise(pair.low_hu.copy())
+        yield pair
+
+
+def _write(path, text):
+    """Writes a file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

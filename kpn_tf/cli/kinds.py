@@ -1,0 +1,45 @@
+"""Words of the command line -> values, each with its range."""
+
+import argparse
+
+from kpn_tf.hounsfield import WINDOWS
+
+
+def fraction(word):
+    """A number from 0 to 1, both allowed."""
+    value = float(word)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, received {word}")
+    return value
+
+
+def dose(word):
+    """A fraction of a dose: between 0 and 1, neither allowed."""
+    value = float(word)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"expected a fraction between 0 and 1, received {word}")
+    return value
+
+
+def count(word):
+    """A whole number from 1 on."""
+    return _whole(word, 1)
+
+
+def seed(word):
+    """A whole number from 0 on."""
+    return _whole(word, 0)
+
+
+def convention(word):
+    """The name of a window in which PSNR and SSIM are taken."""
+    if word not in WINDOWS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(WINDOWS)}, received {word}")
+    return word
+
+
+def _whole(word, least):
+    value = int(word)
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, received {word}")
+    return value

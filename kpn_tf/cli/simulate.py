@@ -1,0 +1,33 @@
+"""`kpn simulate`: CT series at a lower dose."""
+
+import dataclasses
+from dataclasses import field
+from pathlib import Path
+
+from kpn_tf.cli import kinds
+from kpn_tf.cli.job_command import run_job
+from kpn_tf.job import simulate
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulateConfig:
+    """What `kpn simulate` is told."""
+
+    input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
+    output: Path = field(metadata={"help": "folder for the derived series; nothing in it is overwritten"})
+    dose: float = field(
+        default=0.25,
+        metadata={"help": "fraction of the dose of the input (default 0.25)", "kind": kinds.dose},
+    )
+    seed: int = field(default=0, metadata={"help": "seed of the noise (default 0)", "kind": kinds.seed})
+    json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
+
+
+def run(config):
+    """Simulates and returns the exit status."""
+
+    def start(progress):
+        return simulate(config.input, config.output, dose=config.dose, seed=config.seed, progress=progress)
+
+    about = {"dose": config.dose, "seed": config.seed}
+    return run_job("simulate", config, start, done="simulated", about=about)

@@ -1,0 +1,125 @@
+"""Which normal-dose series, and which of its slices, show what a low-dose series shows."""
+
+import numpy as np
+
+from kpn_tf.dicom import DicomError, read_slice
+from kpn_tf.dicom.header import numbers
+
+# Two reconstructions of one scan agree to the last digit, which may be a hundredth of a millimetre.
+_SAME_MM = 0.02
+_SAME_SPACING_MM = 1e-4
+_SAME_DIRECTION = 1e-3
+# The corner of a slice may be off by this share of a pixel before anatomy is.
+_SAME_CORNER_PIXELS = 0.05
+
+
+def matched_series(lows, normals, note):
+    """Finds the normal-dose series of each low-dose series.
+
+    Args:
+        lows: `Series` of low dose.
+        normals: `Series` of normal dose.
+        note: Called with `(line, failure)` for each series, or number of slices, without a partner.
+
+    Returns:
+        List of `(low, pairs)`: the series, and its slices with those of its partner, in order of position.
+    """
+    patients = {series.uid: _patient(series) for series in [*lows, *normals]}
+    matched = []
+    for low in lows:
+        name = f"series ...{low.uid[-12:]}" + (f" ({low.kernel})" if low.kernel else "")
+        partners = [normal for normal in normals if _may_judge(low, normal)]
+        for what, same in _CRITERIA:
+            partners = [normal for normal in partners if same(low, normal, patients)]
+            if not partners:
+                note(f"{name}: no normal-dose series of the same {what}", True)
+                break
+        else:
+            ranked = sorted(partners, key=lambda normal: _rank(low, normal), reverse=True)
+            if len(ranked) > 1 and _rank(low, ranked[0]) == _rank(low, ranked[1]):
+                note(f"{name}: {len(ranked)} normal-dose series match it equally well", True)
+                continue
+            pairs = _pairs(low.slices, ranked[0].slices)
+            if len(pairs) < len(low.slices):
+                missing = len(low.slices) - len(pairs)
+                note(f"{name}: {missing} of {len(low.slices)} slices have no normal-dose slice there", True)
+            matched.append((low, pairs))
+    return matched
+
+
+def same_corner(low_dataset, normal_dataset, pixel_spacing_mm):
+    """True if two slices lie at the same place in the same plane, as far as both say where they lie."""
+    for keyword, tolerance in (
+        ("ImagePositionPatient", max(_SAME_MM, _SAME_CORNER_PIXELS * min(pixel_spacing_mm))),
+        ("ImageOrientationPatient", _SAME_DIRECTION),
+    ):
+        low, normal = numbers(low_dataset, keyword), numbers(normal_dataset, keyword)
+        if low and normal and not np.allclose(low, normal, rtol=0, atol=tolerance):
+            return False
+    return True
+
+
+def _may_judge(low, normal):
+    """Neither the low dose itself, should the folders overlap, nor what this package made."""
+    itself = normal.slices[0].path.resolve() == low.slices[0].path.resolve()
+    return not (itself or normal.denoised or normal.simulated)
+
+
+def _size(low, normal, patients):
+    return (low.rows, low.columns) == (normal.rows, normal.columns)
+
+
+def _spacing(low, normal, patients):
+    return np.allclose(low.pixel_spacing_mm, normal.pixel_spacing_mm, rtol=0, atol=_SAME_SPACING_MM)
+
+
+def _thickness(low, normal, patients):
+    both = low.thickness_mm and normal.thickness_mm
+    return not both or abs(low.thickness_mm - normal.thickness_mm) <= _SAME_MM
+
+
+def _kernel(low, normal, patients):
+    return not (low.kernel and normal.kernel) or low.kernel == normal.kernel
+
+
+def _whose(low, normal, patients):
+    ids = patients[low.uid], patients[normal.uid]
+    return not all(ids) or ids[0] == ids[1]
+
+
+def _place(low, normal, patients):
+    return bool(_pairs(low.slices, normal.slices))
+
+
+# In the order in which a series without a partner is explained. What a header leaves out rules nothing out.
+_CRITERIA = (
+    ("size", _size),
+    ("pixel spacing", _spacing),
+    ("slice thickness", _thickness),
+    ("kernel", _kernel),
+    ("patient", _whose),
+    ("positions", _place),
+)
+
+
+def _rank(low, normal):
+    return normal.study_uid == low.study_uid, len(_pairs(low.slices, normal.slices))
+
+
+def _pairs(low_slices, normal_slices):
+    """Slices at equal positions, phases at one position in their order."""
+    pairs, i, j = [], 0, 0
+    while i < len(low_slices) and j < len(normal_slices):
+        apart_mm = low_slices[i].position_mm - normal_slices[j].position_mm
+        if abs(apart_mm) <= _SAME_MM:
+            pairs.append((low_slices[i], normal_slices[j]))
+        i += apart_mm <= _SAME_MM
+        j += apart_mm >= -_SAME_MM
+    return pairs
+
+
+def _patient(series):
+    try:
+        return str(read_slice(series.slices[0].path).dataset.get("PatientID") or "").strip()
+    except DicomError:
+        return ""  # The slice is named when its turn comes.

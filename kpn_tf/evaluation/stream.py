@@ -1,0 +1,154 @@
+"""Pairs of low and normal dose from CT series on disk, one slice in memory at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kpn_tf.dicom import DicomError, find_series, read_slice
+from kpn_tf.evaluation.comparison import Pair
+from kpn_tf.evaluation.matching import matched_series, same_corner
+from kpn_tf.hounsfield import AIR_HU
+from kpn_tf.low_dose import LowDoseError, inside_hu, low_dose
+
+
+@dataclass(frozen=True)
+class PairStream:
+    """Pairs to come.
+
+    Args:
+        data_name: What they are, for the table; it names no folder, because folders often name patients.
+        slices: How many pairs at most: what cannot be used is left out with a note.
+        pairs: `Pair`s, made when asked for.
+    """
+
+    data_name: str
+    slices: int
+    pairs: Iterator[Pair]
+
+
+def simulated_pairs(folder, *, dose, seed, every, note):
+    """Normal-dose series, each slice beside the same slice at a lower dose: what `kpn simulate` would write.
+
+    Args:
+        folder: CT file, or folder that is searched recursively.
+        dose: Fraction of the dose of the series, between 0 and 1.
+        seed: Of the noise, 0 or more.
+        every: Takes every so many-th slice of a series.
+        note: Called with `(line, failure)` for everything that is left out.
+
+    Returns:
+        A `PairStream`.
+
+    Raises:
+        DicomError: If the folder does not exist.
+    """
+    series = {}
+    for part in _found(folder, note):
+        if part.denoised or part.simulated:
+            note(f"{series_name(part)}: made by kpn_tf, no normal-dose scan to simulate from", False)
+        else:
+            series.setdefault(part.uid, []).append(part)
+    count = sum(len(_chosen(part.slices, every)) for parts in series.values() for part in parts)
+    name = f"{100 * dose:g} % of the dose, simulated (seed {seed})" + _every(every)
+    return PairStream(name, count, _simulated(list(series.values()), dose, seed, every, note))
+
+
+def _simulated(series, dose, seed, every, note):
+    patients = _Patients()
+    for parts in series:
+        try:
+            lower = low_dose(parts, dose=dose, seed=seed)
+        except LowDoseError as error:
+            note(f"{series_name(parts[0])}: {error}", False)
+            continue
+        for part in parts:
+            for number, file in _chosen(part.slices, every):
+                try:
+                    ct = read_slice(file.path)
+                    low_hu = lower(ct, part.pixel_spacing_mm, file.sop_instance_uid)
+                except DicomError as error:
+                    note(str(error), True)
+                    continue
+                except LowDoseError as error:
+                    note(f"{slice_name(part, number)}: {error}", False)
+                    continue
+                low_hu[ct.padding] = AIR_HU
+                patient = patients.label(ct, part)
+                yield Pair(low_hu, inside_hu(ct), patient, slice_name(part, number), part.pixel_spacing_mm)
+
+
+def paired(low_folder, normal_folder, *, every, note):
+    """Low-dose series and the normal-dose series of the same patient, size, kernel and place.
+
+    Args:
+        low_folder: CT file, or folder that is searched recursively.
+        normal_folder: The same for the normal dose.
+        every: Takes every so many-th pair of a series.
+        note: Called with `(line, failure)` for everything that is left out.
+
+    Returns:
+        A `PairStream`.
+
+    Raises:
+        DicomError: If a folder does not exist.
+    """
+    matched = matched_series(_found(low_folder, note), _found(normal_folder, note), note)
+    chosen = [(low, _chosen(pairs, every)) for low, pairs in matched]
+    name = "pairs of low and normal dose" + _every(every)
+    return PairStream(name, sum(len(pairs) for _, pairs in chosen), _paired(chosen, note))
+
+
+def _paired(chosen, note):
+    patients = _Patients()
+    for low, pairs in chosen:
+        for _, (low_file, normal_file) in pairs:
+            name = slice_name(low, low.slices.index(low_file) + 1)
+            try:
+                low_ct, normal_ct = read_slice(low_file.path), read_slice(normal_file.path)
+            except DicomError as error:
+                note(str(error), True)
+                continue
+            if not same_corner(low_ct.dataset, normal_ct.dataset, low.pixel_spacing_mm):
+                note(f"{name}: lies elsewhere in its plane, or is tilted, against the normal dose", True)
+                continue
+            outside = low_ct.padding | normal_ct.padding
+            low_hu, normal_hu = inside_hu(low_ct), inside_hu(normal_ct)
+            low_hu[outside] = normal_hu[outside] = AIR_HU
+            yield Pair(low_hu, normal_hu, patients.label(low_ct, low), name, low.pixel_spacing_mm)
+
+
+class _Patients:
+    """Names patients by the series in which they are first seen; even hashed, a PatientID can be guessed."""
+
+    def __init__(self):
+        self._labels = {}
+
+    def label(self, ct, series):
+        patient = str(ct.dataset.get("PatientID") or "").strip() or series.study_uid
+        return self._labels.setdefault(patient, f"...{series.uid[-12:]}")
+
+
+def series_name(series):
+    """Names a series in lines and tables without saying whose it is."""
+    return f"series ...{series.uid[-12:]}" + (f" ({series.kernel})" if series.kernel else "")
+
+
+def slice_name(series, number):
+    """Names a slice of it, counted from 1."""
+    return f"series ...{series.uid[-12:]} slice {number}"
+
+
+def _found(folder, note):
+    found, refusals = find_series(folder)
+    for refusal in refusals:
+        note(f"{refusal.path}: {refusal.reason}", refusal.failure)
+    return found
+
+
+def _chosen(slices, every):
+    """`(number, slice)` of every so many-th, from the middle of the first such group; one at least."""
+    start = (min(every, len(slices)) - 1) // 2
+    return [(i + 1, slices[i]) for i in range(start, len(slices), every)]
+
+
+def _every(every):
+    return f", one slice in {every}" if every > 1 else ""

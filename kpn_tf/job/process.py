@@ -1,0 +1,29 @@
+"""What a job does to series: the part that differs between removing noise and simulating a lower dose."""
+
+from typing import Protocol
+
+
+class SeriesError(ValueError):
+    """A whole series cannot be processed; one sentence that says why."""
+
+
+class Process(Protocol):
+    """What `kpn_tf.job.derivation.derive` wants to know. `parts` are the `Series` of one UID, which differ in
+    geometry."""
+
+    def refusal(self, parts):
+        """Why a series that this package wrote is not taken, or `None` if it is."""
+
+    def derived_by(self, parts):
+        """Who makes the derived series: a `DerivedBy` or a `SimulatedBy`. Decided from the headers alone."""
+
+    def for_series(self, parts):
+        """Prepares for a series.
+
+        Returns:
+            Function from `(ct, series, slice_file)` to the new slice `(H, W)` in HU, which may raise
+            `ValueError` for a slice that it cannot take.
+
+        Raises:
+            SeriesError: If none of the series can be processed.
+        """
