@@ -120,6 +120,18 @@ def _info(config):
     return OK
 
 
+def _train_config():
+    from kpn_tf.cli.train import TrainConfig
+
+    return TrainConfig
+
+
+def _train(config):
+    from kpn_tf.cli.train import run
+
+    return run(config)
+
+
 def _known(value):
     return "?" if value is None else value
 
@@ -143,6 +155,7 @@ class Command:
 
 COMMANDS = {
     "denoise": Command("remove noise from CT series", lambda: DenoiseConfig, _denoise),
+    "train": Command("train a network on normal-dose series", _train_config, _train, extra="train"),
     "info": Command("versions, devices and shipped networks", lambda: InfoConfig, _info),
 }
 

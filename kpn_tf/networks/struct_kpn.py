@@ -68,7 +68,10 @@ class StructKPN(keras.Model):
             self.predictor = keras.layers.Conv2D(4 * EDGE_FILTERS, 1, dtype="float32", name="predictor")
             self.filtering = FilterMixture(kernel_size, EDGE_FILTERS, stride=2, dtype="float32", name="mixture")
         # The variables exist from here on: a network can be saved, counted and loaded before its first slice.
-        self(np.zeros((1, kernel_size + 1, kernel_size + 1, 1), "float32"))
+        self.trunk.build((None, None, None, 1))
+        self.predictor.build((None, None, None, self.trunk.channels))
+        self.filtering.build(None)
+        self.built = True
 
     def call(self, slice_hu):
         if self.preset == "paper":
