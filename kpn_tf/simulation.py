@@ -191,7 +191,7 @@ def _line_integrals(attenuation_per_mm, pixel_spacing_mm):
         position = (np.cos(angle) * x[None, :] + np.sin(angle) * y[:, None]).ravel() + detectors / 2
         integrals[view] = np.bincount(position.astype(np.int32), mass, minlength=detectors)
     # Coarse pixels two detectors apart leave gaps; these weights give every detector the same share of them.
-    weights = np.array([1, 2, 2, 2, 1]) / 8
+    weights = np.array([1, 2, 3, 4, 3, 2, 1]) / 16
     smooth = np.apply_along_axis(np.convolve, 1, integrals, weights, mode="same")
     return np.repeat(smooth, 4, axis=0)
 
