@@ -30,7 +30,7 @@ BASE_MODULES = (
     "kpn_tf.demo",
     "kpn_tf.cli",
 )
-WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "PIL", "bm3d")
+WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "bm3d")
 
 
 def exists(path):
