@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kpn_tf.hounsfield import AIR_HU, WATER_ATTENUATION_PER_MM
+from kpn_tf.hounsfield import WATER_ATTENUATION_PER_MM
 
 VIEWS = 720
 
@@ -204,7 +204,9 @@ def _fluence(integrals, pixel_spacing_mm):
     two constants are set so that the standard deviation at the periphery over that at the centre, and
     the correlation along rows and columns, come near those of real pairs.
     """
-    centre = integrals[:, integrals.shape[1] // 2 - 8 : integrals.shape[1] // 2 + 8].mean(axis=1, keepdims=True)
+    centre = integrals[:, integrals.shape[1] // 2 - 8 : integrals.shape[1] // 2 + 8].mean(
+        axis=1, keepdims=True
+    )
     offset = (np.arange(integrals.shape[1]) - integrals.shape[1] / 2) * pixel_spacing_mm
     chord = 2 * np.sqrt(np.maximum(BOWTIE_RADIUS_MM**2 - offset**2, 0.0))
     bowtie = BOWTIE_STRENGTH * WATER_ATTENUATION_PER_MM * (2 * BOWTIE_RADIUS_MM - chord)

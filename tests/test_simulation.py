@@ -66,7 +66,12 @@ def test_soft_tissue_gets_the_noise_asked_for(noise):
 def test_a_quarter_dose_adds_three_times_the_variance_the_slice_has():
     slice_hu = oval()
     low = simulate_low_dose(
-        slice_hu, SPACING_MM, dose=0.25, noise_std_hu=9.0, spectrum=SPECTRA["soft"], rng=np.random.default_rng(3)
+        slice_hu,
+        SPACING_MM,
+        dose=0.25,
+        noise_std_hu=9.0,
+        spectrum=SPECTRA["soft"],
+        rng=np.random.default_rng(3),
     )
     added = (low - slice_hu)[slice_hu > 0]
     assert added.var() == pytest.approx(3 * 9.0**2, rel=0.15)
@@ -120,7 +125,8 @@ def test_noise_in_an_oval_body_has_the_correlation_and_evenness_of_real_pairs(ma
 def test_noise_repeats_with_its_seed_and_not_without():
     slice_hu = oval(96, 104, 30, 40)
     first, again, other = (
-        noise_field(slice_hu, SPACING_MM, 20.0, SPECTRA["soft"], np.random.default_rng(seed)) for seed in (5, 5, 6)
+        noise_field(slice_hu, SPACING_MM, 20.0, SPECTRA["soft"], np.random.default_rng(seed))
+        for seed in (5, 5, 6)
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.1
@@ -131,7 +137,8 @@ def test_values_outside_the_inscribed_circle_do_not_matter():
     corners = slice_hu.copy()
     corners[:6, :6] = 3000.0
     quiet, loud = (
-        noise_field(s, SPACING_MM, 20.0, SPECTRA["soft"], np.random.default_rng(7)) for s in (slice_hu, corners)
+        noise_field(s, SPACING_MM, 20.0, SPECTRA["soft"], np.random.default_rng(7))
+        for s in (slice_hu, corners)
     )
     np.testing.assert_array_equal(quiet, loud)
 

@@ -31,7 +31,9 @@ class TrainConfig:
 
     data: Path = field(metadata={"help": "folder with the normal-dose series of the training patients"})
     validation: Path = field(metadata={"help": "folder with those of the validation patients, who choose"})
-    run: Path = field(metadata={"help": "folder for weights, log and checkpoints; an interrupted run goes on"})
+    run: Path = field(
+        metadata={"help": "folder for weights, log and checkpoints; an interrupted run goes on"}
+    )
     preset: str = field(default="edge", metadata={"help": f"network: {' or '.join(PRESETS)} (default edge)"})
     steps: int = field(default=30000, metadata={"help": "optimizer steps (default 30000)"})
     batch: int = field(default=8, metadata={"help": "patches per step (default 8)"})
