@@ -12,6 +12,17 @@ PACKAGES = [
     "baselines",
     "export",
     "kpn_tf",
+    "kpn_tf.cli",
+    "kpn_tf.denoiser",
+    "kpn_tf.dicom",
+    "kpn_tf.evaluation",
+    "kpn_tf.job",
+    "kpn_tf.layers",
+    "kpn_tf.losses",
+    "kpn_tf.metrics",
+    "kpn_tf.networks",
+    "kpn_tf.ops",
+    "kpn_tf.phantom",
 ]
 
 # A workstation denoises with these alone; TensorFlow comes with the extra [train].
@@ -30,6 +41,7 @@ EXTRAS = {
     "train": [
         "tensorflow==2.21.*",
         "keras==3.15.*",
+        "tensorboard>=2.20",
     ],
     # bm3d's licence allows non-commercial use only, which is why nothing else here depends on it.
     "baselines": [

@@ -31,7 +31,10 @@ def largest_difference_hu(tflite_model, network):
         HU.
     """
     interpreter = Interpreter(model_content=tflite_model)
-    entrance, exit_ = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+    entrance, exit_ = (
+        interpreter.get_input_details()[0]["index"],
+        interpreter.get_output_details()[0]["index"],
+    )
     largest = 0.0
     for slice_hu in comparison_slices():
         batch = slice_hu[None, :, :, None]

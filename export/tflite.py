@@ -87,7 +87,11 @@ def gmac(network, rows=512, columns=512):
     Returns:
         A float.
     """
-    graph = tf.function(network.call).get_concrete_function(tf.TensorSpec((1, rows, columns, 1), tf.float32)).graph
+    graph = (
+        tf.function(network.call)
+        .get_concrete_function(tf.TensorSpec((1, rows, columns, 1), tf.float32))
+        .graph
+    )
     total = 0
     for operation in graph.get_operations():
         if operation.type == "Conv2D":

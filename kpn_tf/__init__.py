@@ -18,7 +18,14 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name):
     if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
+        try:
+            return getattr(importlib.import_module(_PUBLIC[name]), name)
+        except ModuleNotFoundError as missing:
+            if missing.name not in ("tensorflow", "keras"):
+                raise
+            raise ImportError(
+                f"kpn_tf.{name} needs the training extra: pip install 'kpn-tf[train]'"
+            ) from None
     raise AttributeError(f"module 'kpn_tf' has no attribute {name!r}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.data import get_testdata_file
 
-from kpn_tf import console
+from kpn_tf.job import console
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.hounsfield import WINDOWS

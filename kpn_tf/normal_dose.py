@@ -82,7 +82,9 @@ def slab_means(volume_hu, count, step=None):
     if len(volume_hu) < count:
         raise ValueError(f"Expected at least {count} slices for a slab. Received: {len(volume_hu)}")
     starts = range(0, len(volume_hu) - count + 1, step or count)
-    return np.stack([volume_hu[i : i + count].mean(axis=0, dtype=np.float64) for i in starts]).astype("float32")
+    return np.stack([volume_hu[i : i + count].mean(axis=0, dtype=np.float64) for i in starts]).astype(
+        "float32"
+    )
 
 
 def quiet_slabs(volume_hu, pixel_spacing_mm, slice_step_mm, *, most_noise_hu=12.0, most_thickness_mm=9.0):

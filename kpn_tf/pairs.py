@@ -1,5 +1,7 @@
 """Pairs of (low dose, normal dose) patches for training, drawn on the fly from slices and noise fields."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import keras
@@ -46,20 +48,30 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
     Returns:
         List of `TrainingSlice`.
     """
-    slices = []
-    for index, slice_hu in enumerate(progress(volume_hu)):
-        textures = [
-            noise.spectrum,
-            SPECTRA["soft"].stretched(rng.uniform(0.85, 1.25)),
-            noise.spectrum if index % 2 else SPECTRA["sharp"].stretched(rng.uniform(0.85, 1.25)),
+    # New processes rather than forks: a fork of a process with TensorFlow's threads can hang.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [
+            [
+                pool.submit(noise_field, slice_hu, pixel_spacing_mm, 1.0, texture, child)
+                for texture, child in zip(_textures(noise, index, rng), rng.spawn(3), strict=True)
+            ]
+            for index, slice_hu in enumerate(volume_hu)
         ]
-        fields = [noise_field(slice_hu, pixel_spacing_mm, 1.0, texture, rng) for texture in textures]
-        slices.append(
+        return [
             TrainingSlice(
-                slice_hu.astype("float32"), np.stack(fields).astype("float16"), noise.std_hu, weight
+                slice_hu.astype("float32"),
+                np.stack([field.result() for field in fields]).astype("float16"),
+                noise.std_hu,
+                weight,
             )
-        )
-    return slices
+            for slice_hu, fields in zip(volume_hu, progress(jobs), strict=True)
+        ]
+
+
+def _textures(noise, index, rng):
+    sharp = SPECTRA["sharp"].stretched(rng.uniform(0.85, 1.25))
+    soft = SPECTRA["soft"].stretched(rng.uniform(0.85, 1.25))
+    return [noise.spectrum, soft, noise.spectrum if index % 2 else sharp]
 
 
 class SimulatedPairs(keras.utils.PyDataset):

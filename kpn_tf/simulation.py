@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kpn_tf.hounsfield import AIR_HU, WATER_ATTENUATION_PER_MM
+from kpn_tf.hounsfield import WATER_ATTENUATION_PER_MM
 
 VIEWS = 720
 
@@ -25,7 +25,7 @@ ELECTRONIC_NOISE = 8.0
 
 # Exponent of the tube current's dependence on the attenuation of a view, and the bow-tie filter: the share
 # of a water cylinder's missing path that it makes up for.
-CURRENT_MODULATION = 0.4
+CURRENT_MODULATION = 0.5
 BOWTIE_RADIUS_MM = 160.0
 BOWTIE_STRENGTH = 0.8
 
@@ -69,21 +69,27 @@ class NoiseSpectrum:
         return NoiseSpectrum(tuple(f * factor for f in self.frequency_per_mm), self.density)
 
 
-# Quarter-dose minus normal-dose noise of the Mayo pairs (LDCT-and-Projection-data, CC BY 4.0): mean radial
-# spectra of flat soft tissue, 3 mm slices, at 0.025, 0.075, ... per mm.
-_MAYO_FREQUENCIES = tuple(round(0.025 + 0.05 * i, 3) for i in range(20))
-SPECTRA = {
-    "soft": NoiseSpectrum(  # kernel B30f
-        _MAYO_FREQUENCIES,
-        (0.228, 0.445, 0.733, 0.907, 1.0, 0.955, 0.744, 0.681, 0.502, 0.318)
-        + (0.195, 0.105, 0.056, 0.028, 0.01, 0.003, 0.002, 0.003, 0.0, 0.0),
-    ),
-    "sharp": NoiseSpectrum(  # kernel D45f
-        _MAYO_FREQUENCIES,
-        (0.136, 0.218, 0.375, 0.402, 0.472, 0.613, 0.647, 1.0, 0.995, 0.897)
-        + (0.859, 0.864, 0.894, 0.866, 0.795, 0.645, 0.439, 0.272, 0.147, 0.074),
-    ),
-}
+def kernel_spectrum(cutoff_per_mm, order):
+    """The noise of filtered backprojection with a reconstruction kernel: ramp times squared transfer function.
+
+    `S(f) = f exp(-(f / cutoff)^order)`.
+
+    Args:
+        cutoff_per_mm: Where the kernel has fallen to 1/e of its power, 1/mm.
+        order: How abruptly it falls.
+
+    Returns:
+        `NoiseSpectrum` up to 1.2 per mm.
+    """
+    frequency = np.linspace(0.01, 1.2, 120)
+    density = frequency * np.exp(-((frequency / cutoff_per_mm) ** order))
+    return NoiseSpectrum(tuple(frequency.tolist()), tuple(density.tolist()))
+
+
+# Fitted to the noise of quarter-dose minus normal-dose slices of real pairs (collection LDCT-and-Projection-data,
+# CC BY 4.0) reconstructed with a soft kernel (B30f: peak near 0.22 per mm) and a sharp one (D45f: a plateau from
+# 0.4 to 0.7 per mm).
+SPECTRA = {"soft": kernel_spectrum(0.31, 2), "sharp": kernel_spectrum(0.82, 6)}
 
 
 def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise_std_hu, spectrum, rng):
@@ -184,8 +190,9 @@ def _line_integrals(attenuation_per_mm, pixel_spacing_mm):
         angle = np.pi * view / coarse_views
         position = (np.cos(angle) * x[None, :] + np.sin(angle) * y[:, None]).ravel() + detectors / 2
         integrals[view] = np.bincount(position.astype(np.int32), mass, minlength=detectors)
-    # Coarse pixels leave gaps of one detector: a running mean of five closes them.
-    smooth = np.apply_along_axis(np.convolve, 1, integrals, np.full(5, 0.2), mode="same")
+    # Coarse pixels two detectors apart leave gaps; these weights give every detector the same share of them.
+    weights = np.array([1, 2, 3, 4, 3, 2, 1]) / 16
+    smooth = np.apply_along_axis(np.convolve, 1, integrals, weights, mode="same")
     return np.repeat(smooth, 4, axis=0)
 
 
@@ -197,7 +204,9 @@ def _fluence(integrals, pixel_spacing_mm):
     two constants are set so that the standard deviation at the periphery over that at the centre, and
     the correlation along rows and columns, come near those of real pairs.
     """
-    centre = integrals[:, integrals.shape[1] // 2 - 8 : integrals.shape[1] // 2 + 8].mean(axis=1, keepdims=True)
+    centre = integrals[:, integrals.shape[1] // 2 - 8 : integrals.shape[1] // 2 + 8].mean(
+        axis=1, keepdims=True
+    )
     offset = (np.arange(integrals.shape[1]) - integrals.shape[1] / 2) * pixel_spacing_mm
     chord = 2 * np.sqrt(np.maximum(BOWTIE_RADIUS_MM**2 - offset**2, 0.0))
     bowtie = BOWTIE_STRENGTH * WATER_ATTENUATION_PER_MM * (2 * BOWTIE_RADIUS_MM - chord)

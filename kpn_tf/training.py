@@ -45,8 +45,13 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if min(self.steps, self.learning_rate, self.clip_norm, self.validate_every) <= 0 or not 0 <= self.ema < 1:
-            raise ValueError(f"Expected positive steps, rates and norms, and an ema in [0, 1). Received: {self}")
+        if (
+            min(self.steps, self.learning_rate, self.clip_norm, self.validate_every) <= 0
+            or not 0 <= self.ema < 1
+        ):
+            raise ValueError(
+                f"Expected positive steps, rates and norms, and an ema in [0, 1). Received: {self}"
+            )
 
 
 def make_optimizer(config):
@@ -149,7 +154,11 @@ class _Loop:
         return value
 
     def _state(self):
-        return [*(v.value for v in self.network.variables), *(v.value for v in self.optimizer.variables), *self.average]
+        return [
+            *(v.value for v in self.network.variables),
+            *(v.value for v in self.optimizer.variables),
+            *self.average,
+        ]
 
     def _open_run(self):
         self.run.mkdir(parents=True, exist_ok=True)
@@ -167,7 +176,9 @@ class _Loop:
         if (self.run / "last.npz").exists():
             with np.load(self.run / "last.npz") as saved:
                 self.done, self.best = int(saved["done"]), float(saved["best"])
-                for variable, name in zip(self._state(), sorted(k for k in saved if k[0] == "v"), strict=True):
+                for variable, name in zip(
+                    self._state(), sorted(k for k in saved if k[0] == "v"), strict=True
+                ):
                     variable.assign(saved[name])
         self.board = tf.summary.create_file_writer(str(self.run / "tensorboard"))
 
@@ -215,7 +226,11 @@ class _Loop:
 
 def _provenance():
     revision = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(kpn_tf.__file__).parent, capture_output=True, text=True, check=False
+        ["git", "rev-parse", "HEAD"],
+        cwd=Path(kpn_tf.__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return {
         "git_revision": revision.stdout.strip() or None,

@@ -93,8 +93,8 @@ def test_the_series_says_that_it_is_simulated_and_never_that_it_was_smoothed(sca
     )
     assert re.fullmatch(
         r"SIMULATED low dose: 25% of the dose of the source\. Noise added by kpn_tf \S+, strength and "
-        r"texture as measured in the flat soft tissue of the source series \(slices SHA-256 [0-9a-f]{64}\), seed 0\. "
-        r"For research use, not for diagnosis\.",
+        r"texture as measured in the flat soft tissue of the source series \(slices SHA-256 [0-9a-f]{64}\), "
+        r"seed 0\. For research use, not for diagnosis\.",
         derived.DerivationDescription,
     )
     assert list(derived.ImageType) == ["DERIVED", "PRIMARY", "AXIAL"]

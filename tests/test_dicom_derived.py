@@ -257,7 +257,7 @@ def test_long_descriptions_and_numbers_stay_within_their_limits(tmp_path):
     ct = source(tmp_path, dataset)
     derived = pydicom.dcmread(written(tmp_path, ct))
     assert len(derived.SeriesDescription) == 64
-    assert derived.SeriesDescription == "ÄÖ" * 20 + "Ä KPN 75%, research use"
+    assert derived.SeriesDescription == "ÄÖ" * 21 + " KPN 75%, research use"
     assert derived.SeriesNumber == 2**31 - 1
     assert len(derived.DerivationDescription) == 1024
 

@@ -3,6 +3,8 @@ import csv
 import io
 import random
 import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pydicom
@@ -252,6 +254,15 @@ def test_damaged_compressed_data_never_ends_the_process(tmp_path, syntax):
         except DicomError:
             refused += 1
     assert refused > 10
+
+
+def test_threads_read_at_once_and_leave_the_warning_filters_alone(tmp_path):
+    files = [save(ct_dataset(), tmp_path / f"{n}.dcm", LOSSLESS[n % len(LOSSLESS)]) for n in range(36)]
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        slices = list(pool.map(read_slice, files))
+    assert all(np.array_equal(ct.slice_hu, stored_values()) for ct in slices)
+    assert warnings.filters == filters
 
 
 def test_after_the_decoder_process_died_the_next_file_is_read(tmp_path):

@@ -125,6 +125,22 @@ def test_a_single_file_is_a_series(tmp_path):
     assert refusals == []
 
 
+def test_a_folder_that_cannot_be_opened_is_a_failure(tmp_path, monkeypatch):
+    save(ct_dataset(), tmp_path / "a.dcm")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def guarded(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    series, (refusal,) = find_series(tmp_path)
+    assert len(series) == 1
+    assert (refusal.path.name, refusal.failure) == ("closed", True)
+
+
 def test_a_missing_path_is_an_error(tmp_path):
     with pytest.raises(DicomError, match="nowhere: does not exist"):
         find_series(tmp_path / "nowhere")

@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from tests.reference import slow_kernels
 
 from kpn_tf import StructKPN
+from tests.reference import slow_kernels
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,9 @@ def test_the_kernels_at_a_pixel_are_the_ones_applied_there(name, request):
     expected = slow_kernels.local_conv(slice_hu, applied)[rows, columns]
     if name == "edge":  # its border is mirrored once more on an odd side; away from it nothing differs
         inner = [2, 3]
-        np.testing.assert_allclose(denoise(network, slice_hu)[rows, columns][inner], expected[inner], atol=1e-2)
+        np.testing.assert_allclose(
+            denoise(network, slice_hu)[rows, columns][inner], expected[inner], atol=1e-2
+        )
     else:
         np.testing.assert_allclose(denoise(network, slice_hu)[rows, columns], expected, atol=1e-2)
 

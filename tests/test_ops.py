@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from keras import ops
-from tests.reference import slow_kernels
 
 from kpn_tf.ops.filter_bank import (
     denoising_filters,
@@ -13,6 +12,7 @@ from kpn_tf.ops.local_conv import kernel_side, local_conv, patches
 from kpn_tf.ops.space_depth import depth_to_space, space_to_depth
 from kpn_tf.ops.ssim import ssim_map
 from kpn_tf.ops.structure_tensor import box_mean, strength_and_coherence, structure_tensor_eigenvalues
+from tests.reference import slow_kernels
 
 
 def array(tensor):
@@ -29,7 +29,9 @@ def test_local_conv_is_the_loop_over_pixels_and_taps():
     np.testing.assert_allclose(out, slow_kernels.local_conv(image, kernels), atol=1e-5)
 
 
-@pytest.mark.parametrize(("tap", "row", "column"), [(0, -1, -1), (1, -1, 0), (3, 0, -1), (4, 0, 0), (8, 1, 1)])
+@pytest.mark.parametrize(
+    ("tap", "row", "column"), [(0, -1, -1), (1, -1, 0), (3, 0, -1), (4, 0, 0), (8, 1, 1)]
+)
 def test_tap_t_reads_row_offset_t_div_k_and_column_offset_t_mod_k(tap, row, column):
     image = np.zeros((1, 11, 7, 1), "float32")
     image[0, 5 + row, 3 + column, 0] = 1.0

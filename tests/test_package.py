@@ -27,19 +27,10 @@ BASE_MODULES = (
     "kpn_tf.denoiser",
     "kpn_tf.evaluation",
     "kpn_tf.job",
+    "kpn_tf.demo",
     "kpn_tf.cli",
 )
-WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "PIL", "bm3d")
-
-
-def awaits(*paths):
-    missing = [path for path in paths if not (ROOT / path).exists()]
-    return pytest.mark.skipif(bool(missing), reason=f"not built yet: {', '.join(missing)}")
-
-
-def exists(module):
-    path = ROOT / module.replace(".", "/")
-    return path.is_dir() or path.with_suffix(".py").is_file()
+WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "bm3d")
 
 
 def run(*command, cwd, check=True):
@@ -128,7 +119,7 @@ def test_importing_the_package_takes_less_than_a_fifth_of_a_second(tmp_path):
     assert min(seconds) < 0.2
 
 
-@pytest.mark.parametrize("module", [module for module in BASE_MODULES if exists(module)])
+@pytest.mark.parametrize("module", BASE_MODULES)
 def test_importing_what_a_workstation_runs_loads_nothing_that_an_extra_brings(module, tmp_path):
     script = f"import sys, {module}; print(*(name for name in {WHAT_EXTRAS_BRING} if name in sys.modules))"
     assert run(sys.executable, "-W", "error", "-c", script, cwd=tmp_path).stdout.split() == []
@@ -142,7 +133,6 @@ def test_a_wheel_alone_in_an_empty_environment_has_all_it_needs_and_no_tensorflo
 
 
 @pytest.mark.registry
-@awaits("kpn_tf/cli.py", "kpn_tf/weights/edge.tflite")
 def test_a_wheel_alone_in_an_empty_environment_denoises_a_ct_slice(workstation, tmp_path):
     source = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
     source.save_as(tmp_path / "slice.dcm")
@@ -156,21 +146,18 @@ def test_a_wheel_alone_in_an_empty_environment_denoises_a_ct_slice(workstation, 
 
 
 @pytest.mark.registry
-@awaits("kpn_tf/networks", "kpn_tf/layers", "kpn_tf/losses")
 @pytest.mark.parametrize("name", ["LocalConv", "StructKPN", "StructureAwareLoss"])
 def test_a_public_name_without_its_extra_says_in_one_line_how_to_install_it(workstation, name):
     finished = run(
         workstation / "bin/python", "-c", f"import kpn_tf; kpn_tf.{name}", cwd=workstation, check=False
     )
-    last_line = finished.stderr.splitlines()[-1]
-    assert last_line.startswith("ImportError: ")
-    assert "pip install 'kpn-tf[train]'" in last_line
+    assert finished.returncode != 0
+    assert "pip install 'kpn-tf[train]'" in finished.stderr.splitlines()[-1]
 
 
 @pytest.mark.registry
-@awaits("kpn_tf/cli.py", "kpn_tf/training.py")
 def test_a_command_without_its_extra_says_in_one_line_how_to_install_it(workstation, tmp_path):
-    finished = run(workstation / "bin/kpn", "train", "ct", "run", cwd=tmp_path, check=False)
+    finished = run(workstation / "bin/kpn", "train", "ct", "ct", "run", cwd=tmp_path, check=False)
     assert finished.returncode != 0
     (line,) = finished.stderr.splitlines()
     assert "pip install 'kpn-tf[train]'" in line

@@ -111,6 +111,18 @@ def _info(config):
     return OK
 
 
+def _train_config():
+    from kpn_tf.cli.train import TrainConfig
+
+    return TrainConfig
+
+
+def _train(config):
+    from kpn_tf.cli.train import run
+
+    return run(config)
+
+
 def _known(value):
     return "?" if value is None else value
 
@@ -136,6 +148,7 @@ COMMANDS = {
     "denoise": Command("remove noise from CT series", lambda: DenoiseConfig, _denoise),
     "simulate": Command("simulate CT series at a lower dose", _simulate_config, _simulate),
     "evaluate": Command("compare denoisers on pairs of low and normal dose", _evaluate_config, _evaluate),
+    "train": Command("train a network on normal-dose series", _train_config, _train, extra="train"),
     "info": Command("versions, devices and shipped networks", lambda: InfoConfig, _info),
 }
 

@@ -140,7 +140,9 @@ class Denoiser:
         rows, columns = slice_hu.shape
         multiple = self.artefact.multiple
         # Up to the smallest side the network takes, and to whole groups of its inner resolution.
-        spare = [-(-max(artefact.MINIMUM_SIDE, side) // multiple) * multiple - side for side in slice_hu.shape]
+        spare = [
+            -(-max(artefact.MINIMUM_SIDE, side) // multiple) * multiple - side for side in slice_hu.shape
+        ]
         if any(spare):
             slice_hu = np.pad(slice_hu, [(0, pixels) for pixels in spare], mode="edge")
         batch_hu = np.ascontiguousarray(slice_hu[None, :, :, None])  # (1, H, W, 1)

@@ -1,6 +1,7 @@
 """CT series on disk <-> HU slices in memory, and derived series with an identity of their own."""
 
-from kpn_tf.dicom.derived import DerivedBy, derive_slice, derived_series_uid, derived_sop_instance_uid
+from kpn_tf.dicom.derived import derive_slice
+from kpn_tf.dicom.derived_by import DerivedBy, derived_series_uid, derived_sop_instance_uid
 from kpn_tf.dicom.reading import CTSlice, read_slice
 from kpn_tf.dicom.refusal import DicomError, Refusal
 from kpn_tf.dicom.series import Series, SliceFile, find_series

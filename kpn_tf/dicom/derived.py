@@ -6,7 +6,6 @@ and the source, which the derived slice names, still has them.
 """
 
 import copy
-from dataclasses import dataclass
 
 import numpy as np
 from pydicom import uid
@@ -15,15 +14,13 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 
+from kpn_tf.dicom.attributes import numbers, text
 from kpn_tf.dicom.decoding import has_embedded_overlay
-from kpn_tf.dicom.header import identity, numbers, pixel_header, text, uid_from_name
+from kpn_tf.dicom.derived_by import MANUFACTURER, derived_series_uid, derived_sop_instance_uid
+from kpn_tf.dicom.header import pixel_header
+from kpn_tf.dicom.identity import identity, uid_from_name
 from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
-
-# The name under which derived slices are written into ContributingEquipmentSequence.
-MANUFACTURER = "kpn_tf"
-
-RESEARCH_USE = "For research use, not for diagnosis"
 
 _IMPLEMENTATION_CLASS_UID = uid_from_name("implementation")
 
@@ -53,88 +50,6 @@ _LOSSY_METHOD = {
     uid.JPEG2000: "ISO_15444_1",
     uid.HTJ2K: "ISO_15444_15",
 }
-
-
-@dataclass(frozen=True)
-class DerivedBy:
-    """What made a derived slice. Equal values give equal UIDs.
-
-    Args:
-        model: Name of the network, at most 64 characters.
-        version: Version of this package.
-        weights_sha256: Hash of the weights, hexadecimal.
-        strength: 0 (source unchanged) to 1 (the network's output).
-    """
-
-    model: str
-    version: str
-    weights_sha256: str
-    strength: float
-
-    def __post_init__(self):
-        for name in ("model", "version", "weights_sha256"):
-            value = getattr(self, name)
-            if not 0 < len(value) <= 64 or "\\" in value:
-                raise ValueError(
-                    f"Expected {name} of 1 to 64 characters without a backslash. Received: {value!r}"
-                )
-        if not 0.0 <= self.strength <= 1.0:
-            raise ValueError(f"Expected strength from 0 to 1. Received: {self.strength}")
-
-    note = RESEARCH_USE
-    series_number_offset = 10_000
-    # CID 7203 has no code for noise reduction; smoothing is the nearest.
-    derivation_code = ("113087", "Smoothing")
-
-    @property
-    def uid_words(self):
-        """What the UIDs follow from."""
-        return self.model, self.version, self.weights_sha256, repr(float(self.strength))
-
-    @property
-    def serial_number(self):
-        """Tells these weights from others."""
-        return self.weights_sha256
-
-    @property
-    def series_suffix(self):
-        """The end of SeriesDescription."""
-        return f"KPN {self.strength:.0%}, research use"
-
-    @property
-    def description(self):
-        """One sentence for DerivationDescription and ContributionDescription."""
-        return (
-            f"Noise removed by {MANUFACTURER} {self.version}, network {self.model}, "
-            f"weights SHA-256 {self.weights_sha256}, strength {self.strength:g}. {RESEARCH_USE}."
-        )
-
-
-def derived_series_uid(series_uid, derived_by):
-    """Series Instance UID of the derived series: the same source and `derived_by` always give the same.
-
-    Args:
-        series_uid: The source's Series Instance UID.
-        derived_by: A `DerivedBy` or a `SimulatedBy`.
-
-    Returns:
-        A UID below 2.25.
-
-    Example:
-        >>> by = DerivedBy("edge", "0.1.0", "ab" * 32, 1.0)
-        >>> derived_series_uid("1.2.3", by) == derived_series_uid("1.2.3", by)
-        True
-    """
-    return _derived_uid("series", series_uid, derived_by)
-
-
-def derived_sop_instance_uid(sop_instance_uid, derived_by):
-    """SOP Instance UID of the slice derived from `sop_instance_uid`; see `derived_series_uid`."""
-    return _derived_uid("instance", sop_instance_uid, derived_by)
-
-
-def _derived_uid(kind, source_uid, by):
-    return uid_from_name(kind, source_uid, *by.uid_words)
 
 
 def derive_slice(ct, denoised_hu, derived_by):
@@ -179,7 +94,7 @@ def derive_slice(ct, denoised_hu, derived_by):
             _set_lossy_history(derived, source, stored.nbytes)
             _set_pixels(derived, stored, pixels)
     except Exception as error:
-        raise DicomError(name, f"has attributes that cannot be copied ({type(error).__name__})") from error
+        raise DicomError(name, f"has attributes that cannot be copied ({type(error).__name__})") from None
     return derived
 
 

@@ -62,7 +62,9 @@ def decode_jpeg(codestream, transfer_syntax, rows, columns, precision):
 def _running_worker():
     global _worker, _worker_parent
     # After a fork the child must not share its parent's pipes.
-    if _worker is None or _worker_parent != os.getpid() or _worker.poll() is not None:
+    if _worker is not None and _worker.poll() is not None:
+        _stop_worker()
+    if _worker is None or _worker_parent != os.getpid():
         # -P keeps this folder, whose modules have everyday names, off the worker's import path.
         script = os.path.join(os.path.dirname(__file__), "gdcm_worker.py")
         _worker = subprocess.Popen(

@@ -1,13 +1,12 @@
 """Is this file a CT slice whose pixel values can be turned into HU? Decided from the header alone."""
 
-import math
-import uuid
 from dataclasses import dataclass
 
 import pydicom
 from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID, CTImageStorage, MediaStorageDirectoryStorage
+from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
 
+from kpn_tf.dicom.attributes import number, text, whole_number
 from kpn_tf.dicom.decoding import is_decodable
 from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
@@ -26,10 +25,7 @@ _NOT_HU = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
 # damaged, and believing it would allocate gigabytes.
 _MAX_PIXELS = 8192 * 8192
 
-# Drawn once with uuid4.
-_NAMESPACE = uuid.UUID("6f1bd1a2-9d0c-4c1e-8d57-3d9be0b65a47")
-
-_DICOM_SUFFIXES = {".dcm", ".dicom", ".ima"}
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 @dataclass(frozen=True)
@@ -85,17 +81,24 @@ def read_dataset(path, buffer=None, **options):
     has_preamble = start[128:] == b"DICM"
     # Files from before part 10 begin with group 0002 or 0008 itself, in either byte order.
     if not has_preamble and start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
-        named = str(path).lower().endswith(tuple(_DICOM_SUFFIXES))
-        reason = "is not a DICOM file" + (" although it is named like one" if named else "")
-        raise DicomError(path, reason, failure=named)
+        raise _not_dicom(path)
     try:
         with quiet_warnings:
             return pydicom.dcmread(buffer, force=not has_preamble, **options)
     except Exception as error:
-        # Anything can come out of a damaged file; pydicom's text may quote values, its type does not.
-        raise DicomError(
-            path, f"is damaged: its header cannot be parsed ({type(error).__name__})", failure=has_preamble
-        ) from error
+        if not has_preamble:
+            raise _not_dicom(path) from None
+        # Anything can come out of a damaged file. pydicom's text may quote values, and a chained exception
+        # ends in logs with its text: only the type is passed on.
+        reason = f"is damaged: its header cannot be parsed ({type(error).__name__})"
+        raise DicomError(path, reason) from None
+
+
+def _not_dicom(path):
+    named = str(path).lower().endswith(_DICOM_SUFFIXES)
+    return DicomError(
+        path, "is not a DICOM file" + (" although it is named like one" if named else ""), failure=named
+    )
 
 
 def check_is_ct_slice(path, dataset):
@@ -116,7 +119,7 @@ def check_is_ct_slice(path, dataset):
         )
     if not sop_class and modality in ("", "CT"):
         if dataset.preamble is None and not modality:
-            raise DicomError(path, "is not a DICOM file", failure=False)
+            raise _not_dicom(path)
         raise DicomError(path, "has no SOPClassUID: its kind is unknown")
     if sop_class != CTImageStorage:
         # Cut off or overwritten inside its first attributes, a CT file no longer says so in the second place.
@@ -127,59 +130,6 @@ def check_is_ct_slice(path, dataset):
     image_type = [part.strip().upper() for part in text(dataset, "ImageType").split("\\")]
     if "LOCALIZER" in image_type:
         raise DicomError(path, "is a localizer (scout view), not a slice", failure=False)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a slice is and belongs to.
-
-    Args:
-        sop_instance_uid: Of the slice.
-        series_uid: Of its series.
-        study_uid: Of its study.
-    """
-
-    sop_instance_uid: str
-    series_uid: str
-    study_uid: str
-
-
-def identity(path, dataset):
-    """The three UIDs of a slice; where anonymisation emptied them, deterministic substitutes.
-
-    The slice's own UID then comes from the meta header. Series and study get one made of what all slices of a
-    reconstruction share: frame of reference, number, description and kernel.
-
-    Args:
-        path: The file, for messages.
-        dataset: Its dataset.
-
-    Returns:
-        An `Identity`.
-
-    Raises:
-        DicomError: If there is too little to tell slices or series apart.
-    """
-    sop_instance_uid = text(dataset, "SOPInstanceUID") or text(
-        dataset.file_meta, "MediaStorageSOPInstanceUID"
-    )
-    if not sop_instance_uid:
-        raise DicomError(path, "has no SOPInstanceUID: it cannot be told from other slices")
-    frame_of_reference = text(dataset, "FrameOfReferenceUID")
-    series_uid, study_uid = text(dataset, "SeriesInstanceUID"), text(dataset, "StudyInstanceUID")
-    for keyword, value in (("SeriesInstanceUID", series_uid), ("StudyInstanceUID", study_uid)):
-        if not (value or frame_of_reference):
-            raise DicomError(path, f"has neither {keyword} nor FrameOfReferenceUID: it belongs to no series")
-    study_uid = study_uid or uid_from_name("substitute study", frame_of_reference)
-    if not series_uid:
-        shared = (text(dataset, name) for name in ("SeriesNumber", "SeriesDescription", "ConvolutionKernel"))
-        series_uid = uid_from_name("substitute series", study_uid, frame_of_reference, *shared)
-    return Identity(sop_instance_uid, series_uid, study_uid)
-
-
-def uid_from_name(*parts):
-    """The same UID for the same parts, always and everywhere (uuid5 below 2.25, PS3.5 B.2)."""
-    return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '|'.join(parts)).int}")
 
 
 def pixel_header(path, dataset):
@@ -238,55 +188,3 @@ def _rescale(path, dataset):
 
 def _uid_name(value, unknown):
     return UID_dictionary[value][0] if value in UID_dictionary else unknown
-
-
-def text(dataset, keyword):
-    """An attribute as stripped text, several values joined by a backslash; "" where missing or unreadable."""
-    try:
-        with quiet_warnings:
-            value = dataset.get(keyword)
-    except Exception:
-        return ""
-    if value is None:
-        return ""
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        return str(value).strip().strip("\0")
-    return "\\".join(str(part) for part in value).strip()
-
-
-def numbers(dataset, keyword):
-    """A numeric attribute as a tuple of finite floats; () where missing, empty or unreadable."""
-    try:
-        with quiet_warnings:
-            value = dataset.get(keyword)
-            values = tuple(float(part) for part in (value if hasattr(value, "__iter__") else [value]))
-    except Exception:
-        return ()
-    return values if all(math.isfinite(part) for part in values) else ()
-
-
-def number(path, dataset, keyword, *, default=None):
-    """One finite number.
-
-    Raises:
-        DicomError: If it is missing (and there is no default), repeated or not a number.
-    """
-    if default is not None and not text(dataset, keyword):
-        return default
-    values = numbers(dataset, keyword)
-    if len(values) != 1:
-        state = "unreadable" if text(dataset, keyword) else "no"
-        raise DicomError(path, f"has {state} {keyword}, without which its values cannot be read as HU")
-    return values[0]
-
-
-def whole_number(path, dataset, keyword):
-    """One integer.
-
-    Raises:
-        DicomError: If it is missing, repeated or not an integer.
-    """
-    value = number(path, dataset, keyword)
-    if value != int(value):
-        raise DicomError(path, f"has an unreadable {keyword}, without which its values cannot be read as HU")
-    return int(value)

@@ -8,8 +8,10 @@ import numpy as np
 import pydicom
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from kpn_tf.dicom.attributes import numbers
 from kpn_tf.dicom.decoding import decode_stored
-from kpn_tf.dicom.header import check_is_ct_slice, identity, numbers, pixel_header, read_dataset
+from kpn_tf.dicom.header import check_is_ct_slice, pixel_header, read_dataset
+from kpn_tf.dicom.identity import identity
 from kpn_tf.dicom.padding import padding_mask
 from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kpn_tf.dicom.derived import MANUFACTURER, RESEARCH_USE
+from kpn_tf.dicom.derived_by import MANUFACTURER, RESEARCH_USE
 
 # Stands where a denoised slice names its network (ManufacturerModelName), and tells the two apart.
 SIMULATION = "low-dose simulation"

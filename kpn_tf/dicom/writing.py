@@ -48,7 +48,7 @@ def write_slice(dataset, path):
         raise DicomError(path, f"cannot be written: {error.strerror}") from error
     except Exception as error:
         # pydicom quotes the value it could not encode; its type is enough.
-        raise DicomError(path, f"cannot be encoded as DICOM ({type(error).__name__})") from error
+        raise DicomError(path, f"cannot be encoded as DICOM ({type(error).__name__})") from None
     finally:
         if os.path.lexists(temporary):
             os.unlink(temporary)

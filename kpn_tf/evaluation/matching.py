@@ -3,7 +3,7 @@
 import numpy as np
 
 from kpn_tf.dicom import DicomError, read_slice
-from kpn_tf.dicom.header import numbers
+from kpn_tf.dicom.attributes import numbers
 
 # Two reconstructions of one scan agree to the last digit, which may be a hundredth of a millimetre.
 _SAME_MM = 0.02

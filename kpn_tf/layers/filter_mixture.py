@@ -31,7 +31,9 @@ class FilterMixture(keras.layers.Layer):
     def build(self, input_shape):
         start = denoising_filters(self.kernel_size, self.filters)
         self.bank = self.add_weight(
-            name="bank", shape=start.shape, initializer=lambda shape, dtype=None: ops.convert_to_tensor(start, dtype)
+            name="bank",
+            shape=start.shape,
+            initializer=lambda shape, dtype=None: ops.convert_to_tensor(start, dtype),
         )
 
     def unit_sum_bank(self):

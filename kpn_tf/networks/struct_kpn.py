@@ -66,9 +66,14 @@ class StructKPN(keras.Model):
         else:
             self.trunk = EdgeTrunk(name="trunk", dtype=policy)
             self.predictor = keras.layers.Conv2D(4 * EDGE_FILTERS, 1, dtype="float32", name="predictor")
-            self.filtering = FilterMixture(kernel_size, EDGE_FILTERS, stride=2, dtype="float32", name="mixture")
+            self.filtering = FilterMixture(
+                kernel_size, EDGE_FILTERS, stride=2, dtype="float32", name="mixture"
+            )
         # The variables exist from here on: a network can be saved, counted and loaded before its first slice.
-        self(np.zeros((1, kernel_size + 1, kernel_size + 1, 1), "float32"))
+        self.trunk.build((None, None, None, 1))
+        self.predictor.build((None, None, None, self.trunk.channels))
+        self.filtering.build(None)
+        self.built = True
 
     def call(self, slice_hu):
         if self.preset == "paper":
@@ -116,7 +121,9 @@ class StructKPN(keras.Model):
         if slice_hu.ndim != 2:
             raise ValueError(f"Expected one slice of shape (H, W). Received: shape {slice_hu.shape}")
         if np.any((rows < 0) | (rows >= slice_hu.shape[0]) | (columns < 0) | (columns >= slice_hu.shape[1])):
-            raise ValueError(f"Expected pixels inside a slice of shape {slice_hu.shape}. Received: one outside")
+            raise ValueError(
+                f"Expected pixels inside a slice of shape {slice_hu.shape}. Received: one outside"
+            )
         size = self.kernel_size
         batch = ops.convert_to_tensor(slice_hu[None, :, :, None])
         if self.preset == "paper":

@@ -44,7 +44,9 @@ def polyphase_filters(filters, stride):
     blocks = (size + stride - 2) // stride + 1  # M
     spare = stride * blocks - size
     shifted = [
-        ops.pad(filters, [[a, spare - a], [b, spare - b], [0, 0]]) for a in range(stride) for b in range(stride)
+        ops.pad(filters, [[a, spare - a], [b, spare - b], [0, 0]])
+        for a in range(stride)
+        for b in range(stride)
     ]
     bank = ops.stack(shifted, axis=2)  # (s*M, s*M, s*s, C)
     bank = ops.reshape(bank, (blocks, stride, blocks, stride, stride * stride * count))

@@ -1,0 +1,58 @@
+"""Reading single attributes of headers that may be missing, empty or damaged."""
+
+import math
+
+from kpn_tf.dicom.quiet import quiet_warnings
+from kpn_tf.dicom.refusal import DicomError
+
+
+def text(dataset, keyword):
+    """An attribute as stripped text, several values joined by a backslash; "" where missing or unreadable."""
+    try:
+        with quiet_warnings:
+            value = dataset.get(keyword)
+    except Exception:
+        return ""
+    if value is None:
+        return ""
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return str(value).strip().strip("\0")
+    return "\\".join(str(part) for part in value).strip()
+
+
+def numbers(dataset, keyword):
+    """A numeric attribute as a tuple of finite floats; () where missing, empty or unreadable."""
+    try:
+        with quiet_warnings:
+            value = dataset.get(keyword)
+            values = tuple(float(part) for part in (value if hasattr(value, "__iter__") else [value]))
+    except Exception:
+        return ()
+    return values if all(math.isfinite(part) for part in values) else ()
+
+
+def number(path, dataset, keyword, *, default=None):
+    """One finite number.
+
+    Raises:
+        DicomError: If it is missing (and there is no default), repeated or not a number.
+    """
+    if default is not None and not text(dataset, keyword):
+        return default
+    values = numbers(dataset, keyword)
+    if len(values) != 1:
+        state = "unreadable" if text(dataset, keyword) else "no"
+        raise DicomError(path, f"has {state} {keyword}, without which its values cannot be read as HU")
+    return values[0]
+
+
+def whole_number(path, dataset, keyword):
+    """One integer.
+
+    Raises:
+        DicomError: If it is missing, repeated or not an integer.
+    """
+    value = number(path, dataset, keyword)
+    if value != int(value):
+        raise DicomError(path, f"has an unreadable {keyword}, without which its values cannot be read as HU")
+    return int(value)

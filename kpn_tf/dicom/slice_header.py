@@ -1,0 +1,146 @@
+"""What grouping and sorting need to know about one slice, from its header alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kpn_tf.dicom.attributes import numbers, text
+from kpn_tf.dicom.decoding import is_uncompressed
+from kpn_tf.dicom.derived_by import MANUFACTURER
+from kpn_tf.dicom.header import check_is_ct_slice, pixel_header, read_dataset
+from kpn_tf.dicom.identity import identity
+from kpn_tf.dicom.refusal import DicomError
+from kpn_tf.dicom.simulated_by import SIMULATION
+
+# Everything `read_slice_header` looks at: pydicom skips the other elements, private blocks above all.
+_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "Manufacturer",
+    "Modality",
+    "ImageType",
+    "ConvolutionKernel",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "SliceThickness",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceLocation",
+    "InstanceNumber",
+    "AcquisitionNumber",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+    "ContributingEquipmentSequence",
+]
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """One slice of a series that is not sorted yet; `orientation` is () where no position is usable."""
+
+    path: Path
+    uid: str
+    study_uid: str
+    sop_instance_uid: str
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float]
+    orientation: tuple[float, ...]
+    position_mm: float | None
+    slice_location_mm: float | None
+    instance_number: int | None
+    acquisition_number: int
+    labels: tuple[str, str, str]  # description, kernel, manufacturer
+    thickness_mm: float | None
+    denoised: bool
+    simulated: bool
+
+
+def read_slice_header(path):
+    """Reads and checks the header of one file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A `SliceHeader`.
+
+    Raises:
+        DicomError: If the file is not a CT slice or its pixels could not be read right.
+    """
+    # Opening a pipe would wait for ever.
+    if path.exists() and not path.is_file():
+        raise DicomError(path, "is not a regular file", failure=False)
+    dataset = read_dataset(path, stop_before_pixels=True, specific_tags=_TAGS)
+    check_is_ct_slice(path, dataset)
+    uids = identity(path, dataset)
+    pixels = pixel_header(path, dataset)
+    if is_uncompressed(text(dataset.file_meta, "TransferSyntaxUID")) and (
+        path.stat().st_size < 2 * pixels.rows * pixels.columns
+    ):
+        raise DicomError(path, "is cut off: it is smaller than its pixel data")
+    spacing_mm = numbers(dataset, "PixelSpacing")
+    if len(spacing_mm) != 2 or min(spacing_mm) <= 0:
+        raise DicomError(path, "has no usable PixelSpacing")
+    orientation, position_mm = _position(dataset)
+    thickness_mm = _first(numbers(dataset, "SliceThickness"))
+    instance = _first(numbers(dataset, "InstanceNumber"))
+    equipment = dataset.get("ContributingEquipmentSequence") or []
+    own = [text(item, "ManufacturerModelName") for item in equipment if _is_own(item)]
+    return SliceHeader(
+        path=path,
+        uid=uids.series_uid,
+        study_uid=uids.study_uid,
+        sop_instance_uid=uids.sop_instance_uid,
+        rows=pixels.rows,
+        columns=pixels.columns,
+        pixel_spacing_mm=spacing_mm,
+        orientation=orientation,
+        position_mm=position_mm,
+        slice_location_mm=_first(numbers(dataset, "SliceLocation")),
+        instance_number=None if instance is None else int(instance),
+        acquisition_number=int(_first(numbers(dataset, "AcquisitionNumber")) or 0),
+        labels=tuple(
+            " ".join(text(dataset, name).split("\\"))
+            for name in ("SeriesDescription", "ConvolutionKernel", "Manufacturer")
+        ),
+        thickness_mm=thickness_mm if thickness_mm else None,
+        denoised=any(model != SIMULATION for model in own),
+        simulated=SIMULATION in own,
+    )
+
+
+def _is_own(equipment):
+    return text(equipment, "Manufacturer") == MANUFACTURER
+
+
+def _first(values):
+    return values[0] if values else None
+
+
+def _position(dataset):
+    """Direction cosines and the position along their normal; ((), None) if the header has no usable ones."""
+    corner_mm = np.array(numbers(dataset, "ImagePositionPatient"))
+    cosines = np.array(numbers(dataset, "ImageOrientationPatient"))
+    if corner_mm.shape != (3,) or cosines.shape != (6,):
+        return (), None
+    row, column = cosines[:3], cosines[3:]
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if not np.allclose(lengths, 1.0, atol=0.01) or abs(row @ column) > 0.01:
+        return (), None
+    return tuple(cosines.tolist()), float(np.cross(row, column) @ corner_mm)
