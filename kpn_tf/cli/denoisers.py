@@ -77,7 +77,7 @@ def _open(word, threads):
 
 
 def _bm3d(word):
-    extras.require(f"kpn evaluate --denoiser {word}", "baselines")
+    extras.require(f"--denoiser {word}", "baselines")
     from baselines.bm3d import BM3D, LicenceWarning
 
     _, _, sigma = word.partition(":")
@@ -99,7 +99,7 @@ def _bm3d(word):
 
 
 def _keras(word):
-    extras.require(f"kpn evaluate --denoiser {word}", "train")
+    extras.require(f"--denoiser {word}", "train")
     path = Path(word)
     if not path.is_file():
         raise FileNotFoundError(f"Expected a .keras file. Received: {word}, which is none")
@@ -132,7 +132,7 @@ def _keras(word):
 
 
 def _limit_tensorflow(threads):
-    extras.require("kpn evaluate with a .keras", "train")
+    extras.require("--denoiser with a .keras", "train")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with console.hushed():
         import tensorflow as tf
