@@ -7,7 +7,8 @@ from pathlib import Path
 from kpn_tf.dicom import find_series
 from kpn_tf.job import pipeline
 from kpn_tf.job.outcome import JobReport, Progress
-from kpn_tf.job.pipeline import Task, series_report
+from kpn_tf.job.pipeline import series_report
+from kpn_tf.job.process import Task
 from kpn_tf.job.staging import OutputError, Staging, sweep
 
 

@@ -13,48 +13,22 @@ import numpy as np
 
 from kpn_tf.dicom import (
     CTSlice,
-    DerivedBy,
     DicomError,
     Refusal,
     Series,
-    SimulatedBy,
     SliceFile,
     derive_slice,
-    derived_series_uid,
     read_slice,
     write_slice,
 )
 from kpn_tf.job.belt import Belt, BeltStoppedError
 from kpn_tf.job.outcome import SeriesReport
-from kpn_tf.job.process import SeriesError
+from kpn_tf.job.process import SeriesError, Task, slice_count
 from kpn_tf.job.staging import OutputError
 from kpn_tf.metrics import noise_std_hu
 
 # Slices waiting between two stages: enough to ride out an uneven slice, few enough to keep memory flat.
 AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Task:
-    """One series to derive.
-
-    Args:
-        parts: `Series` of one UID: its parts of different geometry.
-        derived_by: Who makes the derived series.
-    """
-
-    parts: tuple[Series, ...]
-    derived_by: DerivedBy | SimulatedBy
-
-    @property
-    def uid(self):
-        """SeriesInstanceUID of the derived series."""
-        return derived_series_uid(self.parts[0].uid, self.derived_by)
-
-    @property
-    def slices(self):
-        """How many slices it has."""
-        return _slices(self.parts)
 
 
 @dataclass
@@ -255,11 +229,7 @@ class Writer:
 
 def series_report(parts, outcome, **fields):
     """Returns a `SeriesReport` that names its source without saying whose it is."""
-    return SeriesReport(parts[0].uid[-12:], parts[0].kernel, outcome, _slices(parts), **fields)
-
-
-def _slices(parts):
-    return sum(len(part.slices) for part in parts)
+    return SeriesReport(parts[0].uid[-12:], parts[0].kernel, outcome, slice_count(parts), **fields)
 
 
 def _median(values):

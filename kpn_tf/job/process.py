@@ -1,6 +1,9 @@
 """What a job does to series: the part that differs between removing noise and simulating a lower dose."""
 
+from dataclasses import dataclass
 from typing import Protocol
+
+from kpn_tf.dicom import DerivedBy, Series, SimulatedBy, derived_series_uid
 
 
 class SeriesError(ValueError):
@@ -27,3 +30,31 @@ class Process(Protocol):
         Raises:
             SeriesError: If none of the series can be processed.
         """
+
+
+@dataclass(frozen=True)
+class Task:
+    """One series to derive.
+
+    Args:
+        parts: `Series` of one UID: its parts of different geometry.
+        derived_by: Who makes the derived series.
+    """
+
+    parts: tuple[Series, ...]
+    derived_by: DerivedBy | SimulatedBy
+
+    @property
+    def uid(self):
+        """SeriesInstanceUID of the derived series."""
+        return derived_series_uid(self.parts[0].uid, self.derived_by)
+
+    @property
+    def slices(self):
+        """How many slices it has."""
+        return slice_count(self.parts)
+
+
+def slice_count(parts):
+    """How many slices the parts of a series have together."""
+    return sum(len(part.slices) for part in parts)
