@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from pydicom.data import get_testdata_file
 
-from kpn_tf.job import console
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.hounsfield import WINDOWS
-from kpn_tf.job import denoise
+from kpn_tf.job import console, denoise
 from kpn_tf.metrics import flat_regions, noise_std_hu, psnr, regional_noise_std_hu, rmse_hu, ssim
 from kpn_tf.phantom import Tissue, torso, write_series
 from kpn_tf.png import grey, write_png

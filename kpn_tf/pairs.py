@@ -13,6 +13,9 @@ from kpn_tf.simulation import SPECTRA, noise_field
 MOST_AIR = 0.8
 AIR_BELOW_HU = -900
 
+# Share of patches at the noise their slice has of its own.
+OWN_NOISE_SHARE = 0.4
+
 
 @dataclass(frozen=True)
 class TrainingSlice:
@@ -77,18 +80,19 @@ def _textures(noise, index, rng):
 class SimulatedPairs(keras.utils.PyDataset):
     """Batches of (low dose, normal dose) patches for `model.fit` and for the custom loop.
 
-    A patch gets a normal-dose noise `s` between what its slice already has and `most_noise_hu`, log-uniform, and
-    a low-dose noise that follows from the dose: variance `s^2 / dose`. The part of the new noise that belongs
+    A patch gets a normal-dose noise `s`: in four of ten patches what its slice already has, else log-uniform from
+    there up to `most_noise_hu`; and a low-dose noise that follows from the dose: variance `s^2 / dose`. The part of the new noise that belongs
     to the normal dose is not added to the target as another random draw but as its expectation given
     all the noise added, a fixed share of it: the network that minimises the squared error is the same, and it
     is learnt from fewer patches. Flips and quarter turns complete the patch.
 
-    Batch `i` of epoch `e` depends on the seed, `e` and `i` alone.
+    Batch `i` depends on the seed and `i` alone. Every pass is the same: give all steps of a training as `steps`, and
+    `model.fit(pairs, epochs=e, steps_per_epoch=steps // e)`.
 
     Args:
         slices: `TrainingSlice`s to draw from.
         batch_size: Patches per batch.
-        steps: Batches per epoch.
+        steps: Number of batches.
         patch: Side of a patch in pixels.
         dose: Low dose as a fraction of the normal dose.
         most_noise_hu: Upper end of the normal-dose noise.
@@ -113,7 +117,6 @@ class SimulatedPairs(keras.utils.PyDataset):
         self.dose = dose
         self.most_noise_hu = most_noise_hu
         self.seed = seed
-        self.epoch = 0
         weights = np.array([s.weight for s in self.slices], float)
         self._probabilities = weights / weights.sum()
 
@@ -121,22 +124,15 @@ class SimulatedPairs(keras.utils.PyDataset):
         return self.steps
 
     def __getitem__(self, index):
-        """Batch `index` of the current epoch.
+        """Batch `index`.
 
         Returns:
             `(low, normal)`, both `(batch_size, patch, patch, 1)`, float32, in HU.
         """
-        return self.batch(self.epoch * self.steps + index)
-
-    def batch(self, step):
-        """The batch of a step counted from the start of training, epochs after one another."""
-        rng = np.random.default_rng([self.seed, step])
+        rng = np.random.default_rng([self.seed, index])
         drawn = [self._pair(rng) for _ in range(self.batch_size)]
         low, normal = (np.stack(images)[..., None] for images in zip(*drawn, strict=True))
         return low, normal
-
-    def on_epoch_end(self):
-        self.epoch += 1
 
     def _pair(self, rng):
         source = self.slices[rng.choice(len(self.slices), p=self._probabilities)]
@@ -150,7 +146,8 @@ class SimulatedPairs(keras.utils.PyDataset):
         noise = source.noise[(rng.integers(len(source.noise)), *crop)].astype("float32")
 
         own = source.noise_std_hu
-        level = np.exp(rng.uniform(np.log(own), np.log(max(own, self.most_noise_hu))))
+        most = own if rng.random() < OWN_NOISE_SHARE else max(own, self.most_noise_hu)
+        level = np.exp(rng.uniform(np.log(own), np.log(most)))
         added = level**2 / self.dose - own**2  # variance in HU²
         kept = (level**2 - own**2) / added  # the share of it that a normal dose would have
         noise *= np.sqrt(added) * rng.choice([-1, 1])

@@ -17,7 +17,7 @@ from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.metrics import psnr
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """The loss is no longer a number; the batch that did it lies in the run folder."""
 
 
@@ -41,7 +41,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     clip_norm: float = 1.0
     ema: float = 0.999
-    validate_every: int = 500
+    validate_every: int = 1000
     seed: int = 0
 
     def __post_init__(self):
@@ -92,7 +92,7 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
     Args:
         network: Keras model, slices in HU to slices in HU; trained in place. At the end it holds the
             averaged weights.
-        pairs: `kpn_tf.pairs.SimulatedPairs`, or any object whose `batch(step)` gives `(low, normal)`.
+        pairs: `kpn_tf.pairs.SimulatedPairs`, or anything whose item `i` is the batch `(low, normal)` of step `i`.
         config: `TrainingConfig`.
         loss: A Keras loss; `StructureAwareLoss()` if not given.
         validation: Pairs of validation patients (see `validation_psnr`); the averaged weights that do best
@@ -104,7 +104,7 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
         List of the losses of the steps taken now.
 
     Raises:
-        TrainingDiverged: If a loss is not finite; the batch is saved in the run folder.
+        TrainingDivergedError: If a loss is not finite; the batch is saved in the run folder.
         ValueError: If the run folder holds a run of another configuration.
     """
     loop = _Loop(network, config, loss or StructureAwareLoss(), Path(run) if run else None)
@@ -112,10 +112,10 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
     bar = tqdm(total=config.steps, initial=loop.done, disable=not progress, unit="step", smoothing=0.05)
     with bar:
         while loop.done < config.steps:
-            batch = pairs.batch(loop.done)
+            batch = pairs[loop.done]
             value = float(loop.step(*map(tf.constant, batch)))
             if not np.isfinite(value):
-                raise TrainingDiverged(loop.describe_divergence(value, batch))
+                raise TrainingDivergedError(loop.describe_divergence(value, batch))
             losses.append(value)
             loop.done += 1
             bar.update()
@@ -162,7 +162,9 @@ class _Loop:
 
     def _open_run(self):
         self.run.mkdir(parents=True, exist_ok=True)
-        description = {"config": asdict(self.config), "network": self.network.get_config(), **_provenance()}
+        # The name counts how many networks this process made: it says nothing of the network.
+        architecture = {key: value for key, value in self.network.get_config().items() if key != "name"}
+        description = {"config": asdict(self.config), "network": architecture, **_provenance()}
         stated = self.run / "run.json"
         if stated.exists():
             before = json.loads(stated.read_text())

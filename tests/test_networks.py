@@ -27,7 +27,7 @@ def denoise(network, slice_hu):
     return ops.convert_to_numpy(network(slice_hu[None, :, :, None]))[0, :, :, 0]
 
 
-# METHOD: k = 15 1.818 M, 19 1.910 M, 21 exactly 1,981,763, 23 2.075 M, 27 2.345 M (the paper's Table 3 sizes).
+# The sizes of the paper's Table 3, counted from its Fig. 1; k = 21 exactly.
 @pytest.mark.parametrize(
     ("size", "parameters"),
     [(15, 1_818_000), (19, 1_910_000), (21, 1_981_763), (23, 2_075_000), (27, 2_345_000)],
@@ -92,7 +92,7 @@ def test_a_trunk_in_bfloat16_leaves_hu_in_float32():
 def test_wrong_constructions_and_pixels_are_refused(edge):
     with pytest.raises(ValueError, match="Expected preset to be one of"):
         StructKPN("small")
-    with pytest.raises(ValueError, match="odd kernel_size of 3 or more. Received: 20"):
+    with pytest.raises(ValueError, match=r"odd kernel_size of 3 or more. Received: 20"):
         StructKPN("paper", kernel_size=20)
     with pytest.raises(ValueError, match="inside a slice of shape"):
         edge.kernels_at(slice_of(23, 31), [23], [0])

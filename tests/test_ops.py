@@ -88,7 +88,7 @@ def test_the_polyphase_bank_gives_the_numbers_of_the_direct_one(stride, size):
 
 
 def test_a_kernel_that_does_not_divide_into_phases_is_refused():
-    with pytest.raises(ValueError, match="multiple of 4 plus one. Received: 7"):
+    with pytest.raises(ValueError, match=r"multiple of 4 plus one. Received: 7"):
         filter_bank_phases(np.zeros((1, 8, 8, 1), "float32"), np.zeros((7, 7, 2), "float32"), 4)
 
 
@@ -139,7 +139,7 @@ def test_strength_by_root_is_the_larger_singular_value():
     literal, _ = strength_and_coherence(image, 11, "literal")
     root, _ = strength_and_coherence(image, 11, "sqrt")
     np.testing.assert_allclose(array(root) ** 2, array(literal), rtol=1e-5)
-    with pytest.raises(ValueError, match="'literal' or 'sqrt'. Received: 'mean'"):
+    with pytest.raises(ValueError, match=r"'literal' or 'sqrt'. Received: 'mean'"):
         strength_and_coherence(image, 11, "mean")
 
 

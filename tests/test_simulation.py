@@ -153,7 +153,7 @@ def test_stretching_moves_the_peak_with_the_factor():
 
 def test_impossible_doses_slices_and_spectra_are_refused():
     rng = np.random.default_rng(8)
-    with pytest.raises(ValueError, match="dose between 0 and 1, a fraction of the normal dose. Received: 25"):
+    with pytest.raises(ValueError, match=r"dose between 0 and 1, .* Received: 25"):
         simulate_low_dose(oval(), 0.7, dose=25, noise_std_hu=9.0, spectrum=SPECTRA["soft"], rng=rng)
     with pytest.raises(ValueError, match=r"finite slice of shape \(H, W\)"):
         noise_field(np.full((9, 9), np.nan), 0.7, 9.0, SPECTRA["soft"], rng)

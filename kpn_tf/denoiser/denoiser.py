@@ -144,7 +144,7 @@ class Denoiser:
             -(-max(artefact.MINIMUM_SIDE, side) // multiple) * multiple - side for side in slice_hu.shape
         ]
         if any(spare):
-            slice_hu = np.pad(slice_hu, [(0, pixels) for pixels in spare], mode="edge")
+            slice_hu = np.pad(slice_hu, [(0, pixels) for pixels in spare], mode="reflect")
         batch_hu = np.ascontiguousarray(slice_hu[None, :, :, None])  # (1, H, W, 1)
         if batch_hu.shape != self._shape:
             self._interpreter.resize_tensor_input(self._input, batch_hu.shape, strict=True)

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from kpn_tf.normal_dose import quiet_slabs, series_noise, slab_means
+from kpn_tf.simulation import SPECTRA, noise_field
+
+SPACING_MM = 0.75
+
+
+@pytest.fixture(scope="module")
+def noisy_series():
+    """Eight slices of flat tissue with 20 HU of soft-kernel noise."""
+    y, x = np.mgrid[:200, :220]
+    body = np.where(((y - 100) / 80) ** 2 + ((x - 110) / 95) ** 2 < 1, 50.0, -1000.0)
+    rng = np.random.default_rng(1)
+    return np.stack([body + noise_field(body, SPACING_MM, 20.0, SPECTRA["soft"], rng) for _ in range(8)])
+
+
+def test_strength_and_texture_of_known_noise_are_found(noisy_series):
+    noise = series_noise(noisy_series, SPACING_MM)
+    # The 5th percentile over the boxes of a slice lies below the mean strength.
+    assert 13 < noise.std_hu < 20
+    frequency = np.arange(0.1, 0.6, 0.05)
+    found, true = noise.spectrum.at(frequency), SPECTRA["soft"].at(frequency)
+    np.testing.assert_allclose(found / found.sum(), true / true.sum(), atol=0.06)
+
+
+def test_below_the_ramp_the_spectrum_falls_to_nothing(noisy_series):
+    spectrum = series_noise(noisy_series, SPACING_MM).spectrum
+    assert spectrum.at(0.0) == 0
+    assert spectrum.at(0.1) == pytest.approx(spectrum.at(0.2) / 2, rel=0.05)
+
+
+def test_slabs_average_independent_noise_by_the_root_of_their_number(noisy_series):
+    single, slab = (series_noise(v, SPACING_MM).std_hu for v in (noisy_series, slab_means(noisy_series, 4)))
+    assert slab == pytest.approx(single / 2, rel=0.12)
+
+
+def test_overlapping_slabs_start_every_step():
+    volume = np.arange(6.0).reshape(6, 1, 1)
+    assert slab_means(volume, 3, step=1).ravel().tolist() == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match=r"at least 7 slices for a slab\. Received: 6"):
+        slab_means(volume, 7)
+
+
+def test_a_series_becomes_as_quiet_as_needed_and_no_thicker_than_allowed(noisy_series):
+    slabs, noise = quiet_slabs(noisy_series, SPACING_MM, 1.0, most_noise_hu=12.0)
+    assert noise.std_hu <= 12
+    thinner = slab_means(noisy_series, 8 // len(slabs) - 1) if len(slabs) < 4 else noisy_series
+    assert series_noise(thinner, SPACING_MM).std_hu > 12
+    thick, _ = quiet_slabs(noisy_series, SPACING_MM, 3.0, most_noise_hu=1.0, most_thickness_mm=6.0)
+    assert len(thick) == 4  # two slices of 3 mm
+    untouched, _ = quiet_slabs(noisy_series, SPACING_MM, 5.0, most_noise_hu=30.0)
+    np.testing.assert_allclose(untouched, noisy_series, atol=1e-3)
+
+
+def test_without_flat_tissue_noise_is_not_guessed():
+    with pytest.raises(ValueError, match="Expected flat soft tissue"):
+        series_noise(np.full((2, 64, 64), -1000.0), SPACING_MM)

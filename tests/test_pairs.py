@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from kpn_tf.normal_dose import SeriesNoise
+from kpn_tf.pairs import SimulatedPairs, TrainingSlice, training_slices
+from kpn_tf.simulation import SPECTRA
+
+
+def flat_slices(own_hu=10.0, count=2):
+    rng = np.random.default_rng(1)
+    return [
+        TrainingSlice(np.full((80, 72), 40.0, "float32"), rng.normal(size=(3, 80, 72)).astype("float16"), own_hu)
+        for _ in range(count)
+    ]
+
+
+def pairs_of(slices, **options):
+    return SimulatedPairs(slices, **{"batch_size": 64, "steps": 3, "patch": 32, **options})
+
+
+def test_a_batch_depends_on_seed_and_index_alone():
+    first, again = pairs_of(flat_slices()), pairs_of(flat_slices())
+    again[2]
+    np.testing.assert_array_equal(first[1][0], again[1][0])
+    assert np.any(first[1][0] != first[0][0])
+    assert np.any(first[1][0] != pairs_of(flat_slices(), seed=1)[1][0])
+
+
+def test_low_dose_noise_lies_between_the_own_and_the_most_normal_dose_noise_over_the_dose():
+    low, _ = pairs_of(flat_slices())[0]
+    added = low.std(axis=(1, 2, 3))
+    own, most = 10.0, 25.0
+    # Added variance: level^2 / dose - own^2, with the level from own to most.
+    assert added.min() > 0.9 * np.sqrt(4 * own**2 - own**2)
+    assert added.max() < 1.1 * np.sqrt(4 * most**2 - own**2)
+    at_own = np.abs(added / np.sqrt(3 * own**2) - 1) < 0.06
+    assert 0.2 < at_own.mean() < 0.65
+
+
+def test_the_target_keeps_the_share_of_the_noise_that_a_normal_dose_would_have():
+    low, normal = pairs_of(flat_slices())[1]
+    added, kept = low - 40, normal - 40
+    share = (kept * added).sum(axis=(1, 2, 3)) / (added**2).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(kept, share[:, None, None, None] * added, atol=1e-3)
+    level = np.sqrt((added.var(axis=(1, 2, 3)) + 10.0**2) / 4)
+    np.testing.assert_allclose(share, (level**2 - 100) / (4 * level**2 - 100), atol=0.02)
+
+
+def test_a_crop_of_air_is_drawn_again():
+    slice_hu = np.full((96, 96), -1000.0, "float32")
+    slice_hu[:, 64:] = 40.0
+    source = TrainingSlice(slice_hu, np.zeros((1, 96, 96), "float16"), 10.0)
+    _, normal = pairs_of([source])[0]
+    assert ((normal < -900).mean(axis=(1, 2, 3)) > 0.8).mean() < 0.05
+
+
+def test_series_slices_get_noise_of_unit_strength():
+    y, x = np.mgrid[:96, :104]
+    body = np.where(((y - 48) / 30) ** 2 + ((x - 52) / 40) ** 2 < 1, 40.0, -1000.0)
+    noise = SeriesNoise(9.0, SPECTRA["soft"])
+    slices = training_slices(body[None], 0.8, noise, np.random.default_rng(2), weight=2.0)
+    (one,) = slices
+    assert (one.noise_std_hu, one.weight, one.noise.shape) == (9.0, 2.0, (3, 96, 104))
+    strength = one.noise[:, body > 0].astype("float32").std(axis=1)
+    np.testing.assert_allclose(strength, 1, atol=0.2)
+
+
+def test_what_no_pair_can_be_drawn_from_is_refused():
+    with pytest.raises(ValueError, match="at least one slice"):
+        pairs_of([])
+    with pytest.raises(ValueError, match="at least 96×96 pixels"):
+        pairs_of(flat_slices(), patch=96)
+    with pytest.raises(ValueError, match="dose between 0 and 1"):
+        pairs_of(flat_slices(), dose=4)

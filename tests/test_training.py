@@ -1,0 +1,135 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from kpn_tf import StructKPN, StructureAwareLoss
+from kpn_tf.evaluation import Pair
+from kpn_tf.pairs import SimulatedPairs, TrainingSlice
+from kpn_tf.training import TrainingConfig, TrainingDivergedError, make_optimizer, train, validation_psnr
+
+
+def pairs():
+    rng = np.random.default_rng(1)
+    body = np.where(np.indices((64, 64)).sum(0) % 32 < 16, 60.0, 20.0).astype("float32")
+    noise = rng.normal(size=(2, 64, 64)).astype("float16")
+    return SimulatedPairs([TrainingSlice(body, noise, 10.0)], batch_size=2, steps=8, patch=32, seed=5)
+
+
+def network():
+    keras.utils.set_random_seed(2)
+    return StructKPN("edge")
+
+
+def validation_pair():
+    rng = np.random.default_rng(3)
+    normal = np.where(np.indices((40, 44)).sum(0) % 32 < 16, 60.0, 20.0).astype("float32")
+    low = (normal + rng.normal(0, 20, normal.shape)).astype("float32")
+    return Pair(low, normal, "patient", "slice", (0.8, 0.8))
+
+
+def test_fit_and_the_custom_loop_take_the_same_steps():
+    config = TrainingConfig(steps=4, ema=0.0)
+    looped = train(network(), pairs(), config, progress=False)
+
+    fitted = []
+    model = network()
+    model.compile(loss=StructureAwareLoss(), optimizer=make_optimizer(config))
+    record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: fitted.append(logs["loss"]))
+    model.fit(pairs(), epochs=2, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=[record])
+    # fit reports the mean over the two batches of an epoch.
+    np.testing.assert_allclose(fitted, [np.mean(looped[:2]), np.mean(looped[2:])], rtol=1e-4)
+
+
+def test_training_lowers_the_loss_and_raises_the_psnr_of_a_validation_slice():
+    model = network()
+    before = validation_psnr(model, [validation_pair()])
+    losses = train(model, pairs(), TrainingConfig(steps=30, ema=0.5), progress=False)
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert validation_psnr(model, [validation_pair()]) > before
+
+
+def test_a_run_folder_says_what_was_run_and_keeps_the_best_network(tmp_path):
+    config = TrainingConfig(steps=4, validate_every=2, seed=7)
+    model = network()
+    train(model, pairs(), config, validation=[validation_pair()], run=tmp_path, progress=False)
+    stated = json.loads((tmp_path / "run.json").read_text())
+    assert stated["config"]["seed"] == 7
+    assert {"kpn_tf", "keras", "tensorflow", "numpy", "python"} <= set(stated["versions"])
+    assert "git_revision" in stated
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [2, 4]
+    assert list((tmp_path / "tensorboard").iterdir())
+    best = keras.saving.load_model(tmp_path / "best.keras")
+    score = validation_psnr(best, [validation_pair()])
+    assert score == pytest.approx(max(entry["validation_psnr_soft"] for entry in log), abs=1e-3)
+
+
+def test_a_killed_run_goes_on_exactly(tmp_path):
+    config = TrainingConfig(steps=6, validate_every=3)
+    unbroken = network()
+    losses = train(unbroken, pairs(), config, progress=False)
+
+    script = textwrap.dedent(
+        f"""
+        from tests.test_training import network, pairs
+        from kpn_tf.training import TrainingConfig, train
+        class Slow:
+            def __getitem__(self, step):
+                if step == 4:
+                    open({str(tmp_path / "reached")!r}, "w").close()
+                    import time
+                    time.sleep(60)
+                return pairs()[step]
+        train(network(), Slow(), TrainingConfig(steps=6, validate_every=3), run={str(tmp_path)!r}, progress=False)
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": os.getcwd()})
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "reached").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    resumed = network()
+    rest = train(resumed, pairs(), config, run=tmp_path, progress=False)
+    assert len(rest) == 3  # the checkpoint of step 3 was the last
+    np.testing.assert_allclose(rest, losses[3:], rtol=1e-4)
+    for after, before in zip(resumed.get_weights(), unbroken.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_another_configuration_does_not_go_on_in_the_same_folder(tmp_path):
+    train(network(), pairs(), TrainingConfig(steps=1), run=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="to hold a run of this configuration"):
+        train(network(), pairs(), TrainingConfig(steps=2), run=tmp_path, progress=False)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_saves_its_batch(tmp_path):
+    source = pairs()
+    source.slices[0].normal_hu[:] = np.nan
+    with pytest.raises(TrainingDivergedError, match=r"Received: nan at step 0; the batch is in"):
+        train(network(), source, TrainingConfig(steps=2), run=tmp_path, progress=False)
+    with np.load(tmp_path / "diverged.npz") as saved:
+        assert np.isnan(saved["normal"]).all()
+
+
+def test_weight_averaging_differs_from_the_last_weights():
+    averaged, last = network(), network()
+    train(averaged, pairs(), TrainingConfig(steps=8, ema=0.9), progress=False)
+    train(last, pairs(), TrainingConfig(steps=8, ema=0.0), progress=False)
+    assert np.abs(averaged.get_weights()[0] - last.get_weights()[0]).max() > 0
+
+
+def test_a_configuration_out_of_range_is_refused():
+    with pytest.raises(ValueError, match="Expected positive steps"):
+        TrainingConfig(steps=0)
+    with pytest.raises(ValueError, match=r"ema in \[0, 1\)"):
+        TrainingConfig(steps=1, ema=1.0)
