@@ -8,8 +8,7 @@ import numpy as np
 from kpn_tf.dicom import DicomError, read_slice
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.metrics import flat_regions, noise_std_hu
-from kpn_tf.normal_dose import SeriesNoise, series_noise
-from kpn_tf.simulation import simulate_low_dose
+from kpn_tf.normal_dose import SeriesNoise, series_noise, simulate_low_dose
 
 # Slices in which the noise of a series is measured: the memory they take does not grow with the series.
 MEASURED_SLICES = 16
@@ -57,8 +56,7 @@ class LowDose:
             inside_hu(ct),
             square_pixel_mm(pixel_spacing_mm),
             dose=self.dose,
-            noise_std_hu=self.noise.std_hu,
-            spectrum=self.noise.spectrum,
+            noise=self.noise,
             rng=_generator(self.seed, sop_instance_uid),
         )
         low_hu[ct.padding] = ct.slice_hu[ct.padding]

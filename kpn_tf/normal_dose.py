@@ -1,4 +1,4 @@
-"""Normal-dose series as training targets: their own noise, and ways to make them quieter.
+"""Normal-dose series: the noise they have of their own, a lower dose of them, and quieter targets from them.
 
 What a normal-dose slice carries of noise is the floor of every target. A network trained on noisy targets
 with noise of another texture learns that the targets' noise belongs to the picture, so both its strength
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kpn_tf.metrics import flat_regions, noise_power_spectrum, noise_std_hu
-from kpn_tf.simulation import NoiseSpectrum
+from kpn_tf.metrics import flat_regions, noise_power_spectrum, regional_noise_std_hu
+from kpn_tf.simulation import NoiseSpectrum, noise_field
 
 # Below this frequency the anatomy of "flat" tissue outweighs the noise. The noise of filtered backprojection
 # falls to nothing there, in proportion to the frequency: the ramp.
@@ -22,7 +22,7 @@ class SeriesNoise:
     """The noise a series has of its own.
 
     Args:
-        std_hu: Standard deviation in flat soft tissue, HU, median over slices.
+        std_hu: Standard deviation in the flat regions of soft tissue, HU, median over slices.
         spectrum: Its radial `NoiseSpectrum`.
     """
 
@@ -47,7 +47,7 @@ def series_noise(volume_hu, pixel_spacing_mm):
     for slice_hu in volume_hu:
         boxes = flat_regions(slice_hu, pixel_spacing_mm)
         if boxes:
-            strengths.append(noise_std_hu(slice_hu, pixel_spacing_mm))
+            strengths.append(regional_noise_std_hu(slice_hu, boxes))
             regions += [slice_hu[box] for box in boxes]
     if not regions:
         raise ValueError(
@@ -58,6 +58,55 @@ def series_noise(volume_hu, pixel_spacing_mm):
     at_ramp = np.interp(RAMP_BELOW_PER_MM, frequency, density)
     density = np.where(frequency < RAMP_BELOW_PER_MM, at_ramp * frequency / RAMP_BELOW_PER_MM, density)
     return SeriesNoise(float(np.median(strengths)), NoiseSpectrum(tuple(frequency), tuple(density)))
+
+
+def noise_like(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
+    """CT noise for this anatomy, of given strength where the noise of a series is measured.
+
+    `noise_field` has its strength over all soft tissue; in the flat regions, where `series_noise` looks, noise
+    is weaker than elsewhere. A ratio of doses means what it says only if both are measured in one place.
+
+    Args:
+        slice_hu: Slice `(H, W)` in HU that the rays pass through.
+        pixel_spacing_mm: Side of a pixel in mm.
+        noise_std_hu: Standard deviation in the slice's flat regions, HU; over all its soft tissue if it has none.
+        spectrum: `NoiseSpectrum`.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        Noise `(H, W)`, float32, in HU.
+
+    Raises:
+        ValueError: If the slice is not two-dimensional and finite.
+    """
+    noise = noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng)
+    boxes = flat_regions(slice_hu, pixel_spacing_mm)
+    if boxes:
+        noise *= np.float32(noise_std_hu / regional_noise_std_hu(noise, boxes))
+    return noise
+
+
+def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise, rng):
+    """Adds the noise that a fraction of the dose would have had.
+
+    Args:
+        slice_hu: Normal-dose slice `(H, W)` in HU; square pixels.
+        pixel_spacing_mm: Side of a pixel in mm.
+        dose: Fraction of the normal dose, between 0 and 1. A quarter dose adds three times the variance
+            that the slice already has.
+        noise: `SeriesNoise` the slice already has.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        Low-dose slice `(H, W)`, float32, in HU.
+
+    Raises:
+        ValueError: If the dose is not between 0 and 1, or the slice is not two-dimensional and finite.
+    """
+    if not 0 < dose < 1:
+        raise ValueError(f"Expected a dose between 0 and 1, a fraction of the normal dose. Received: {dose}")
+    extra_std_hu = noise.std_hu * np.sqrt(1 / dose - 1)
+    return (slice_hu + noise_like(slice_hu, pixel_spacing_mm, extra_std_hu, noise.spectrum, rng)).astype("float32")
 
 
 def slab_means(volume_hu, count, step=None):

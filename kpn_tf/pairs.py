@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from kpn_tf.simulation import SPECTRA, noise_field
+from kpn_tf.normal_dose import noise_like
+from kpn_tf.simulation import SPECTRA
 
 # A crop with more air than this teaches nothing; another is drawn.
 MOST_AIR = 0.8
@@ -23,7 +24,7 @@ class TrainingSlice:
 
     Args:
         normal_hu: Slice `(H, W)` in HU.
-        noise: Noise fields `(n, H, W)`, each of standard deviation one in soft tissue.
+        noise: Noise fields `(n, H, W)`, each of standard deviation one in the flat regions.
         noise_std_hu: Noise in HU that the slice has of its own.
         weight: How often the slice is drawn, relative to others.
     """
@@ -55,7 +56,7 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         jobs = [
             [
-                pool.submit(noise_field, slice_hu, pixel_spacing_mm, 1.0, texture, child)
+                pool.submit(noise_like, slice_hu, pixel_spacing_mm, 1.0, texture, child)
                 for texture, child in zip(_textures(noise, index, rng), rng.spawn(3), strict=True)
             ]
             for index, slice_hu in enumerate(volume_hu)
@@ -102,7 +103,7 @@ class SimulatedPairs(keras.utils.PyDataset):
         ValueError: If there is no slice, one is smaller than a patch, or the dose is not between 0 and 1.
     """
 
-    def __init__(self, slices, *, batch_size, steps, patch=96, dose=0.25, most_noise_hu=25.0, seed=0):
+    def __init__(self, slices, *, batch_size, steps, patch=96, dose=0.25, most_noise_hu=30.0, seed=0):
         super().__init__()
         if not slices:
             raise ValueError("Expected at least one slice to draw pairs from. Received: none")

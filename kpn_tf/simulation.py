@@ -1,4 +1,4 @@
-"""A lower dose from a normal-dose slice: noise made in the projections, with the series' own texture.
+"""The noise of a lower dose: made in the projections, with any texture.
 
 The slice is projected, every ray receives the extra noise that the lower dose would have had, and only
 the filtered backprojection of that noise is added to the slice. Neither the blur of a reconstruction
@@ -92,39 +92,6 @@ def kernel_spectrum(cutoff_per_mm, order):
 SPECTRA = {"soft": kernel_spectrum(0.31, 2), "sharp": kernel_spectrum(0.82, 6)}
 
 
-def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise_std_hu, spectrum, rng):
-    """Adds the noise that a fraction of the dose would have had.
-
-    Args:
-        slice_hu: Normal-dose slice `(H, W)` in HU; square pixels.
-        pixel_spacing_mm: Side of a pixel in mm.
-        dose: Fraction of the normal dose, between 0 and 1. A quarter dose adds three times the variance
-            that the slice already has.
-        noise_std_hu: Standard deviation in HU of the noise the slice already has in soft tissue.
-        spectrum: `NoiseSpectrum` of that noise.
-        rng: `numpy.random.Generator`.
-
-    Returns:
-        Low-dose slice `(H, W)`, float32, in HU.
-
-    Raises:
-        ValueError: If the dose is not between 0 and 1, or the slice is not two-dimensional and finite.
-
-    Example:
-
-    >>> import numpy as np
-    >>> water = np.zeros((64, 64), "float32")
-    >>> low = simulate_low_dose(water, 0.7, dose=0.25, noise_std_hu=10.0, spectrum=SPECTRA["soft"],
-    ...                         rng=np.random.default_rng(0))
-    >>> bool(10 < (low - water).std() < 25)  # the square root of 3, times 10 HU
-    True
-    """
-    if not 0 < dose < 1:
-        raise ValueError(f"Expected a dose between 0 and 1, a fraction of the normal dose. Received: {dose}")
-    extra_std_hu = noise_std_hu * np.sqrt(1 / dose - 1)
-    return (slice_hu + noise_field(slice_hu, pixel_spacing_mm, extra_std_hu, spectrum, rng)).astype("float32")
-
-
 def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
     """CT noise for this anatomy: of the given texture and, in soft tissue, the given strength.
 
@@ -143,6 +110,13 @@ def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
 
     Raises:
         ValueError: If the slice is not two-dimensional and finite.
+
+    Example:
+
+    >>> water = np.zeros((64, 64), "float32")
+    >>> noise = noise_field(water, 0.7, 20.0, SPECTRA["soft"], np.random.default_rng(0))
+    >>> bool(15 < noise.std() < 25)
+    True
     """
     slice_hu = np.asarray(slice_hu)
     if slice_hu.ndim != 2 or not np.isfinite(slice_hu).all():

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from kpn_tf.normal_dose import quiet_slabs, series_noise, slab_means
+from kpn_tf.metrics import flat_regions, regional_noise_std_hu
+from kpn_tf.normal_dose import noise_like, quiet_slabs, series_noise, simulate_low_dose, slab_means
 from kpn_tf.simulation import SPECTRA, noise_field
 
 SPACING_MM = 0.75
@@ -18,8 +19,8 @@ def noisy_series():
 
 def test_strength_and_texture_of_known_noise_are_found(noisy_series):
     noise = series_noise(noisy_series, SPACING_MM)
-    # The 5th percentile over the boxes of a slice lies below the mean strength.
-    assert 13 < noise.std_hu < 20
+    # Flat regions are the quieter ones of a slice.
+    assert 14 < noise.std_hu < 20
     frequency = np.arange(0.1, 0.6, 0.05)
     found, true = noise.spectrum.at(frequency), SPECTRA["soft"].at(frequency)
     np.testing.assert_allclose(found / found.sum(), true / true.sum(), atol=0.06)
@@ -57,3 +58,20 @@ def test_a_series_becomes_as_quiet_as_needed_and_no_thicker_than_allowed(noisy_s
 def test_without_flat_tissue_noise_is_not_guessed():
     with pytest.raises(ValueError, match="Expected flat soft tissue"):
         series_noise(np.full((2, 64, 64), -1000.0), SPACING_MM)
+
+
+def test_a_quarter_dose_adds_three_times_the_variance_where_it_was_measured(noisy_series):
+    slice_hu = noisy_series[0]
+    noise = series_noise(noisy_series, SPACING_MM)
+    low = simulate_low_dose(slice_hu, SPACING_MM, dose=0.25, noise=noise, rng=np.random.default_rng(2))
+    added = regional_noise_std_hu(low - slice_hu, flat_regions(slice_hu, SPACING_MM))
+    assert added == pytest.approx(np.sqrt(3) * noise.std_hu, rel=1e-3)
+    assert abs((low - slice_hu)[slice_hu > 0].mean()) < 2
+    with pytest.raises(ValueError, match=r"dose between 0 and 1, .* Received: 25"):
+        simulate_low_dose(slice_hu, SPACING_MM, dose=25, noise=noise, rng=np.random.default_rng(2))
+
+
+def test_without_flat_regions_the_strength_holds_over_all_soft_tissue():
+    lung = np.full((64, 64), -850.0, "float32")
+    noise = noise_like(lung, SPACING_MM, 30.0, SPECTRA["soft"], np.random.default_rng(3))
+    assert noise.std() == pytest.approx(30, rel=0.25)

@@ -16,9 +16,9 @@ from kpn_tf.hounsfield import AIR_HU, UNIT_HU
 from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.networks import StructKPN
 from kpn_tf.networks.struct_kpn import PRESETS
-from kpn_tf.normal_dose import quiet_slabs, series_noise
+from kpn_tf.normal_dose import SeriesNoise, noise_like, quiet_slabs, series_noise, simulate_low_dose
 from kpn_tf.pairs import SimulatedPairs, training_slices
-from kpn_tf.simulation import SPECTRA, noise_field, simulate_low_dose
+from kpn_tf.simulation import SPECTRA
 from kpn_tf.training import TrainingConfig, train
 
 # Noise of a usual normal dose in HU (3 mm slices, soft kernel): what a quiet validation series is brought to.
@@ -120,16 +120,13 @@ def validation_pairs(volume, rng, most=6):
     pairs = []
     for index in np.linspace(0, len(volume_hu) - 1, min(most, len(volume_hu)) + 2).astype(int)[1:-1]:
         normal = volume_hu[index]
-        low = simulate_low_dose(
-            normal, spacing_mm, dose=0.25, noise_std_hu=noise.std_hu, spectrum=noise.spectrum, rng=rng
-        )
+        low = simulate_low_dose(normal, spacing_mm, dose=0.25, noise=noise, rng=rng)
         pairs.append(Pair(low, normal, name, f"{name} {index} own noise", (spacing_mm, spacing_mm)))
         if noise.std_hu < USUAL_NOISE_HU:
             missing = np.sqrt(USUAL_NOISE_HU**2 - noise.std_hu**2)
-            normal = normal + noise_field(normal, spacing_mm, missing, SPECTRA["soft"], rng)
-            low = simulate_low_dose(
-                normal, spacing_mm, dose=0.25, noise_std_hu=USUAL_NOISE_HU, spectrum=SPECTRA["soft"], rng=rng
-            )
+            normal = normal + noise_like(normal, spacing_mm, missing, SPECTRA["soft"], rng)
+            usual = SeriesNoise(USUAL_NOISE_HU, SPECTRA["soft"])
+            low = simulate_low_dose(normal, spacing_mm, dose=0.25, noise=usual, rng=rng)
             pairs.append(Pair(low, normal, name, f"{name} {index} usual noise", (spacing_mm, spacing_mm)))
     return pairs
 

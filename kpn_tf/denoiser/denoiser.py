@@ -138,11 +138,11 @@ class Denoiser:
 
     def _infer(self, slice_hu):
         rows, columns = slice_hu.shape
-        multiple = self.artefact.multiple
-        # Up to the smallest side the network takes, and to whole groups of its inner resolution.
-        spare = [
-            -(-max(artefact.MINIMUM_SIDE, side) // multiple) * multiple - side for side in slice_hu.shape
-        ]
+        short = [max(0, artefact.MINIMUM_SIDE - side) for side in slice_hu.shape]
+        if any(short):
+            slice_hu = np.pad(slice_hu, [(0, pixels) for pixels in short], mode="edge")
+        # Mirrored up to whole groups of the network's inner resolution, as the network does in Keras.
+        spare = [-side % self.artefact.multiple for side in slice_hu.shape]
         if any(spare):
             slice_hu = np.pad(slice_hu, [(0, pixels) for pixels in spare], mode="reflect")
         batch_hu = np.ascontiguousarray(slice_hu[None, :, :, None])  # (1, H, W, 1)

@@ -59,7 +59,7 @@ class EdgeTrunk(keras.layers.Layer):
         blocks: Residual blocks at a quarter.
     """
 
-    def __init__(self, channels=32, wide_channels=64, blocks=3, **kwargs):
+    def __init__(self, channels=32, wide_channels=64, blocks=4, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
         self.wide_channels = wide_channels
