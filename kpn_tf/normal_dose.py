@@ -106,7 +106,9 @@ def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise, rng):
     if not 0 < dose < 1:
         raise ValueError(f"Expected a dose between 0 and 1, a fraction of the normal dose. Received: {dose}")
     extra_std_hu = noise.std_hu * np.sqrt(1 / dose - 1)
-    return (slice_hu + noise_like(slice_hu, pixel_spacing_mm, extra_std_hu, noise.spectrum, rng)).astype("float32")
+    return (slice_hu + noise_like(slice_hu, pixel_spacing_mm, extra_std_hu, noise.spectrum, rng)).astype(
+        "float32"
+    )
 
 
 def slab_means(volume_hu, count, step=None):

@@ -9,7 +9,9 @@ from kpn_tf.simulation import SPECTRA
 def flat_slices(own_hu=10.0, count=2):
     rng = np.random.default_rng(1)
     return [
-        TrainingSlice(np.full((80, 72), 40.0, "float32"), rng.normal(size=(3, 80, 72)).astype("float16"), own_hu)
+        TrainingSlice(
+            np.full((80, 72), 40.0, "float32"), rng.normal(size=(3, 80, 72)).astype("float16"), own_hu
+        )
         for _ in range(count)
     ]
 
