@@ -16,7 +16,6 @@ import kpn_tf
 from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.metrics import psnr
 
-
 # Steps in which the learning rate rises from nothing, if a training is ten times as long: without them, one seed in
 # a few saturates the shares of the filters for good.
 WARMUP_STEPS = 500
