@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
 # Smallest side every network of this package accepts: reflection at the border needs a whole kernel of 21.
 MINIMUM_SIDE = 21
