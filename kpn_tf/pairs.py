@@ -81,14 +81,14 @@ def _textures(noise, index, rng):
 class SimulatedPairs(keras.utils.PyDataset):
     """Batches of (low dose, normal dose) patches for `model.fit` and for the custom loop.
 
-    A patch gets a normal-dose noise `s`: in four of ten patches what its slice already has, else log-uniform from
-    there up to `most_noise_hu`; and a low-dose noise that follows from the dose: variance `s^2 / dose`. The part of the new noise that belongs
-    to the normal dose is not added to the target as another random draw but as its expectation given
-    all the noise added, a fixed share of it: the network that minimises the squared error is the same, and it
-    is learnt from fewer patches. Flips and quarter turns complete the patch.
+    A patch gets a normal-dose noise `s`: in four of ten patches what its slice already has, else log-uniform
+    from there up to `most_noise_hu`; and a low-dose noise that follows from the dose: variance `s^2 / dose`. The
+    part of the new noise that belongs to the normal dose is not added to the target as another random draw but
+    as its expectation given all the noise added, a fixed share of it: the network that minimises the squared
+    error is the same, and it is learnt from fewer patches. Flips and quarter turns complete the patch.
 
-    Batch `i` depends on the seed and `i` alone. Every pass is the same: give all steps of a training as `steps`, and
-    `model.fit(pairs, epochs=e, steps_per_epoch=steps // e)`.
+    Batch `i` depends on the seed and `i` alone. Every pass is the same: give all steps of a training as `steps`,
+    and `model.fit(pairs, epochs=e, steps_per_epoch=steps // e)`.
 
     Args:
         slices: `TrainingSlice`s to draw from.
