@@ -8,6 +8,8 @@ import pytest
 from export.parity import largest_difference_hu
 from export.tflite import gmac, to_tflite
 from kpn_tf import Denoiser, StructKPN
+from kpn_tf.cli import about
+from kpn_tf.networks.struct_kpn import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,16 @@ def test_the_papers_network_costs_518_gmac_a_slice():
     biases = 2 * 88 + 24 * 2 * 88 + 2 * 441
     assert gmac(paper) == pytest.approx((paper.count_params() - biases) * 512 * 512 / 1e9, rel=1e-6)
     assert gmac(paper) == pytest.approx(518, abs=0.5)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_the_command_line_tells_of_a_preset_is_true(preset):
+    network = StructKPN(preset)
+    assert about.PRESETS[preset] == (network.count_params(), round(gmac(network), 2))
+
+
+def test_the_command_line_knows_every_preset():
+    assert set(about.PRESETS) == set(PRESETS)
 
 
 def test_the_parity_check_notices_other_weights(network, artefact):
