@@ -53,7 +53,8 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
         List of `TrainingSlice`.
     """
     # New processes rather than forks: a fork of a process with TensorFlow's threads can hang.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
+    try:
         jobs = [
             [
                 pool.submit(noise_like, slice_hu, pixel_spacing_mm, 1.0, texture, child)
@@ -70,6 +71,9 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
             )
             for slice_hu, fields in zip(volume_hu, progress(jobs), strict=True)
         ]
+    finally:
+        # After an interruption nobody wants the fields that are still to come.
+        pool.shutdown(cancel_futures=True)
 
 
 def _textures(noise, index, rng):
