@@ -1,5 +1,6 @@
 """Pairs of (low dose, normal dose) patches for training, drawn on the fly from slices and noise fields."""
 
+import hashlib
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -138,6 +139,25 @@ class SimulatedPairs(keras.utils.PyDataset):
         drawn = [self._pair(rng) for _ in range(self.batch_size)]
         low, normal = (np.stack(images)[..., None] for images in zip(*drawn, strict=True))
         return low, normal
+
+    def describe(self):
+        """What decides the batches, for the record of a run.
+
+        Returns:
+            Dict that `json.dumps` takes; `normal_sha256` is a hash of the normal-dose slices.
+        """
+        digest = hashlib.sha256()
+        for source in self.slices:
+            digest.update(np.ascontiguousarray(source.normal_hu, "<f4").tobytes())
+        return {
+            "slices": len(self.slices),
+            "normal_sha256": digest.hexdigest(),
+            "batch_size": self.batch_size,
+            "patch": self.patch,
+            "dose": self.dose,
+            "most_noise_hu": self.most_noise_hu,
+            "seed": self.seed,
+        }
 
     def _pair(self, rng):
         source = self.slices[rng.choice(len(self.slices), p=self._probabilities)]
