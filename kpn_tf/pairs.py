@@ -2,6 +2,7 @@
 
 import hashlib
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -54,7 +55,12 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
         List of `TrainingSlice`.
     """
     # New processes rather than forks: a fork of a process with TensorFlow's threads can hang.
-    pool = ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))
+    # They leave Ctrl-C, which reaches them too, to this one.
+    pool = ProcessPoolExecutor(
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
     try:
         jobs = [
             [

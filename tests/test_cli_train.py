@@ -2,10 +2,13 @@
 
 import functools
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -216,6 +219,38 @@ def test_help_loads_neither_tensorflow_nor_keras():
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
     assert run.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_noise_is_made_is_one_line(data, tmp_path, number):
+    write_torso(tmp_path / "long", noisy_volume(60))
+    command = [
+        sys.executable,
+        "-m",
+        "kpn_tf.cli",
+        "train",
+        tmp_path / "long",
+        data / "validation",
+        tmp_path / "r",
+    ]
+    process = subprocess.Popen(
+        [*command, *TINY],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    assert "targets with" in process.stdout.readline()
+    time.sleep(2)  # until the processes that make the noise are there
+    # As a terminal does it: to all processes of the command. A service manager asks the first one alone.
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    assert process.returncode == 128 + number
+    assert re.fullmatch(r"kpn: (interrupted|terminated)\n", err)
 
 
 def test_the_l1_loss_is_the_mean_absolute_error_in_unit_scale():
