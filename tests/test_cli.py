@@ -181,6 +181,8 @@ def test_an_existing_series_is_one_line_and_status_one(tmp_path, capfd):
         (["denoise", "IN", "OUT", "--threads", "0"], "argument --threads: expected a whole number from 1 on"),
         (["denoise", "IN/absent", "OUT"], "IN/absent, which does not exist"),
         (["denoise", "IN", "IN/a000.dcm"], "a000.dcm, which is a file"),
+        (["denoise", "", "OUT"], "argument INPUT: expected a file or a folder, received an empty word"),
+        (["denoise", "IN", ""], "argument OUTPUT: expected a file or a folder, received an empty word"),
         (["denoize", "IN", "OUT"], "invalid choice: 'denoize'"),
     ],
 )

@@ -2,8 +2,16 @@
 
 import argparse
 import math
+from pathlib import Path
 
 from kpn_tf.hounsfield import WINDOWS
+
+
+def path(word):
+    """A file or a folder. An empty word, from a variable that is not set, would mean the current folder."""
+    if not word:
+        raise argparse.ArgumentTypeError("expected a file or a folder, received an empty word")
+    return Path(word)
 
 
 def fraction(word):
