@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from export import __main__ as command
 from export.parity import largest_difference_hu
 from export.tflite import gmac, to_tflite
 from kpn_tf import Denoiser, StructKPN
@@ -52,6 +53,16 @@ def test_an_artefact_that_differs_from_keras_is_not_written(network, tmp_path, m
     with pytest.raises(ValueError, match=r"within 0\.05 HU of Keras\. Received: 0\.051 HU; not written"):
         to_tflite(network, tmp_path / "edge.tflite", version="1", licence="none", training_data="none")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+    words = ["--version", "1", "--licence", "none", "--training-data", "none"]
+    monkeypatch.setattr("sys.argv", ["export", str(tmp_path / "absent.keras"), "a.tflite", *words])
+    with pytest.raises(SystemExit, match="1"):
+        command.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m export: ")
+    assert "absent.keras" in line
 
 
 def test_an_output_pixel_looks_no_further_than_the_network_says(network):
