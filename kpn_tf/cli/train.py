@@ -14,7 +14,7 @@ from kpn_tf.cli.about import PRESETS
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.dicom import DicomError, find_series, read_slice
 from kpn_tf.evaluation import Pair
-from kpn_tf.evaluation.stream import series_name
+from kpn_tf.evaluation.matching import series_name
 from kpn_tf.hounsfield import UNIT_HU
 from kpn_tf.job import console
 from kpn_tf.low_dose import LowDoseError, inside_hu, square_pixel_mm
