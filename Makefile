@@ -1,5 +1,6 @@
 # make demo   the whole job on a digital torso, in an environment without TensorFlow
 # make test   lint, import contracts, doctests, README's code, tests; the core's tests again on JAX
+# make bench  what a slice, a process and a job cost here, beside the targets and RED-CNN (two to three minutes)
 # make locks  resolve the pinned requirements anew (after a change of dependencies in setup.py)
 #
 # Each makes its own environment from its lock file, once, and makes it anew when the lock, setup.py or the place of
@@ -7,7 +8,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test locks clean
+.PHONY: demo test bench locks clean
 
 # The first Python that is new enough and can make environments (a distribution may ship one without ensurepip).
 ifndef PYTHON
@@ -70,6 +71,9 @@ test: $(TEST_STAMP)
 	$(TEST)/bin/lint-imports --no-logo
 	KERAS_BACKEND=tensorflow $(TEST)/bin/python -m pytest
 	KERAS_BACKEND=jax $(TEST)/bin/python -m pytest $(CORE_TESTS)
+
+bench: $(TEST_STAMP)
+	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m baselines.latency
 
 # $(call lock,output,further arguments): hashes of every file of every package, for any platform, naming no index.
 lock = $(LOCKS)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -1,9 +1,8 @@
 """Pairs of (low dose, normal dose) patches for training, drawn on the fly from slices and noise fields."""
 
 import hashlib
-import multiprocessing
-import signal
-from concurrent.futures import ProcessPoolExecutor
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import keras
@@ -54,13 +53,7 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
     Returns:
         List of `TrainingSlice`.
     """
-    # New processes rather than forks: a fork of a process with TensorFlow's threads can hang.
-    # They leave Ctrl-C, which reaches them too, to this one.
-    pool = ProcessPoolExecutor(
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
+    pool = ThreadPoolExecutor(os.cpu_count())
     try:
         jobs = [
             [
@@ -93,13 +86,13 @@ class SimulatedPairs(keras.utils.PyDataset):
     """Batches of (low dose, normal dose) patches for `model.fit` and for the custom loop.
 
     A patch gets a normal-dose noise `s`: in four of ten patches what its slice already has, else log-uniform
-    from there up to `most_noise_hu`; and a low-dose noise that follows from the dose: variance `s^2 / dose`. The
-    part of the new noise that belongs to the normal dose is not added to the target as another random draw but
-    as its expectation given all the noise added, a fixed share of it: the network that minimises the squared
-    error is the same, and it is learnt from fewer patches. Flips and quarter turns complete the patch.
+    from there up to `most_noise_hu`; and a low-dose noise that follows from the dose: variance `s^2 / dose`.
+    The part of the new noise that belongs to the normal dose is not added to the target as another random
+    draw but as its expectation given all the noise added, a fixed share of it: the network that minimises the
+    squared error is the same, and it is learnt from fewer patches. Flips and quarter turns complete the patch.
 
-    Batch `i` depends on the seed and `i` alone. Every pass is the same: give all steps of a training as `steps`,
-    and `model.fit(pairs, epochs=e, steps_per_epoch=steps // e)`.
+    Batch `i` depends on the seed and `i` alone. Every pass is the same: give all steps of a training as
+    `steps`, and call `model.fit(pairs, epochs=e, steps_per_epoch=steps // e)`.
 
     Args:
         slices: `TrainingSlice`s to draw from.

@@ -240,12 +240,10 @@ def test_an_interruption_while_noise_is_made_is_one_line(data, tmp_path, number)
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        start_new_session=True,
     )
     assert "targets with" in process.stdout.readline()
-    time.sleep(2)  # until the processes that make the noise are there
-    # As a terminal does it: to all processes of the command. A service manager asks the first one alone.
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    time.sleep(1)
+    process.send_signal(number)
     began = time.monotonic()
     _, err = process.communicate(timeout=60)
     assert time.monotonic() - began < 20

@@ -52,7 +52,7 @@ class TrainConfig:
         metadata={"help": "side of a patch in pixels, 21 or more (default 96)", "kind": kinds.patch},
     )
     learning_rate: float = field(
-        default=1e-3, metadata={"help": "rate of Adam at the start (default 0.001)", "kind": kinds.positive}
+        default=1e-3, metadata={"help": "greatest rate of Adam (default 0.001)", "kind": kinds.positive}
     )
     loss: str = field(
         default="structure",

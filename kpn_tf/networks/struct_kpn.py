@@ -65,7 +65,14 @@ class StructKPN(keras.Model):
             self.filtering = LocalConv(dtype="float32")
         else:
             self.trunk = EdgeTrunk(name="trunk", dtype=policy)
-            self.predictor = keras.layers.Conv2D(4 * EDGE_FILTERS, 1, dtype="float32", name="predictor")
+            # Almost equal shares to start with: a softmax that starts saturated passes no gradient back.
+            self.predictor = keras.layers.Conv2D(
+                4 * EDGE_FILTERS,
+                1,
+                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+                dtype="float32",
+                name="predictor",
+            )
             self.filtering = FilterMixture(
                 kernel_size, EDGE_FILTERS, stride=2, dtype="float32", name="mixture"
             )

@@ -1,0 +1,101 @@
+"""RED-CNN, the residual encoder-decoder that the paper compares kernel prediction with."""
+
+import math
+
+import keras
+from keras import ops
+
+from kpn_tf.hounsfield import UNIT_HU, WINDOWS
+
+CHANNELS = 96
+KERNEL_SIZE = 5
+# Convolutions, and as many transposed ones.
+DEPTH = 5
+
+# Smallest side that leaves a pixel after the convolutions, none of which is padded.
+MINIMUM_SIDE = DEPTH * (KERNEL_SIZE - 1) + 1
+
+# The last ReLU cuts what lies below zero of the unit scale, which must therefore be the lowest HU there are.
+_ZERO_HU = WINDOWS["full"].low_hu
+
+
+@keras.saving.register_keras_serializable("kpn_tf")
+class REDCNN(keras.Model):
+    """Slices `(B, H, W, 1)` in HU in, denoised slices in HU out, for any `H, W >= 21`.
+
+    Five convolutions and five transposed ones, 5×5, none padded, ReLU after each. The outputs of the fourth and
+    second convolution are added to those of the first and third transposed one, the slice to that of the fifth,
+    before the ReLU. 1,848,865 parameters.
+
+    Inside, the scale is `(HU + 1024) / 400`; because of the last ReLU no output lies below -1024 HU.
+    The weights are Keras's random ones until somebody trains them. The convolutions compute in Keras's global
+    dtype policy, the sum with the slice in float32.
+
+    Example:
+
+    >>> import numpy as np
+    >>> network = REDCNN()
+    >>> tuple(network(np.zeros((1, 23, 31, 1), "float32")).shape), network.count_params()
+    ((1, 23, 31, 1), 1848865)
+
+    Source: Chen et al., "Low-dose CT with a residual encoder-decoder convolutional neural network", IEEE Trans
+    Med Imaging 36 (2017), Fig. 1.
+    """
+
+    def __init__(self, name=None):
+        super().__init__(name=name, dtype="float32")
+        policy = keras.config.dtype_policy()
+        self.encoder = [
+            keras.layers.Conv2D(CHANNELS, KERNEL_SIZE, activation="relu", dtype=policy) for _ in range(DEPTH)
+        ]
+        self.decoder = [
+            keras.layers.Conv2DTranspose(channels, KERNEL_SIZE, dtype=policy)
+            for channels in [*[CHANNELS] * (DEPTH - 1), 1]
+        ]
+        # The variables exist from here on: a network can be saved, counted and loaded before its first slice.
+        self.encoder[0].build((None, None, None, 1))
+        for layer in [*self.encoder[1:], *self.decoder]:
+            layer.build((None, None, None, CHANNELS))
+        self.built = True
+
+    def call(self, slice_hu):
+        sides = slice_hu.shape[1:3]
+        if any(side is not None and side < MINIMUM_SIDE for side in sides):
+            raise ValueError(
+                f"Expected slices of at least {MINIMUM_SIDE}x{MINIMUM_SIDE} pixels. "
+                f"Received: {sides[0]}x{sides[1]}; pad them first"
+            )
+        scaled = (slice_hu - _ZERO_HU) / UNIT_HU
+        features, encoded = scaled, []
+        for convolution in self.encoder:
+            features = convolution(features)
+            encoded.append(features)
+        shortcuts = [encoded[3], None, encoded[1], None, scaled]
+        for convolution, shortcut in zip(self.decoder, shortcuts, strict=True):
+            features = convolution(features)
+            if shortcut is not None:
+                features = ops.cast(features, shortcut.dtype) + shortcut
+            features = ops.relu(features)
+        return features * UNIT_HU + _ZERO_HU
+
+    def gmac(self, rows=512, columns=512):
+        """Multiply-accumulates for one slice in units of 1e9.
+
+        A convolution multiplies its whole kernel at every pixel of its output, a transposed one at every pixel
+        of its input; the pairs of the two that mirror each other share that size.
+
+        Args:
+            rows: Rows of the slice.
+            columns: Columns of the slice.
+
+        Returns:
+            A float.
+        """
+        total = 0
+        for depth, pair in enumerate(zip(self.encoder, reversed(self.decoder), strict=True), start=1):
+            lost = depth * (KERNEL_SIZE - 1)
+            total += (rows - lost) * (columns - lost) * sum(math.prod(layer.kernel.shape) for layer in pair)
+        return total / 1e9
+
+    def get_config(self):
+        return {"name": self.name}

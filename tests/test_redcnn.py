@@ -1,0 +1,113 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from baselines.redcnn import REDCNN
+from tests.reference import slow_redcnn
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(5)
+    network = REDCNN()
+    rng = np.random.default_rng(6)
+    for layer in [*network.encoder, *network.decoder]:
+        # Keras starts biases at zero; a bias that is left out would go unnoticed.
+        layer.bias.assign(rng.normal(0, 0.1, layer.bias.shape))
+    return network
+
+
+def slice_of(rows, columns, seed=0):
+    return np.random.default_rng(seed).normal(0, 80, (rows, columns)).astype("float32")
+
+
+def denoise(network, slice_hu):
+    return ops.convert_to_numpy(network(slice_hu[None, :, :, None]))[0, :, :, 0]
+
+
+# By hand: (25·1·96 + 96) + 8·(25·96·96 + 96) + (25·96·1 + 1).
+def test_it_has_1848865_parameters(network):
+    assert network.count_params() == 1_848_865
+
+
+# By hand, from the sides between the layers of a 512x512 slice: 508, 504, 500, 496, 492 and back.
+def test_it_costs_458_gmac_a_slice(network):
+    by_hand = 2 * (508**2 * 25 * 96 + (504**2 + 500**2 + 496**2 + 492**2) * 25 * 96 * 96) / 1e9
+    assert network.gmac() == pytest.approx(by_hand, rel=1e-12)
+    assert network.gmac() == pytest.approx(458, abs=0.5)
+
+
+def test_the_cost_follows_rows_and_columns(network):
+    # One pixel is left in the middle of the smallest slice: its 5x5 kernels meet 1, 25, 81, 169, 289 pixels.
+    by_hand = 2 * (289 * 25 * 96 + (169 + 81 + 25 + 1) * 25 * 96 * 96) / 1e9
+    assert network.gmac(21, 21) == pytest.approx(by_hand, rel=1e-12)
+    assert network.gmac(40, 61) == network.gmac(61, 40) > network.gmac(40, 60)
+
+
+def test_it_is_the_network_of_the_figure(network):
+    slice_hu = slice_of(24, 29)
+    layers = [
+        [tuple(ops.convert_to_numpy(w) for w in (layer.kernel, layer.bias)) for layer in half]
+        for half in (network.encoder, network.decoder)
+    ]
+    expected_hu = slow_redcnn.red_cnn((slice_hu + 1024) / 400, *layers) * 400 - 1024
+    np.testing.assert_allclose(denoise(network, slice_hu), expected_hu, atol=0.02)
+    # The comparison says something only where the last ReLU lets the network's own numbers through.
+    assert (expected_hu > -1024).mean() > 0.5
+
+
+@pytest.mark.parametrize("shape", [(21, 21), (21, 34), (37, 22)])
+def test_a_slice_of_any_size_keeps_its_size(network, shape):
+    assert denoise(network, slice_of(*shape)).shape == shape
+
+
+def test_slices_of_a_batch_do_not_mix(network):
+    one_hu, other_hu = slice_of(23, 27, seed=1), slice_of(23, 27, seed=2)
+    both_hu = ops.convert_to_numpy(network(np.stack([one_hu, other_hu])[..., None]))[..., 0]
+    np.testing.assert_allclose(both_hu[0], denoise(network, one_hu), atol=0.02)
+    np.testing.assert_allclose(both_hu[1], denoise(network, other_hu), atol=0.02)
+
+
+def test_without_weights_the_slice_comes_back_down_to_minus_1024_hu():
+    network = REDCNN()
+    network.set_weights([np.zeros(variable.shape) for variable in network.weights])
+    slice_hu = slice_of(22, 25)
+    slice_hu[3, 5], slice_hu[4, 6] = 3071, -2000
+    expected_hu = np.maximum(slice_hu, -1024)
+    np.testing.assert_allclose(denoise(network, slice_hu), expected_hu, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(20, 64), (64, 20)])
+def test_a_slice_smaller_than_its_reach_is_refused(network, shape):
+    with pytest.raises(ValueError, match=rf"at least 21x21 pixels\. Received: {shape[0]}x{shape[1]}; pad"):
+        network(np.zeros((1, *shape, 1), "float32"))
+
+
+def test_it_survives_saving(network, tmp_path):
+    network.save(tmp_path / "network.keras")
+    again = keras.saving.load_model(tmp_path / "network.keras")
+    slice_hu = slice_of(23, 31)
+    np.testing.assert_allclose(denoise(again, slice_hu), denoise(network, slice_hu), atol=1e-3)
+
+
+def test_fit_changes_every_weight():
+    keras.utils.set_random_seed(7)
+    network = REDCNN()
+    before = network.get_weights()
+    network.compile(optimizer="sgd", loss="mae")
+    clean_hu = np.full((2, 25, 23, 1), 40, "float32")
+    noisy_hu = clean_hu + np.random.default_rng(8).normal(0, 25, clean_hu.shape)
+    network.fit(noisy_hu, clean_hu, batch_size=2, verbose=0)
+    assert all((old != new).any() for old, new in zip(before, network.get_weights(), strict=True))
+
+
+def test_convolutions_in_bfloat16_leave_hu_in_float32():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = REDCNN()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    network.set_weights([np.zeros(variable.shape) for variable in network.weights])
+    flat_hu = np.full((24, 28), 1003.25, "float32")  # not a bfloat16 number: the nearest is 1004
+    np.testing.assert_allclose(denoise(network, flat_hu), flat_hu, atol=1e-2)
