@@ -19,14 +19,16 @@ def main():
     words = parser.parse_args()
     # Weights are float32 whatever precision the trunk was trained in; the artefact computes in it as well.
     keras.config.set_dtype_policy("float32")
-    network = keras.saving.load_model(words.network)
-    metadata = to_tflite(
-        network,
-        words.artefact,
-        version=words.version,
-        licence=words.licence,
-        training_data=words.training_data,
-    )
+    try:
+        metadata = to_tflite(
+            keras.saving.load_model(words.network, compile=False),
+            words.artefact,
+            version=words.version,
+            licence=words.licence,
+            training_data=words.training_data,
+        )
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
     print(json.dumps(metadata, indent=1))
 
 

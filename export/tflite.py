@@ -77,7 +77,7 @@ def to_tflite(network, path, *, version, licence, training_data):
 
 
 def gmac(network, rows=512, columns=512):
-    """Multiply-accumulates of all convolutions and products of matrices for one slice, in units of 1e9.
+    """Multiply-accumulates of all convolutions for one slice, in units of 1e9: where these networks do their work.
 
     Args:
         network: Keras model, `(B, H, W, 1)` to the same.

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 AIR_HU = -1000.0
-WATER_HU = 0.0
 
 # One unit inside the networks: the width of the soft-tissue display window.
 UNIT_HU = 400.0

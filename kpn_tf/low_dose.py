@@ -8,16 +8,13 @@ import numpy as np
 from kpn_tf.dicom import DicomError, read_slice
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.metrics import flat_regions, noise_std_hu
-from kpn_tf.normal_dose import SeriesNoise, series_noise, simulate_low_dose
+from kpn_tf.normal_dose import NO_NOISE_HU, SeriesNoise, series_noise, simulate_low_dose
 
 # Slices in which the noise of a series is measured: the memory they take does not grow with the series.
 MEASURED_SLICES = 16
 
 # Sides of a pixel that differ by less count as equal: headers are rounded.
 _SQUARE = 0.01
-
-# Rounding to whole HU alone is noise of 0.3 HU; below this a slice was drawn, not scanned.
-_NO_NOISE_HU = 0.1
 
 
 class LowDoseError(ValueError):
@@ -88,7 +85,7 @@ def low_dose(parts, *, dose, seed):
     pixel_mm = square_pixel_mm(_longest(parts).pixel_spacing_mm)
     if not any(flat_regions(slice_hu, pixel_mm) for slice_hu in slices):
         raise LowDoseError("no flat soft tissue (15 mm boxes) to measure its noise in")
-    if np.nanmax([noise_std_hu(slice_hu, pixel_mm) for slice_hu in slices]) < _NO_NOISE_HU:
+    if np.nanmax([noise_std_hu(slice_hu, pixel_mm) for slice_hu in slices]) < NO_NOISE_HU:
         raise LowDoseError("no noise in its flat soft tissue, and so none that a lower dose would raise")
     return LowDose(dose, seed, series_noise(np.stack(slices), pixel_mm))
 

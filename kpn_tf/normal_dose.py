@@ -16,6 +16,9 @@ from kpn_tf.simulation import NoiseSpectrum, noise_field
 # falls to nothing there, in proportion to the frequency: the ramp.
 RAMP_BELOW_PER_MM = 0.2
 
+# Rounding to whole HU alone is noise of 0.3 HU; below this a slice was drawn, not scanned.
+NO_NOISE_HU = 0.1
+
 
 @dataclass(frozen=True)
 class SeriesNoise:
@@ -41,7 +44,7 @@ def series_noise(volume_hu, pixel_spacing_mm):
         `SeriesNoise`.
 
     Raises:
-        ValueError: If no slice has a flat region of soft tissue.
+        ValueError: If no slice has a flat region of soft tissue, or these show no noise.
     """
     strengths, regions = [], []
     for slice_hu in volume_hu:
@@ -54,10 +57,16 @@ def series_noise(volume_hu, pixel_spacing_mm):
             f"Expected flat soft tissue (15 mm boxes) in at least one of {len(volume_hu)} slices to measure noise in. "
             "Received: none; state the noise and its spectrum instead"
         )
+    std_hu = float(np.median(strengths))
+    if std_hu < NO_NOISE_HU:
+        raise ValueError(
+            f"Expected noise of {NO_NOISE_HU} HU or more in the flat soft tissue. Received: {std_hu:.2g} HU; "
+            "a series that was drawn or denoised is no normal dose"
+        )
     frequency, density = noise_power_spectrum(np.stack(regions), pixel_spacing_mm)
     at_ramp = np.interp(RAMP_BELOW_PER_MM, frequency, density)
     density = np.where(frequency < RAMP_BELOW_PER_MM, at_ramp * frequency / RAMP_BELOW_PER_MM, density)
-    return SeriesNoise(float(np.median(strengths)), NoiseSpectrum(tuple(frequency), tuple(density)))
+    return SeriesNoise(std_hu, NoiseSpectrum(tuple(frequency), tuple(density)))
 
 
 def noise_like(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
@@ -111,16 +120,15 @@ def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise, rng):
     )
 
 
-def slab_means(volume_hu, count, step=None):
+def slab_means(volume_hu, count):
     """Means of `count` neighbouring slices: a thicker, quieter series from a thin one.
 
     Args:
         volume_hu: Slices `(Z, H, W)` in HU, sorted by position and evenly spaced.
         count: Slices per slab.
-        step: Slices from one slab to the next; `count` (no overlap) if not given.
 
     Returns:
-        Slabs `(n, H, W)`, float32, in HU. Slices left over at the end are dropped.
+        Slabs `(n, H, W)`, float32, in HU; none overlaps another. Slices left over at the end are dropped.
 
     Raises:
         ValueError: If the series has fewer slices than a slab.
@@ -132,7 +140,7 @@ def slab_means(volume_hu, count, step=None):
     """
     if len(volume_hu) < count:
         raise ValueError(f"Expected at least {count} slices for a slab. Received: {len(volume_hu)}")
-    starts = range(0, len(volume_hu) - count + 1, step or count)
+    starts = range(0, len(volume_hu) - count + 1, count)
     return np.stack([volume_hu[i : i + count].mean(axis=0, dtype=np.float64) for i in starts]).astype(
         "float32"
     )
@@ -152,7 +160,7 @@ def quiet_slabs(volume_hu, pixel_spacing_mm, slice_step_mm, *, most_noise_hu=12.
         `(slabs, noise)`: slabs `(n, H, W)`, float32, in HU, and their `SeriesNoise`.
 
     Raises:
-        ValueError: If no slice has flat soft tissue to measure noise in.
+        ValueError: If no slice has flat soft tissue to measure noise in, or it shows none.
     """
     count = 1
     while True:

@@ -1,5 +1,6 @@
 """Pairs of (low dose, normal dose) patches for training, drawn on the fly from slices and noise fields."""
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
     Returns:
         List of `TrainingSlice`.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         jobs = [
             [
                 pool.submit(noise_like, slice_hu, pixel_spacing_mm, 1.0, texture, child)
@@ -69,6 +71,9 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
             )
             for slice_hu, fields in zip(volume_hu, progress(jobs), strict=True)
         ]
+    finally:
+        # After an interruption nobody wants the fields that are still to come.
+        pool.shutdown(cancel_futures=True)
 
 
 def _textures(noise, index, rng):
@@ -133,6 +138,25 @@ class SimulatedPairs(keras.utils.PyDataset):
         drawn = [self._pair(rng) for _ in range(self.batch_size)]
         low, normal = (np.stack(images)[..., None] for images in zip(*drawn, strict=True))
         return low, normal
+
+    def describe(self):
+        """What decides the batches, for the record of a run.
+
+        Returns:
+            Dict that `json.dumps` takes; `normal_sha256` is a hash of the normal-dose slices.
+        """
+        digest = hashlib.sha256()
+        for source in self.slices:
+            digest.update(np.ascontiguousarray(source.normal_hu, "<f4").tobytes())
+        return {
+            "slices": len(self.slices),
+            "normal_sha256": digest.hexdigest(),
+            "batch_size": self.batch_size,
+            "patch": self.patch,
+            "dose": self.dose,
+            "most_noise_hu": self.most_noise_hu,
+            "seed": self.seed,
+        }
 
     def _pair(self, rng):
         source = self.slices[rng.choice(len(self.slices), p=self._probabilities)]

@@ -1,5 +1,6 @@
 """The custom training loop: what `model.fit` does, and what a long training needs besides."""
 
+import contextlib
 import json
 import platform
 import subprocess
@@ -107,7 +108,8 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
         loss: A Keras loss; `StructureAwareLoss()` if not given.
         validation: Pairs of validation patients (see `validation_psnr`); the averaged weights that do best
             on them are kept as `best.keras`.
-        run: Folder for configuration, log, checkpoints and TensorBoard, or `None` for none.
+        run: Folder for configuration, log, checkpoints and TensorBoard, or `None` for none. Pairs with a method
+            `describe` (see `kpn_tf.pairs.SimulatedPairs`) are described in it.
         progress: Whether to show a progress bar on stderr.
 
     Returns:
@@ -115,9 +117,9 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
 
     Raises:
         TrainingDivergedError: If a loss is not finite; the batch is saved in the run folder.
-        ValueError: If the run folder holds a run of another configuration.
+        ValueError: If the run folder holds a run of another configuration, network, loss or other pairs.
     """
-    loop = _Loop(network, config, loss or StructureAwareLoss(), Path(run) if run else None)
+    loop = _Loop(network, config, loss or StructureAwareLoss(), Path(run) if run else None, pairs)
     losses = []
     bar = tqdm(total=config.steps, initial=loop.done, disable=not progress, unit="step", smoothing=0.05)
     with bar:
@@ -139,7 +141,7 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
 class _Loop:
     """State of a run: weights, optimizer, average, step; and the folder that survives a kill."""
 
-    def __init__(self, network, config, loss, run):
+    def __init__(self, network, config, loss, run, pairs):
         self.network, self.config, self.loss, self.run = network, config, loss, run
         self.done = 0
         self.best = -np.inf
@@ -149,7 +151,7 @@ class _Loop:
         self.step = tf.function(self._step)
         self.board = None
         if run:
-            self._open_run()
+            self._open_run(pairs)
 
     def _step(self, low, normal):
         with tf.GradientTape() as tape:
@@ -170,21 +172,30 @@ class _Loop:
             *self.average,
         ]
 
-    def _open_run(self):
+    def _open_run(self, pairs):
         self.run.mkdir(parents=True, exist_ok=True)
-        # The name counts how many networks this process made: it says nothing of the network.
-        architecture = {key: value for key, value in self.network.get_config().items() if key != "name"}
-        description = {"config": asdict(self.config), "network": architecture, **_provenance()}
+        # What must be the same for a run to go on exactly.
+        same = {
+            "config": asdict(self.config),
+            # The name counts how many networks this process made: it says nothing of the network.
+            "network": {key: value for key, value in self.network.get_config().items() if key != "name"},
+            "precision": keras.config.dtype_policy().name,
+            "loss": _described_loss(self.loss),
+            "pairs": pairs.describe() if hasattr(pairs, "describe") else None,
+        }
         stated = self.run / "run.json"
         if stated.exists():
             before = json.loads(stated.read_text())
-            if before["config"] != description["config"] or before["network"] != description["network"]:
+            others = [name for name, value in same.items() if before.get(name) != value]
+            if others:
                 raise ValueError(
-                    f"Expected {self.run} to hold a run of this configuration. Received: another one; "
-                    "choose a new folder or the configuration in its run.json"
+                    f"Expected {self.run} to hold a run of this configuration. Received: one of another "
+                    f"{', '.join(others)}; choose a new folder or what its run.json says"
                 )
         else:
-            stated.write_text(json.dumps(description, indent=2) + "\n")
+            partial = self.run / "run.partial.json"
+            partial.write_text(json.dumps({**same, **_provenance()}, indent=2) + "\n")
+            partial.replace(stated)
         if (self.run / "last.npz").exists():
             with np.load(self.run / "last.npz") as saved:
                 self.done, self.best = int(saved["done"]), float(saved["best"])
@@ -236,16 +247,28 @@ class _Loop:
         return f"{sentence}; the batch is in {self.run / 'diverged.npz'}"
 
 
+def _described_loss(loss):
+    if isinstance(loss, keras.losses.Loss):
+        return {"class": type(loss).__name__, **loss.get_config()}
+    return getattr(loss, "__name__", type(loss).__name__)
+
+
+def _git_revision():
+    """Revision of the checkout this package runs from; `None` if it runs from none, or without git."""
+    checkout = Path(kpn_tf.__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return None  # Installed: the repository around it, if any, is somebody else's.
+    with contextlib.suppress(OSError):
+        finished = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False
+        )
+        return finished.stdout.strip() or None
+    return None
+
+
 def _provenance():
-    revision = subprocess.run(
-        ["git", "rev-parse", "HEAD"],
-        cwd=Path(kpn_tf.__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
-        "git_revision": revision.stdout.strip() or None,
+        "git_revision": _git_revision(),
         "versions": {
             "kpn_tf": kpn_tf.__version__,
             "keras": keras.__version__,

@@ -181,6 +181,8 @@ def test_an_existing_series_is_one_line_and_status_one(tmp_path, capfd):
         (["denoise", "IN", "OUT", "--threads", "0"], "argument --threads: expected a whole number from 1 on"),
         (["denoise", "IN/absent", "OUT"], "IN/absent, which does not exist"),
         (["denoise", "IN", "IN/a000.dcm"], "a000.dcm, which is a file"),
+        (["denoise", "", "OUT"], "argument INPUT: expected a file or a folder, received an empty word"),
+        (["denoise", "IN", ""], "argument OUTPUT: expected a file or a folder, received an empty word"),
         (["denoize", "IN", "OUT"], "invalid choice: 'denoize'"),
     ],
 )
@@ -298,11 +300,15 @@ def test_info_tells_versions_devices_and_networks(capfd, weights):
     about = json.loads(capfd.readouterr().out)
     assert about["versions"]["ai-edge-litert"]
     assert [device["device"] for device in about["devices"]] == ["CPU"]
-    (network,) = about["networks"]
+    network, paper = about["networks"]
     assert network["name"] == "edge"
     assert network["sha256"] == artefact.open_artefact("edge").sha256
     assert (network["parameters"], network["gmac_512"], network["licence"]) == (0, 0.0128, "Apache-2.0")
     assert network["bytes"] == BOX.stat().st_size
+    assert paper == {
+        "name": "paper", "model": "StructKPN-paper", "parameters": 1_981_763, "gmac_512": 518.12,
+        "version": None, "sha256": None, "bytes": None, "licence": None, "training_data": None,
+    }  # fmt: skip
 
 
 def test_info_in_lines_says_the_same(capfd):
@@ -310,13 +316,56 @@ def test_info_in_lines_says_the_same(capfd):
     out = capfd.readouterr().out
     assert re.search(r"^kpn_tf \d+\.\d+\.\d+$", out, re.MULTILINE)
     assert re.search(r"^device CPU: .+, \d+ physical cores, \d threads by default$", out, re.MULTILINE)
-    assert "0 parameters, 0.0128 GMAC per 512x512 slice" in out
+    assert "0 parameters, 0.0128 GMAC per 512x512 slice, version 1, " in out
+    assert (
+        "network paper: StructKPN-paper, 1981763 parameters, 518.12 GMAC per 512x512 slice, no weights" in out
+    )
 
 
-def test_info_without_a_network_says_so(capfd, weights):
+def test_info_names_every_preset_once_with_or_without_weights(capfd, weights):
     (weights / "edge.tflite").unlink()
     assert kpn("info") == 0
-    assert "no network is shipped with this installation" in capfd.readouterr().out
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("network ")]
+    assert [line.split(":")[0] for line in lines] == ["network edge", "network paper"]
+    assert all(line.endswith("no weights shipped") for line in lines)
+
+
+def test_info_loads_neither_tensorflow_nor_keras():
+    code = (
+        "import sys\nfrom kpn_tf import cli\ncli.main(['info'])\n"
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_output_that_is_only_flushed_at_the_end_is_no_traceback_either(tmp_path, weights, monkeypatch):
+    # Unset, Python holds back short output until it exits.
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    process = start(weights, "info")
+    process.stdout.close()
+    err = process.stderr.read()
+    process.wait(timeout=60)
+    process.stderr.close()
+    assert (process.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+def test_the_number_of_a_closed_standard_stream_is_never_given_to_a_slice(tmp_path, weights, closed):
+    write_ct_series(tmp_path / "in", slices=2)
+    code = (
+        "import os, pathlib\nfrom kpn_tf import cli\nfrom kpn_tf.denoiser import artefact\n"
+        f"artefact.WEIGHTS_FOLDER = pathlib.Path({str(weights)!r})\n"
+        "status = cli.main(['denoise', 'in', 'out', '--json'])\n"
+        f"taken = os.path.samestat(os.fstat({closed}), os.stat(os.devnull))\n"
+        "pathlib.Path('told').write_text(f'{status} {taken}')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    assert done.stderr == b""
+    assert (tmp_path / "told").read_text() == "0 True"
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 2
 
 
 def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capfd):

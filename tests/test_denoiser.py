@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import kpn_tf
 from kpn_tf.denoiser import Denoiser, artefact, denoiser, devices
 
 STANDINS = Path(__file__).parent / "golden" / "standins"
@@ -186,6 +187,10 @@ def test_the_identity_names_the_weights_by_their_hash():
     model, version, sha256, licence = Denoiser(BOX, threads=1).identity
     assert (model, version, licence) == ("standin-box", "1", "Apache-2.0")
     assert sha256 == hashlib.sha256(BOX.read_bytes()).hexdigest()
+
+
+def test_weights_are_looked_for_where_the_wheel_puts_them():
+    assert Path(kpn_tf.__file__).parent / "weights" == artefact.WEIGHTS_FOLDER
 
 
 def test_a_shipped_network_is_found_by_its_name(tmp_path, monkeypatch):

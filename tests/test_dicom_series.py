@@ -1,3 +1,4 @@
+import builtins
 import os
 import shutil
 
@@ -139,6 +140,28 @@ def test_a_folder_that_cannot_be_opened_is_a_failure(tmp_path, monkeypatch):
     series, (refusal,) = find_series(tmp_path)
     assert len(series) == 1
     assert (refusal.path.name, refusal.failure) == ("closed", True)
+
+
+def test_a_file_that_may_not_even_be_looked_at_is_a_failure_and_the_others_go_on(tmp_path, monkeypatch):
+    save(ct_dataset(), tmp_path / "a.dcm")
+    hidden = tmp_path / "hidden.dcm"
+    hidden.write_bytes(b"")
+
+    def guarded(function):
+        def call(path, *args, **kwargs):
+            if str(path) == str(hidden):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *args, **kwargs)
+
+        return call
+
+    # A folder that may be listed but not searched.
+    monkeypatch.setattr(os, "stat", guarded(os.stat))
+    monkeypatch.setattr(builtins, "open", guarded(open))
+    series, (refusal,) = find_series(tmp_path)
+    assert len(series) == 1
+    assert (refusal.path, refusal.failure) == (hidden, True)
+    assert refusal.reason == "cannot be opened (PermissionError)"
 
 
 def test_a_missing_path_is_an_error(tmp_path):

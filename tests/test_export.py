@@ -5,9 +5,12 @@ import keras
 import numpy as np
 import pytest
 
+from export import __main__ as command
 from export.parity import largest_difference_hu
 from export.tflite import gmac, to_tflite
 from kpn_tf import Denoiser, StructKPN
+from kpn_tf.cli import about
+from kpn_tf.networks.struct_kpn import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,16 @@ def test_an_artefact_that_differs_from_keras_is_not_written(network, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+    words = ["--version", "1", "--licence", "none", "--training-data", "none"]
+    monkeypatch.setattr("sys.argv", ["export", str(tmp_path / "absent.keras"), "a.tflite", *words])
+    with pytest.raises(SystemExit, match="1"):
+        command.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m export: ")
+    assert "absent.keras" in line
+
+
 def test_an_output_pixel_looks_no_further_than_the_network_says(network):
     slice_hu = np.random.default_rng(3).normal(0, 100, (160, 160)).astype("float32")
     far = slice_hu.copy()
@@ -68,6 +81,16 @@ def test_the_papers_network_costs_518_gmac_a_slice():
     biases = 2 * 88 + 24 * 2 * 88 + 2 * 441
     assert gmac(paper) == pytest.approx((paper.count_params() - biases) * 512 * 512 / 1e9, rel=1e-6)
     assert gmac(paper) == pytest.approx(518, abs=0.5)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_the_command_line_tells_of_a_preset_is_true(preset):
+    network = StructKPN(preset)
+    assert about.PRESETS[preset] == (network.count_params(), round(gmac(network), 2))
+
+
+def test_the_command_line_knows_every_preset():
+    assert set(about.PRESETS) == set(PRESETS)
 
 
 def test_the_parity_check_notices_other_weights(network, artefact):

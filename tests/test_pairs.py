@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,25 @@ def test_series_slices_get_noise_of_unit_strength():
     assert (one.noise_std_hu, one.weight, one.noise.shape) == (9.0, 2.0, (3, 96, 104))
     strength = one.noise[:, body > 0].astype("float32").std(axis=1)
     np.testing.assert_allclose(strength, 1, atol=0.2)
+
+
+def test_an_interruption_does_not_wait_for_the_noise_of_every_slice():
+    def interrupted(jobs):
+        raise KeyboardInterrupt
+        yield from jobs
+
+    volume_hu = np.full((400, 96, 104), 40.0)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        training_slices(
+            volume_hu,
+            0.8,
+            SeriesNoise(9.0, SPECTRA["soft"]),
+            np.random.default_rng(2),
+            progress=interrupted,
+        )
+    # The 1200 fields would take a minute.
+    assert time.monotonic() - began < 15
 
 
 def test_what_no_pair_can_be_drawn_from_is_refused():

@@ -5,22 +5,25 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from kpn_tf import StructKPN, StructureAwareLoss
+from kpn_tf import StructKPN, StructureAwareLoss, training
 from kpn_tf.evaluation import Pair
 from kpn_tf.pairs import SimulatedPairs, TrainingSlice
 from kpn_tf.training import TrainingConfig, TrainingDivergedError, make_optimizer, train, validation_psnr
 
+ROOT = Path(__file__).parents[1]
 
-def pairs():
+
+def pairs(patch=32, brighter_hu=0.0):
     rng = np.random.default_rng(1)
-    body = np.where(np.indices((64, 64)).sum(0) % 32 < 16, 60.0, 20.0).astype("float32")
+    body = np.where(np.indices((64, 64)).sum(0) % 32 < 16, 60.0, 20.0).astype("float32") + brighter_hu
     noise = rng.normal(size=(2, 64, 64)).astype("float16")
-    return SimulatedPairs([TrainingSlice(body, noise, 10.0)], batch_size=2, steps=8, patch=32, seed=5)
+    return SimulatedPairs([TrainingSlice(body, noise, 10.0)], batch_size=2, steps=8, patch=patch, seed=5)
 
 
 def network():
@@ -82,6 +85,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path):
         from tests.test_training import network, pairs
         from kpn_tf.training import TrainingConfig, train
         class Slow:
+            describe = pairs().describe
             def __getitem__(self, step):
                 if step == 4:
                     open({str(tmp_path / "reached")!r}, "w").close()
@@ -106,10 +110,39 @@ def test_a_killed_run_goes_on_exactly(tmp_path):
         np.testing.assert_allclose(after, before, atol=1e-5)
 
 
-def test_another_configuration_does_not_go_on_in_the_same_folder(tmp_path):
-    train(network(), pairs(), TrainingConfig(steps=1), run=tmp_path, progress=False)
-    with pytest.raises(ValueError, match="to hold a run of this configuration"):
-        train(network(), pairs(), TrainingConfig(steps=2), run=tmp_path, progress=False)
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (lambda: {"config": TrainingConfig(steps=2)}, "config"),
+        (lambda: {"network": StructKPN("edge", kernel_size=5)}, "network"),
+        (lambda: {"loss": StructureAwareLoss(strength="sqrt")}, "loss"),
+        (lambda: {"loss": keras.losses.MeanAbsoluteError()}, "loss"),
+        (lambda: {"pairs": pairs(patch=24)}, "pairs"),
+        (lambda: {"pairs": pairs(brighter_hu=1.0)}, "pairs"),
+    ],
+)
+def test_another_run_does_not_go_on_in_the_same_folder(short_run, other, what):
+    own = {"network": network(), "pairs": pairs(), "config": TrainingConfig(steps=1), "loss": None}
+    with pytest.raises(ValueError, match=rf"to hold a run of this configuration\. .* another {what};"):
+        train(**{**own, **other()}, run=short_run, progress=False)
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train(network(), pairs(), TrainingConfig(steps=1), run=folder, progress=False)
+    return folder
+
+
+def test_a_run_needs_no_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    train(network(), pairs(), TrainingConfig(steps=1), run=tmp_path / "run", progress=False)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["git_revision"] is None
+
+
+def test_an_installed_package_takes_no_revision_from_a_repository_around_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(training.kpn_tf, "__file__", str(ROOT / "tests" / "kpn_tf" / "__init__.py"))
+    assert training._git_revision() is None
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_saves_its_batch(tmp_path):

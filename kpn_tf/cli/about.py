@@ -1,4 +1,4 @@
-"""What this installation is: versions, devices, and the networks it carries."""
+"""What this installation is: versions, devices, and every network there is."""
 
 import importlib.metadata
 import platform
@@ -20,13 +20,18 @@ _DISTRIBUTIONS = (
     "keras",
 )
 
+# Preset of StructKPN -> trained values, and multiply-accumulates per 512x512 slice in units of 1e9. Written down
+# because only Keras could count them; tests/test_export.py holds them to the networks.
+PRESETS = {"edge": (369_664, 12.0), "paper": (1_981_763, 518.12)}
+
 
 def installation():
     """Describes the installation; TensorFlow is not loaded.
 
     Returns:
         Dict that `json.dumps` takes: `versions` (name to version, or `None` where not installed), `devices`
-        (what `kpn denoise` can compute on) and `networks` (one entry per shipped network).
+        (what `kpn denoise` can compute on) and `networks` (one entry per shipped network and per preset
+        without weights, in which all that weights would tell is `None`).
     """
     return {
         "versions": {
@@ -42,21 +47,32 @@ def installation():
                 "threads": devices.default_threads(),
             }
         ],
-        "networks": [
-            {
-                "name": artefact.path.stem,
-                "model": artefact.model,
-                "version": artefact.version,
-                "sha256": artefact.sha256,
-                "bytes": artefact.path.stat().st_size,
-                "licence": artefact.licence,
-                "parameters": artefact.parameters,
-                "gmac_512": artefact.gmac_512,
-                "training_data": artefact.training_data,
-            }
-            for artefact in shipped()
-        ],
+        "networks": _networks(),
     }
+
+
+def _networks():
+    """Shipped networks, then the presets that come without weights."""
+    carried = [
+        {
+            "name": artefact.path.stem,
+            "model": artefact.model,
+            "parameters": artefact.parameters,
+            "gmac_512": artefact.gmac_512,
+            "version": artefact.version,
+            "sha256": artefact.sha256,
+            "bytes": artefact.path.stat().st_size,
+            "licence": artefact.licence,
+            "training_data": artefact.training_data,
+        }
+        for artefact in shipped()
+    ]
+    absent = dict.fromkeys(("version", "sha256", "bytes", "licence", "training_data"))
+    return carried + [
+        {"name": name, "model": f"StructKPN-{name}", "parameters": parameters, "gmac_512": gmac_512, **absent}
+        for name, (parameters, gmac_512) in PRESETS.items()
+        if name not in {network["name"] for network in carried}
+    ]
 
 
 def _version(distribution):

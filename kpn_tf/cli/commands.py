@@ -100,14 +100,16 @@ def _info(config):
             f"{device['threads']} threads by default"
         )
     for network in about["networks"]:
+        weights = "no weights shipped"
+        if network["sha256"]:
+            weights = (
+                f"version {network['version']}, {network['bytes']} bytes, {network['licence']}, "
+                f"sha256 {network['sha256']}"
+            )
         print(
-            f"network {network['name']}: {network['model']} {network['version']}, "
-            f"{_known(network['parameters'])} parameters, "
-            f"{_known(network['gmac_512'])} GMAC per 512x512 slice, {network['bytes']} bytes, "
-            f"{network['licence']}, sha256 {network['sha256']}"
+            f"network {network['name']}: {network['model']}, {_known(network['parameters'])} parameters, "
+            f"{_known(network['gmac_512'])} GMAC per 512x512 slice, {weights}"
         )
-    if not about["networks"]:
-        print("no network is shipped with this installation")
     return OK
 
 
@@ -149,7 +151,7 @@ COMMANDS = {
     "simulate": Command("simulate CT series at a lower dose", _simulate_config, _simulate),
     "evaluate": Command("compare denoisers on pairs of low and normal dose", _evaluate_config, _evaluate),
     "train": Command("train a network on normal-dose series", _train_config, _train, extra="train"),
-    "info": Command("versions, devices and shipped networks", lambda: InfoConfig, _info),
+    "info": Command("versions, devices and networks", lambda: InfoConfig, _info),
 }
 
 
@@ -162,6 +164,7 @@ def main(argv=None):
     Returns:
         Exit status: 0 if all went well, 1 if not, 2 for a wrong call, 130 or 143 if interrupted.
     """
+    _open_standard_streams()
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(
         prog="kpn", description="Noise removal for low-dose CT. Research use, not a medical device."
@@ -183,11 +186,27 @@ def main(argv=None):
     return _guarded(command, flags.build(command.config(), namespace))
 
 
+def _open_standard_streams():
+    """Opens the null device where a standard stream is closed.
+
+    The next file opened would get its number: a slice, into which native code then prints.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+
+
 def _guarded(command, config):
     """Runs a command so that a signal unwinds it, and an expected error is one line."""
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return command.run(config)
+        status = command.run(config)
+        # Short output has not gone anywhere yet.
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return _complain("kpn", "interrupted", 128 + signal.SIGINT)
     except _Terminated:

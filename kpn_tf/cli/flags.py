@@ -3,6 +3,9 @@
 import dataclasses
 import types
 import typing
+from pathlib import Path
+
+from kpn_tf.cli import kinds
 
 
 def add_arguments(parser, config_class):
@@ -21,6 +24,7 @@ def add_arguments(parser, config_class):
     for field in dataclasses.fields(config_class):
         name, text = field.name, field.metadata.get("help")
         kind = field.metadata.get("kind") or _plain(hints[name])
+        kind = kinds.path if kind is Path else kind
         if field.default is dataclasses.MISSING:
             parser.add_argument(name, type=kind, metavar=name.upper(), help=text)
         elif kind is bool:

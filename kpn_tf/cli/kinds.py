@@ -1,8 +1,17 @@
 """Words of the command line -> values, each with its range."""
 
 import argparse
+import math
+from pathlib import Path
 
 from kpn_tf.hounsfield import WINDOWS
+
+
+def path(word):
+    """A file or a folder. An empty word, from a variable that is not set, would mean the current folder."""
+    if not word:
+        raise argparse.ArgumentTypeError("expected a file or a folder, received an empty word")
+    return Path(word)
 
 
 def fraction(word):
@@ -31,11 +40,31 @@ def seed(word):
     return _whole(word, 0)
 
 
-def convention(word):
-    """The name of a window in which PSNR and SSIM are taken."""
-    if word not in WINDOWS:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(WINDOWS)}, received {word}")
-    return word
+def patch(word):
+    """The side of a patch: a whole number from that of the largest kernel on."""
+    return _whole(word, 21)
+
+
+def positive(word):
+    """A finite number above 0."""
+    value = float(word)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, received {word}")
+    return value
+
+
+def one_of(*names):
+    """Returns the kind of words that are one of these names."""
+
+    def name(word):
+        if word not in names:
+            raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, received {word}")
+        return word
+
+    return name
+
+
+convention = one_of(*WINDOWS)
 
 
 def _whole(word, least):

@@ -1,28 +1,33 @@
 """`kpn train`: a network from folders of normal-dose series."""
 
 import dataclasses
+import os
 import sys
 from dataclasses import field
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import ops
 from tqdm import tqdm
 
-from kpn_tf.dicom import find_series, read_slice
+from kpn_tf.cli import kinds
+from kpn_tf.cli.about import PRESETS
+from kpn_tf.cli.commands import FAILED, OK, USAGE
+from kpn_tf.dicom import DicomError, find_series, read_slice
 from kpn_tf.evaluation import Pair
-from kpn_tf.hounsfield import AIR_HU, UNIT_HU
-from kpn_tf.losses import StructureAwareLoss
-from kpn_tf.networks import StructKPN
-from kpn_tf.networks.struct_kpn import PRESETS
+from kpn_tf.evaluation.matching import series_name
+from kpn_tf.hounsfield import UNIT_HU
+from kpn_tf.job import console
+from kpn_tf.low_dose import LowDoseError, inside_hu, square_pixel_mm
 from kpn_tf.normal_dose import SeriesNoise, noise_like, quiet_slabs, series_noise, simulate_low_dose
-from kpn_tf.pairs import SimulatedPairs, training_slices
 from kpn_tf.simulation import SPECTRA
-from kpn_tf.training import TrainingConfig, train
 
 # Noise of a usual normal dose in HU (3 mm slices, soft kernel): what a quiet validation series is brought to.
 USUAL_NOISE_HU = 16.0
+
+# Slices of a validation series, per dose.
+VALIDATION_SLICES = 6
+
+DOSE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,106 +39,180 @@ class TrainConfig:
     run: Path = field(
         metadata={"help": "folder for weights, log and checkpoints; an interrupted run goes on"}
     )
-    preset: str = field(default="edge", metadata={"help": f"network: {' or '.join(PRESETS)} (default edge)"})
-    steps: int = field(default=30000, metadata={"help": "optimizer steps (default 30000)"})
-    batch: int = field(default=8, metadata={"help": "patches per step (default 8)"})
-    patch: int = field(default=96, metadata={"help": "side of a patch in pixels (default 96)"})
-    learning_rate: float = field(default=1e-3, metadata={"help": "rate of Adam at the start (default 0.001)"})
+    preset: str = field(
+        default="edge",
+        metadata={"help": f"network: {' or '.join(PRESETS)} (default edge)", "kind": kinds.one_of(*PRESETS)},
+    )
+    steps: int = field(
+        default=30000, metadata={"help": "optimizer steps (default 30000)", "kind": kinds.count}
+    )
+    batch: int = field(default=8, metadata={"help": "patches per step (default 8)", "kind": kinds.count})
+    patch: int = field(
+        default=96,
+        metadata={"help": "side of a patch in pixels, 21 or more (default 96)", "kind": kinds.patch},
+    )
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "greatest rate of Adam (default 0.001)", "kind": kinds.positive}
+    )
     loss: str = field(
-        default="structure", metadata={"help": "structure (the structure-aware loss, default) or l1"}
+        default="structure",
+        metadata={
+            "help": "structure (the structure-aware loss, default) or l1",
+            "kind": kinds.one_of("structure", "l1"),
+        },
     )
     precision: str = field(
-        default="float32", metadata={"help": "of the trunk: float32 (default) or mixed_bfloat16"}
+        default="float32",
+        metadata={
+            "help": "of the trunk: float32 (default) or mixed_bfloat16",
+            "kind": kinds.one_of("float32", "mixed_bfloat16"),
+        },
     )
-    seed: int = field(default=0, metadata={"help": "seed of network, noise and patches (default 0)"})
+    seed: int = field(
+        default=0, metadata={"help": "seed of network, noise and patches (default 0)", "kind": kinds.seed}
+    )
 
 
 def run(config):
     """Reads the series, makes the noise, trains, and leaves `best.keras` in the run folder."""
-    losses = {"structure": StructureAwareLoss, "l1": _absolute_error}
-    if config.loss not in losses:
-        raise ValueError(f"Expected --loss structure or l1. Received: {config.loss}")
-    rng = np.random.default_rng(config.seed)
-    slices = []
-    for name, volume_hu, spacing_mm, step_mm in volumes(config.data):
-        try:
-            slabs, noise = quiet_slabs(volume_hu, spacing_mm, step_mm)
-        except ValueError as error:
-            print(f"kpn train: {name} left out: {error}", file=sys.stderr)
-            continue
-        print(f"{name}: {len(volume_hu)} slices, {len(slabs)} targets with {noise.std_hu:.1f} HU of noise")
-        # Quieter targets are better ones; a series must not outweigh another by its number of slices alone.
-        weight = 1 / (noise.std_hu * np.sqrt(len(slabs)))
-        slices += training_slices(slabs, spacing_mm, noise, rng, weight=weight, progress=_progress(name))
-    validation = [pair for volume in volumes(config.validation) for pair in validation_pairs(volume, rng)]
-    if not validation:
-        raise ValueError(f"Expected series with flat soft tissue in {config.validation}. Received: none")
+    wrong = _wrong(config)
+    if wrong:
+        console.say(f"kpn train: {wrong}", sys.stderr)
+        return USAGE
+    # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with console.hushed():
+        import keras
+
+        from kpn_tf.losses import StructureAwareLoss
+        from kpn_tf.networks import StructKPN
+        from kpn_tf.pairs import SimulatedPairs
+        from kpn_tf.training import TrainingConfig, TrainingDivergedError, train
+
+    for_validation, for_training = np.random.default_rng(config.seed).spawn(2)
+    # Little work compared with the training series, and nothing goes without it: it comes first.
+    validation = _validation_pairs(config.validation, for_validation)
+    slices = _training_slices(config.data, config.patch, for_training)
+    for folder, found in ((config.validation, validation), (config.data, slices)):
+        if not found:
+            console.say(f"kpn train: expected a normal-dose series in {folder}, found none", sys.stderr)
+            return FAILED
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    network = StructKPN(config.preset)
     pairs = SimulatedPairs(
-        slices, batch_size=config.batch, steps=config.steps, patch=config.patch, seed=config.seed
+        slices,
+        batch_size=config.batch,
+        steps=config.steps,
+        patch=config.patch,
+        dose=DOSE,
+        seed=config.seed,
     )
     plan = TrainingConfig(config.steps, learning_rate=config.learning_rate, seed=config.seed)
-    train(network, pairs, plan, loss=losses[config.loss](), validation=validation, run=config.run)
-    print(f"best network on the validation patients: {config.run / 'best.keras'}")
-    return 0
+    loss = StructureAwareLoss() if config.loss == "structure" else absolute_error
+    try:
+        train(StructKPN(config.preset), pairs, plan, loss=loss, validation=validation, run=config.run)
+    except TrainingDivergedError as error:
+        console.say(f"kpn train: {error}", sys.stderr)
+        return FAILED
+    console.say(f"best network on the validation patients: {config.run / 'best.keras'}", sys.stdout)
+    return OK
 
 
-def volumes(folder):
-    """Series of a folder as volumes.
+def absolute_error(normal_hu, denoised_hu):
+    """Mean absolute error of denoised slices in unit scale: the loss `l1`."""
+    from keras import ops
 
-    Args:
-        folder: Folder with CT series, searched recursively.
-
-    Yields:
-        `(name, volume_hu, pixel_spacing_mm, slice_step_mm)`; outside the field of view there is air. Refused
-        files are named on stderr.
-    """
-    found, refusals = find_series(folder)
-    for refusal in refusals:
-        print(f"kpn train: {refusal.path}: {refusal.reason}", file=sys.stderr)
-    for series in found:
-        slices = []
-        for file in series.slices:
-            ct = read_slice(file.path)
-            slices.append(np.where(ct.padding, AIR_HU, ct.slice_hu).astype("float32"))
-        positions = [file.position_mm for file in series.slices]
-        step_mm = float(np.median(np.diff(positions))) if len(positions) > 1 else np.inf
-        name = f"series ...{series.uid[-12:]}"
-        yield name, np.stack(slices), float(np.mean(series.pixel_spacing_mm)), step_mm
+    return ops.mean(ops.abs(denoised_hu - normal_hu)) / UNIT_HU
 
 
-def validation_pairs(volume, rng, most=6):
-    """Pairs of a validation series at two doses: its own, and the usual noise of a 3 mm soft-kernel series.
+def _wrong(config):
+    """What is wrong with the call, or `None`."""
+    for folder in (config.data, config.validation):
+        if not os.path.exists(folder):
+            return f"expected a CT file or a folder, received {folder}, which does not exist"
+    if os.path.exists(config.run) and not os.path.isdir(config.run):
+        return f"expected a folder for the run, received {config.run}, which is a file"
+    return None
 
-    Args:
-        volume: One item of `volumes`.
-        rng: `numpy.random.Generator`.
-        most: Slices per dose.
 
-    Returns:
-        List of `Pair`.
-    """
-    name, volume_hu, spacing_mm, _ = volume
-    noise = series_noise(volume_hu, spacing_mm)
+def _training_slices(folder, patch, rng):
+    """`TrainingSlice`s of every usable series of a folder."""
+    from kpn_tf.pairs import training_slices
+
+    slices = []
+    for name, volume_hu, pixel_mm, step_mm in volumes(folder):
+        try:
+            if min(volume_hu.shape[1:]) < patch:
+                raise ValueError(f"its slices are smaller than a patch of {patch} x {patch} pixels")
+            slabs, noise = quiet_slabs(volume_hu, pixel_mm, step_mm)
+        except ValueError as error:
+            _left_out(name, error)
+            continue
+        targets = f"{len(slabs)} targets with {noise.std_hu:.1f} HU of noise"
+        console.say(f"{name}: {len(volume_hu)} slices, {targets}", sys.stdout)
+        # Quieter targets are better ones; a series must not outweigh another by its number of slices alone.
+        weight = 1 / (noise.std_hu * np.sqrt(len(slabs)))
+        slices += training_slices(slabs, pixel_mm, noise, rng, weight=weight, progress=_progress(name))
+    return slices
+
+
+def _validation_pairs(folder, rng):
+    """`Pair`s of every usable series, at two doses: its own, and the usual noise of a 3 mm soft-kernel series."""
     pairs = []
-    for index in np.linspace(0, len(volume_hu) - 1, min(most, len(volume_hu)) + 2).astype(int)[1:-1]:
-        normal = volume_hu[index]
-        low = simulate_low_dose(normal, spacing_mm, dose=0.25, noise=noise, rng=rng)
-        pairs.append(Pair(low, normal, name, f"{name} {index} own noise", (spacing_mm, spacing_mm)))
-        if noise.std_hu < USUAL_NOISE_HU:
-            missing = np.sqrt(USUAL_NOISE_HU**2 - noise.std_hu**2)
-            normal = normal + noise_like(normal, spacing_mm, missing, SPECTRA["soft"], rng)
-            usual = SeriesNoise(USUAL_NOISE_HU, SPECTRA["soft"])
-            low = simulate_low_dose(normal, spacing_mm, dose=0.25, noise=usual, rng=rng)
-            pairs.append(Pair(low, normal, name, f"{name} {index} usual noise", (spacing_mm, spacing_mm)))
+    for name, volume_hu, pixel_mm, _ in volumes(folder):
+        try:
+            noise = series_noise(volume_hu, pixel_mm)
+        except ValueError as error:
+            _left_out(name, error)
+            continue
+        count = min(VALIDATION_SLICES, len(volume_hu))
+        for index in np.unique(np.linspace(0, len(volume_hu) - 1, count + 2).astype(int)[1:-1]):
+            normal_hu = volume_hu[index]
+            named = f"{name} slice {index + 1}"
+            low_hu = simulate_low_dose(normal_hu, pixel_mm, dose=DOSE, noise=noise, rng=rng)
+            pairs.append(Pair(low_hu, normal_hu, name, f"{named}, own noise", (pixel_mm,) * 2))
+            if noise.std_hu < USUAL_NOISE_HU:
+                missing_hu = np.sqrt(USUAL_NOISE_HU**2 - noise.std_hu**2)
+                normal_hu = normal_hu + noise_like(normal_hu, pixel_mm, missing_hu, SPECTRA["soft"], rng)
+                usual = SeriesNoise(USUAL_NOISE_HU, SPECTRA["soft"])
+                low_hu = simulate_low_dose(normal_hu, pixel_mm, dose=DOSE, noise=usual, rng=rng)
+                pairs.append(Pair(low_hu, normal_hu, name, f"{named}, usual noise", (pixel_mm,) * 2))
     return pairs
 
 
+def volumes(folder):
+    """Normal-dose series of a folder as volumes.
+
+    Args:
+        folder: CT file, or folder that is searched recursively.
+
+    Yields:
+        `(name, volume_hu, pixel_mm, step_mm)`; outside the field of view there is air, and the step from slice
+        to slice is infinite where slices share a position: they cannot be averaged into thicker ones. What is
+        left out is told on stderr.
+    """
+    found, refusals = find_series(folder)
+    for refusal in refusals:
+        console.say(f"left out: {console.refusal_text(refusal)}", sys.stderr)
+    for series in found:
+        name = series_name(series)
+        if series.denoised or series.simulated:
+            _left_out(name, "made by kpn_tf, no normal-dose scan")
+            continue
+        try:
+            pixel_mm = square_pixel_mm(series.pixel_spacing_mm)
+            volume_hu = np.stack([inside_hu(read_slice(file.path)) for file in series.slices])
+        except (DicomError, LowDoseError) as error:
+            _left_out(name, error)
+            continue
+        steps_mm = np.diff([file.position_mm for file in series.slices])
+        evenly = len(steps_mm) > 0 and steps_mm.min() > 0
+        yield name, volume_hu, pixel_mm, float(np.median(steps_mm)) if evenly else np.inf
+
+
+def _left_out(name, reason):
+    console.say(f"left out: {name}: {reason}", sys.stderr)
+
+
 def _progress(name):
-    return lambda iterable: tqdm(iterable, desc=f"noise for {name}", unit="slice", leave=False)
-
-
-def _absolute_error():
-    return lambda normal_hu, denoised_hu: ops.mean(ops.abs(denoised_hu - normal_hu)) / UNIT_HU
+    return lambda slices: tqdm(slices, desc=f"noise for {name}", unit="slice", disable=None, leave=False)

@@ -1,5 +1,6 @@
 """What grouping and sorting need to know about one slice, from its header alone."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,8 +84,8 @@ def read_slice_header(path):
     Raises:
         DicomError: If the file is not a CT slice or its pixels could not be read right.
     """
-    # Opening a pipe would wait for ever.
-    if path.exists() and not path.is_file():
+    # Opening a pipe would wait for ever. os.path: a file that may not even be looked at is refused when opened.
+    if os.path.exists(path) and not os.path.isfile(path):
         raise DicomError(path, "is not a regular file", failure=False)
     dataset = read_dataset(path, stop_before_pixels=True, specific_tags=_TAGS)
     check_is_ct_slice(path, dataset)

@@ -27,7 +27,7 @@ def matched_series(lows, normals, note):
     patients = {series.uid: _patient(series) for series in [*lows, *normals]}
     matched = []
     for low in lows:
-        name = f"series ...{low.uid[-12:]}" + (f" ({low.kernel})" if low.kernel else "")
+        name = series_name(low)
         partners = [normal for normal in normals if _may_judge(low, normal)]
         for what, same in _CRITERIA:
             partners = [normal for normal in partners if same(low, normal, patients)]
@@ -45,6 +45,11 @@ def matched_series(lows, normals, note):
                 note(f"{name}: {missing} of {len(low.slices)} slices have no normal-dose slice there", True)
             matched.append((low, pairs))
     return matched
+
+
+def series_name(series):
+    """Names a series in lines and tables without saying whose it is."""
+    return f"series ...{series.uid[-12:]}" + (f" ({series.kernel})" if series.kernel else "")
 
 
 def same_corner(low_dataset, normal_dataset, pixel_spacing_mm):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kpn_tf.dicom import DicomError, find_series, read_slice
 from kpn_tf.evaluation.comparison import Pair
-from kpn_tf.evaluation.matching import matched_series, same_corner
+from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.low_dose import LowDoseError, inside_hu, low_dose
 
@@ -125,11 +125,6 @@ class _Patients:
     def label(self, ct, series):
         patient = str(ct.dataset.get("PatientID") or "").strip() or series.study_uid
         return self._labels.setdefault(patient, f"...{series.uid[-12:]}")
-
-
-def series_name(series):
-    """Names a series in lines and tables without saying whose it is."""
-    return f"series ...{series.uid[-12:]}" + (f" ({series.kernel})" if series.kernel else "")
 
 
 def slice_name(series, number):

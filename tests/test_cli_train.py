@@ -1,0 +1,279 @@
+"""`kpn train` turns folders of series into a run folder, says what it leaves out, and goes on after a kill."""
+
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pydicom
+import pytest
+
+from kpn_tf import cli, pairs, training
+from kpn_tf.cli.train import TrainConfig, absolute_error, volumes
+from kpn_tf.dicom import SimulatedBy, derive_slice, read_slice
+from tests.noisy_torso import noisy_volume, write_torso
+
+TINY = ("--patch", "32", "--batch", "2", "--steps", "3", "--loss", "l1")
+GUIDE = Path(__file__).parents[1] / "docs" / "train.md"
+
+
+def kpn(*words):
+    """Runs `kpn` in this process and returns its exit status."""
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture(autouse=True)
+def policy():
+    """`kpn train` sets the process's precision."""
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Series of a training and of a validation patient."""
+    folder = tmp_path_factory.mktemp("data")
+    write_torso(folder / "train")
+    write_torso(folder / "validation", noisy_volume(2), patient_id="ID-4711")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def often():
+    """Configurations that validate, and save, after every step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            training, "TrainingConfig", functools.partial(training.TrainingConfig, validate_every=1)
+        )
+        yield
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, often, tmp_path_factory):
+    """A finished run."""
+    run = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert kpn("train", data / "train", data / "validation", run, *TINY) == 0
+    return run
+
+
+def log(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_the_best_network_a_log_and_what_was_run(unbroken):
+    names = {path.name for path in unbroken.iterdir()}
+    assert names == {"best.keras", "last.npz", "log.jsonl", "run.json", "tensorboard"}
+    assert [entry["step"] for entry in log(unbroken)] == [1, 2, 3]
+    stated = json.loads((unbroken / "run.json").read_text())
+    assert (stated["config"]["steps"], stated["config"]["seed"]) == (3, 0)
+    assert (stated["network"]["preset"], stated["loss"]) == ("edge", "absolute_error")
+    assert (stated["pairs"]["patch"], stated["pairs"]["batch_size"]) == (32, 2)
+    network = keras.saving.load_model(unbroken / "best.keras")
+    assert network.preset == "edge"
+
+
+def test_an_interrupted_run_goes_on_exactly(data, often, unbroken, tmp_path, monkeypatch, capfd):
+    words = ("train", data / "train", data / "validation", tmp_path / "run", *TINY)
+    draw = pairs.SimulatedPairs.__getitem__
+
+    def interrupted(self, index):
+        if index == 2:
+            raise KeyboardInterrupt
+        return draw(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs.SimulatedPairs, "__getitem__", interrupted)
+        assert kpn(*words) == 130
+    assert [entry["step"] for entry in log(tmp_path / "run")] == [1, 2]
+    assert kpn(*words) == 0
+    whole, resumed = log(unbroken), log(tmp_path / "run")
+    assert [entry["step"] for entry in resumed] == [1, 2, 3]
+    for one, other in zip(whole, resumed, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    # Once more: there is nothing left to do.
+    assert kpn(*words) == 0
+    assert len(log(tmp_path / "run")) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [(("--loss", "structure"), "loss"), (("--batch", "3"), "pairs"), (("--seed", "1"), "config, pairs")],
+)
+def test_another_call_does_not_go_on_in_the_same_folder(data, often, unbroken, capfd, words, what):
+    assert kpn("train", data / "train", data / "validation", unbroken, *TINY, *words) == 1
+    assert f"to hold a run of this configuration. Received: one of another {what};" in capfd.readouterr().err
+
+
+def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
+    folder = tmp_path / "mixed"
+    good = write_torso(folder / "good")
+    write_torso(folder / "drawn", noisy_volume(noise_hu=0.0))
+    (folder / "own").mkdir()
+    by = SimulatedBy("0.1.0", 0.25, 0, "ab" * 32)
+    for path in good:
+        ct = read_slice(path)
+        derive_slice(ct, ct.slice_hu, by).save_as(folder / "own" / path.name)
+    (folder / "SOURCE.txt").write_text("words")
+    found = list(volumes(folder))
+    err = capfd.readouterr().err
+    assert f"left out: {folder / 'SOURCE.txt'}: is not a DICOM file" in err
+    assert "made by kpn_tf, no normal-dose scan" in err
+    assert len(found) == 2
+    assert all(step_mm == 3.0 for *_, step_mm in found)
+    assert kpn("train", folder / "drawn", folder / "good", tmp_path / "run", *TINY) == 1
+    err = capfd.readouterr().err
+    assert re.search(r"left out: series \.\.\.\S+( \(B30f\))?: Expected noise of 0\.1 HU or more", err)
+    assert err.splitlines()[-1] == (
+        f"kpn train: expected a normal-dose series in {folder / 'drawn'}, found none"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corrupt_slice_leaves_its_series_out(tmp_path, capfd):
+    paths = write_torso(tmp_path / "in")
+    paths[1].write_bytes(paths[1].read_bytes()[:-700])
+    assert list(volumes(tmp_path / "in")) == []
+    (line,) = capfd.readouterr().err.splitlines()
+    assert re.match(rf"left out: series \.\.\.\S+ \(B30f\): {paths[1]}: has pixel data that cannot", line)
+
+
+def test_slices_at_one_position_are_never_averaged(tmp_path):
+    paths = write_torso(tmp_path / "in")
+    dataset = pydicom.dcmread(paths[0])
+    dataset.ImagePositionPatient = pydicom.dcmread(paths[1]).ImagePositionPatient
+    dataset.save_as(paths[0])
+    ((_, volume_hu, _, step_mm),) = volumes(tmp_path / "in")
+    assert (len(volume_hu), step_mm) == (3, np.inf)
+
+
+def test_slices_smaller_than_a_patch_are_left_out(data, tmp_path, capfd):
+    assert kpn("train", data / "train", data / "validation", tmp_path / "run", "--patch", "97") == 1
+    err = capfd.readouterr().err
+    assert "its slices are smaller than a patch of 97 x 97 pixels" in err
+    assert "Traceback" not in err
+
+
+def test_a_loss_that_is_no_number_is_one_line_and_its_batch_is_kept(data, tmp_path, monkeypatch, capfd):
+    low = np.full((2, 32, 32, 1), np.nan, "float32")
+    monkeypatch.setattr(pairs.SimulatedPairs, "__getitem__", lambda self, index: (low, low))
+    run = tmp_path / "run"
+    assert kpn("train", data / "train", data / "validation", run, *TINY) == 1
+    assert "kpn train: Expected a finite loss. Received: nan at step 0" in capfd.readouterr().err
+    assert (run / "diverged.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--loss", "l2"], "argument --loss: expected one of structure, l1, received l2"),
+        (["--preset", "huge"], "argument --preset: expected one of edge, paper, received huge"),
+        (["--precision", "float8"], "expected one of float32, mixed_bfloat16, received float8"),
+        (["--steps", "0"], "argument --steps: expected a whole number from 1 on"),
+        (["--batch", "0"], "argument --batch: expected a whole number from 1 on"),
+        (["--patch", "20"], "argument --patch: expected a whole number from 21 on"),
+        (["--learning-rate", "nan"], "argument --learning-rate: expected a number above 0"),
+        (["--seed", "-1"], "argument --seed: expected a whole number from 0 on"),
+    ],
+)
+def test_a_wrong_word_is_status_two_and_says_why(data, tmp_path, capfd, words, complaint):
+    assert kpn("train", data / "train", data / "validation", tmp_path / "run", *words) == 2
+    assert complaint in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_folder_is_status_two_before_anything_is_read(data, tmp_path, capfd):
+    assert kpn("train", data / "train", tmp_path / "absent", tmp_path / "run") == 2
+    assert capfd.readouterr().err == (
+        f"kpn train: expected a CT file or a folder, received {tmp_path / 'absent'}, which does not exist\n"
+    )
+    (tmp_path / "file").write_text("words")
+    assert kpn("train", data / "train", data / "validation", tmp_path / "file") == 2
+    assert capfd.readouterr().err.endswith(f"received {tmp_path / 'file'}, which is a file\n")
+
+
+def test_nothing_of_the_patient_is_printed_or_kept(data, unbroken, capfd):
+    list(volumes(data / "train"))
+    kept = (unbroken / "run.json").read_text() + (unbroken / "log.jsonl").read_text()
+    for secret in ("Secret", "0815", "4711"):
+        assert secret not in kept + "".join(capfd.readouterr())
+
+
+def test_help_loads_neither_tensorflow_nor_keras():
+    code = (
+        "import sys\nfrom kpn_tf import cli\n"
+        "try:\n    cli.main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+    assert run.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_noise_is_made_is_one_line(data, tmp_path, number):
+    write_torso(tmp_path / "long", noisy_volume(60))
+    command = [
+        sys.executable,
+        "-m",
+        "kpn_tf.cli",
+        "train",
+        tmp_path / "long",
+        data / "validation",
+        tmp_path / "r",
+    ]
+    process = subprocess.Popen(
+        [*command, *TINY],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert "targets with" in process.stdout.readline()
+    time.sleep(1)
+    process.send_signal(number)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    assert process.returncode == 128 + number
+    assert re.fullmatch(r"kpn: (interrupted|terminated)\n", err)
+
+
+def test_the_l1_loss_is_the_mean_absolute_error_in_unit_scale():
+    normal_hu = np.zeros((1, 11, 7, 1), "float32")
+    assert float(absolute_error(normal_hu, normal_hu + 40)) == pytest.approx(0.1)
+
+
+def test_every_option_and_file_is_in_the_guide(unbroken):
+    guide = GUIDE.read_text()
+    for name in TrainConfig.__dataclass_fields__:
+        word = name.upper() if name in ("data", "validation", "run") else f"`--{name.replace('_', '-')} "
+        assert word in guide, word
+    for path in unbroken.iterdir():
+        assert f"`{path.name}" in guide, path.name
+
+
+def test_a_trained_network_is_evaluated_and_exported(data, unbroken, tmp_path):
+    shutil.copy(unbroken / "best.keras", tmp_path / "mine.keras")
+    words = ("--version", "1", "--licence", "Apache-2.0", "--training-data", "a torso")
+    command = [sys.executable, "-m", "export", tmp_path / "mine.keras", tmp_path / "mine.tflite", *words]
+    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
+    assert (
+        kpn(
+            "evaluate", "--simulate", data / "validation",
+            "--denoiser", tmp_path / "mine.tflite", "--denoiser", tmp_path / "mine.keras",
+        )
+        == 0
+    )  # fmt: skip
