@@ -240,6 +240,8 @@ def test_an_interruption_while_noise_is_made_is_one_line(data, tmp_path, number)
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Where the tests run in the background of a shell, Ctrl-C is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert "targets with" in process.stdout.readline()
     time.sleep(1)
