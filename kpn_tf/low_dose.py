@@ -7,8 +7,13 @@ import numpy as np
 
 from kpn_tf.dicom import DicomError, read_slice
 from kpn_tf.hounsfield import AIR_HU
-from kpn_tf.metrics import flat_regions, noise_std_hu
-from kpn_tf.normal_dose import NO_NOISE_HU, SeriesNoise, series_noise, simulate_low_dose
+from kpn_tf.normal_dose import (
+    NoFlatTissueError,
+    NoNoiseError,
+    SeriesNoise,
+    series_noise,
+    simulate_low_dose,
+)
 
 # Slices in which the noise of a series is measured: the memory they take does not grow with the series.
 MEASURED_SLICES = 16
@@ -83,11 +88,15 @@ def low_dose(parts, *, dose, seed):
     if not slices:
         raise LowDoseError("none of its slices can be read")
     pixel_mm = square_pixel_mm(_longest(parts).pixel_spacing_mm)
-    if not any(flat_regions(slice_hu, pixel_mm) for slice_hu in slices):
-        raise LowDoseError("no flat soft tissue (15 mm boxes) to measure its noise in")
-    if np.nanmax([noise_std_hu(slice_hu, pixel_mm) for slice_hu in slices]) < NO_NOISE_HU:
-        raise LowDoseError("no noise in its flat soft tissue, and so none that a lower dose would raise")
-    return LowDose(dose, seed, series_noise(np.stack(slices), pixel_mm))
+    try:
+        noise = series_noise(np.stack(slices), pixel_mm)
+    except NoFlatTissueError:
+        raise LowDoseError("no flat soft tissue (15 mm boxes) to measure its noise in") from None
+    except NoNoiseError:
+        raise LowDoseError(
+            "no noise in its flat soft tissue, and so none that a lower dose would raise"
+        ) from None
+    return LowDose(dose, seed, noise)
 
 
 def measured_slices(parts):

@@ -20,6 +20,14 @@ RAMP_BELOW_PER_MM = 0.2
 NO_NOISE_HU = 0.1
 
 
+class NoFlatTissueError(ValueError):
+    """There is no flat soft tissue to measure noise in."""
+
+
+class NoNoiseError(ValueError):
+    """The flat soft tissue shows no noise: a series that was drawn, not scanned."""
+
+
 @dataclass(frozen=True)
 class SeriesNoise:
     """The noise a series has of its own.
@@ -44,7 +52,8 @@ def series_noise(volume_hu, pixel_spacing_mm):
         `SeriesNoise`.
 
     Raises:
-        ValueError: If no slice has a flat region of soft tissue, or these show no noise.
+        NoFlatTissueError: If no slice has a flat region of soft tissue.
+        NoNoiseError: If these regions show no noise.
     """
     strengths, regions = [], []
     for slice_hu in volume_hu:
@@ -53,13 +62,13 @@ def series_noise(volume_hu, pixel_spacing_mm):
             strengths.append(regional_noise_std_hu(slice_hu, boxes))
             regions += [slice_hu[box] for box in boxes]
     if not regions:
-        raise ValueError(
+        raise NoFlatTissueError(
             f"Expected flat soft tissue (15 mm boxes) in at least one of {len(volume_hu)} slices to measure noise in. "
             "Received: none; state the noise and its spectrum instead"
         )
     std_hu = float(np.median(strengths))
     if std_hu < NO_NOISE_HU:
-        raise ValueError(
+        raise NoNoiseError(
             f"Expected noise of {NO_NOISE_HU} HU or more in the flat soft tissue. Received: {std_hu:.2g} HU; "
             "a series that was drawn or denoised is no normal dose"
         )
@@ -160,7 +169,8 @@ def quiet_slabs(volume_hu, pixel_spacing_mm, slice_step_mm, *, most_noise_hu=12.
         `(slabs, noise)`: slabs `(n, H, W)`, float32, in HU, and their `SeriesNoise`.
 
     Raises:
-        ValueError: If no slice has flat soft tissue to measure noise in, or it shows none.
+        NoFlatTissueError: If no slice has flat soft tissue to measure noise in.
+        NoNoiseError: If that tissue shows no noise.
     """
     count = 1
     while True:

@@ -114,8 +114,12 @@ def test_slices_that_cannot_be_read_are_left_out_of_the_measurement(tmp_path):
     [
         (np.full((1, 96, 128), -1000.0), "no flat soft tissue"),
         (np.full((1, 96, 128), 40.0), "no noise in its flat soft tissue"),
+        (
+            np.stack([np.full((96, 128), 40.0)] * 2 + [noisy_volume()[0]]),
+            "no noise in its flat soft tissue",
+        ),
     ],
-    ids=["air", "drawn"],
+    ids=["air", "drawn", "mostly drawn"],
 )
 def test_a_series_without_soft_tissue_or_noise_is_refused(tmp_path, volume_hu, reason):
     write_torso(tmp_path, volume_hu)
