@@ -123,13 +123,14 @@ def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
         raise ValueError(f"Expected a finite slice of shape (H, W). Received: shape {slice_hu.shape}")
     attenuation = WATER_ATTENUATION_PER_MM * np.maximum(1 + slice_hu / 1000.0, 0.0)  # per mm
     # Corners outside the field of view hold no patient, and values there can be anything.
-    attenuation = np.where(_inscribed_circle(slice_hu.shape), attenuation, 0.0)
+    inside = _inscribed_circle(slice_hu.shape)
+    attenuation = np.where(inside, attenuation, 0.0)
     transmission = _fluence(_line_integrals(attenuation, pixel_spacing_mm), pixel_spacing_mm)
     weights = _projection_filter(spectrum, pixel_spacing_mm, transmission.shape[1])
 
-    soft = np.argwhere((slice_hu > -100) & (slice_hu < 150) & _inscribed_circle(slice_hu.shape))
+    soft = np.argwhere((slice_hu > -100) & (slice_hu < 150) & inside)
     if len(soft) == 0:
-        soft = np.argwhere(_inscribed_circle(slice_hu.shape))
+        soft = np.argwhere(inside)
     soft = soft[rng.choice(len(soft), min(len(soft), 500), replace=False)]
     photons = _photons_for(noise_std_hu, transmission, weights, soft, slice_hu.shape)
     ray_std = np.sqrt(_ray_variance(transmission, photons))

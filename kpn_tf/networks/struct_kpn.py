@@ -83,9 +83,7 @@ class StructKPN(keras.Model):
         self.built = True
 
     def call(self, slice_hu):
-        if self.preset == "paper":
-            return self.denoise_whole(slice_hu)
-        denoised = self.denoise_whole(_pad_to_multiple(slice_hu, MULTIPLE["edge"]))
+        denoised = self.denoise_whole(_pad_to_multiple(slice_hu, MULTIPLE[self.preset]))
         shape = ops.shape(slice_hu)
         return denoised[:, : shape[1], : shape[2], :]
 
