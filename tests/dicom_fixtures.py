@@ -1,12 +1,10 @@
 """CT datasets made in code: small, odd-sized, valid, in any transfer syntax that has an encoder."""
 
-import os
 import warnings
 from pathlib import Path
 
 import gdcm
 import numpy as np
-import pytest
 from pydicom import dcmread, dcmwrite, uid
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -119,11 +117,3 @@ def item(**attributes):
     for keyword, value in attributes.items():
         setattr(ds, keyword, value)
     return ds
-
-
-def real_data():
-    """The folder of real CT; skips the test where there is none."""
-    folder = os.environ.get("KPN_TEST_DATA")
-    if not folder:
-        pytest.skip("KPN_TEST_DATA is not set: no real CT data here")
-    return Path(folder)

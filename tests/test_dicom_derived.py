@@ -19,7 +19,7 @@ from kpn_tf.dicom import (
     write_slice,
 )
 from kpn_tf.dicom.header import pixel_header
-from tests.dicom_fixtures import ct_dataset, item, real_data, save, stored_values, twelve_bit_jpeg
+from tests.dicom_fixtures import ct_dataset, item, save, stored_values, twelve_bit_jpeg
 
 BY = DerivedBy(model="edge", version="0.1.0", weights_sha256="0123456789abcdef" * 4, strength=0.75)
 
@@ -375,9 +375,9 @@ def test_dciodvfy_finds_no_fault_that_the_source_from_pydicom_did_not_have(tmp_p
         assert errors_of(written(tmp_path, read_slice(path))) <= errors_of(path)
 
 
-def test_dciodvfy_finds_no_fault_that_a_real_source_did_not_have(tmp_path):
+def test_dciodvfy_finds_no_fault_that_a_real_source_did_not_have(tmp_path, ct_data):
     # One slice of each series: eight manufacturers' headers, fourteen transfer syntaxes.
-    series, _ = find_series(real_data())
+    series, _ = find_series(ct_data)
     assert len(series) >= 35
     for found in series:
         path = found.slices[len(found.slices) // 2].path

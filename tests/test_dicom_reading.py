@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from kpn_tf.dicom import DicomError, gdcm_process, read_slice
-from tests.dicom_fixtures import ct_dataset, real_data, save, stored_values, twelve_bit_jpeg
+from tests.dicom_fixtures import ct_dataset, save, stored_values, twelve_bit_jpeg
 
 LOSSLESS = [
     uid.ImplicitVRLittleEndian,
@@ -63,9 +63,9 @@ def _encoder(buffer):
     return encoder
 
 
-def test_each_indexed_file_is_read_right_or_refused_by_name():
+def test_each_indexed_file_is_read_right_or_refused_by_name(ct_data):
     # The index notes ranges in HU: a stored minimum of -2000 with intercept -1024 stands there as -3024.
-    folder = real_data() / "transfer_syntaxes"
+    folder = ct_data / "transfer_syntaxes"
     refusals, rows = {}, list(csv.DictReader((folder / "index.csv").read_text().splitlines()))
     for row in rows:
         noted = re.search(r"(-?\d+)\.\.(-?\d+)$", row["decode"])
@@ -90,8 +90,8 @@ def test_each_indexed_file_is_read_right_or_refused_by_name():
     ]
 
 
-def test_one_slice_in_eight_syntaxes_is_the_same_slice():
-    files = sorted((real_data() / "transfer_syntaxes").glob("*__CTImage.dcm_*"))
+def test_one_slice_in_eight_syntaxes_is_the_same_slice(ct_data):
+    files = sorted((ct_data / "transfer_syntaxes").glob("*__CTImage.dcm_*"))
     assert len(files) == 8
     slices = [read_slice(file) for file in files]
     (reference,) = (

@@ -7,7 +7,7 @@ import pytest
 from pydicom import uid
 
 from kpn_tf.dicom import DerivedBy, DicomError, derive_slice, find_series, read_slice, write_slice
-from tests.dicom_fixtures import ct_dataset, real_data, save, stored_values
+from tests.dicom_fixtures import ct_dataset, save, stored_values
 
 
 def test_slices_are_sorted_by_position_whatever_their_names_and_numbers(tmp_path):
@@ -240,8 +240,8 @@ def test_own_output_is_recognised(tmp_path):
     assert sorted(part.denoised for part in series) == [False, True]
 
 
-def test_real_series_are_found_whole_and_evenly_spaced():
-    series, refusals = find_series(real_data() / "normal_dose_test" / "biograph_abdomen_j2k")
+def test_real_series_are_found_whole_and_evenly_spaced(ct_data):
+    series, refusals = find_series(ct_data / "normal_dose_test" / "biograph_abdomen_j2k")
     assert [len(part.slices) for part in series] == [20]
     np.testing.assert_allclose(np.diff([part.position_mm for part in series[0].slices]), 2.0, atol=1e-3)
     assert not any(refusal.failure for refusal in refusals)

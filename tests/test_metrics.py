@@ -1,6 +1,3 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pydicom
 import pytest
@@ -239,10 +236,8 @@ def test_filtered_noise_has_the_spectrum_of_its_filter():
         ("normal_dose/acrin_001_chest_brain", 8.6),
     ],
 )
-def test_noise_std_of_real_series_is_what_their_source_says(series, expected_hu):
-    if "KPN_TEST_DATA" not in os.environ:
-        pytest.skip("KPN_TEST_DATA does not name the folder of real CT series")
-    files = sorted(Path(os.environ["KPN_TEST_DATA"], series).rglob("*.dcm"))
+def test_noise_std_of_real_series_is_what_their_source_says(ct_data, series, expected_hu):
+    files = sorted((ct_data / series).rglob("*.dcm"))
     assert files
     noise_hu = []
     for path in files[:: max(1, len(files) // 15)]:

@@ -1,6 +1,4 @@
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,11 +25,8 @@ def noise():
 
 
 @pytest.fixture(scope="module")
-def mayo():
-    folder = os.environ.get("KPN_TEST_DATA")
-    if not folder:
-        pytest.skip("KPN_TEST_DATA is not set: the statistics of real pairs are not here")
-    return json.loads((Path(folder) / "reference" / "mayo_noise_statistics.json").read_text())
+def mayo(ct_data):
+    return json.loads((ct_data / "reference" / "mayo_noise_statistics.json").read_text())
 
 
 def test_line_integrals_through_water_are_chords_of_its_outline():
