@@ -17,8 +17,10 @@ import pydicom
 import pytest
 
 from kpn_tf import cli, pairs, training
-from kpn_tf.cli.train import TrainConfig, absolute_error, volumes
+from kpn_tf.cli.train import TrainConfig, _left_out
 from kpn_tf.dicom import SimulatedBy, derive_slice, read_slice
+from kpn_tf.losses import absolute_error
+from kpn_tf.training_data import volumes
 from tests.noisy_torso import noisy_volume, write_torso
 
 TINY = ("--patch", "32", "--batch", "2", "--steps", "3", "--loss", "l1")
@@ -85,7 +87,9 @@ def test_a_run_leaves_the_best_network_a_log_and_what_was_run(unbroken):
 
 
 def test_a_baseline_trains_in_the_same_loop(data, often, tmp_path):
-    assert kpn("train", data / "train", data / "validation", tmp_path / "run", *TINY, "--preset", "redcnn") == 0
+    assert (
+        kpn("train", data / "train", data / "validation", tmp_path / "run", *TINY, "--preset", "redcnn") == 0
+    )
     stated = json.loads((tmp_path / "run" / "run.json").read_text())
     assert stated["network"] == {"class": "REDCNN"}
     assert keras.saving.load_model(tmp_path / "run" / "best.keras").title == "RED-CNN"
@@ -133,7 +137,7 @@ def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
         ct = read_slice(path)
         derive_slice(ct, ct.slice_hu, by).save_as(folder / "own" / path.name)
     (folder / "SOURCE.txt").write_text("words")
-    found = list(volumes(folder))
+    found = list(volumes(folder, _left_out))
     err = capfd.readouterr().err
     assert f"left out: {folder / 'SOURCE.txt'}: is not a DICOM file" in err
     assert "made by kpn_tf, no normal-dose scan" in err
@@ -151,7 +155,7 @@ def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
 def test_a_corrupt_slice_leaves_its_series_out(tmp_path, capfd):
     paths = write_torso(tmp_path / "in")
     paths[1].write_bytes(paths[1].read_bytes()[:-700])
-    assert list(volumes(tmp_path / "in")) == []
+    assert list(volumes(tmp_path / "in", _left_out)) == []
     (line,) = capfd.readouterr().err.splitlines()
     assert re.match(rf"left out: series \.\.\.\S+ \(B30f\): {paths[1]}: has pixel data that cannot", line)
 
@@ -161,7 +165,7 @@ def test_slices_at_one_position_are_never_averaged(tmp_path):
     dataset = pydicom.dcmread(paths[0])
     dataset.ImagePositionPatient = pydicom.dcmread(paths[1]).ImagePositionPatient
     dataset.save_as(paths[0])
-    ((_, volume_hu, _, step_mm),) = volumes(tmp_path / "in")
+    ((_, volume_hu, _, step_mm),) = volumes(tmp_path / "in", pytest.fail)
     assert (len(volume_hu), step_mm) == (3, np.inf)
 
 
@@ -185,7 +189,10 @@ def test_a_loss_that_is_no_number_is_one_line_and_its_batch_is_kept(data, tmp_pa
     ("words", "complaint"),
     [
         (["--loss", "l2"], "argument --loss: expected one of structure, l1, received l2"),
-        (["--preset", "huge"], "argument --preset: expected one of edge, paper, redcnn, wavresnet, received huge"),
+        (
+            ["--preset", "huge"],
+            "argument --preset: expected one of edge, paper, redcnn, wavresnet, received huge",
+        ),
         (["--precision", "float8"], "expected one of float32, mixed_bfloat16, received float8"),
         (["--steps", "0"], "argument --steps: expected a whole number from 1 on"),
         (["--batch", "0"], "argument --batch: expected a whole number from 1 on"),
@@ -211,7 +218,7 @@ def test_a_missing_folder_is_status_two_before_anything_is_read(data, tmp_path, 
 
 
 def test_nothing_of_the_patient_is_printed_or_kept(data, unbroken, capfd):
-    list(volumes(data / "train"))
+    list(volumes(data / "train", _left_out))
     kept = (unbroken / "run.json").read_text() + (unbroken / "log.jsonl").read_text()
     for secret in ("Secret", "0815", "4711"):
         assert secret not in kept + "".join(capfd.readouterr())
