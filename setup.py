@@ -13,6 +13,7 @@ PACKAGES = [
     "export",
     "kpn_tf",
     "kpn_tf.cli",
+    "kpn_tf.datasets",
     "kpn_tf.denoiser",
     "kpn_tf.dicom",
     "kpn_tf.evaluation",
@@ -59,6 +60,11 @@ EXTRAS = {
     # bm3d's licence allows non-commercial use only, which is why nothing else here depends on it.
     "baselines": [
         "bm3d>=4",
+    ],
+    # The index of the Imaging Data Commons, and what reads it. Not idc-index: kpn_tf/datasets/idc.py says why.
+    "data": [
+        "duckdb>=1.4",
+        "idc-index-data>=25",
     ],
     "dev": [
         "build",

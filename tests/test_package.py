@@ -26,6 +26,7 @@ BASE_MODULES = (
     "kpn_tf.metrics",
     "kpn_tf.denoiser",
     "kpn_tf.evaluation",
+    "kpn_tf.datasets",
     "kpn_tf.job",
     "kpn_tf.demo",
     "kpn_tf.cli",

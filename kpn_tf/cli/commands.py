@@ -105,6 +105,18 @@ def _evaluate(config):
     return run(config)
 
 
+def _data_config():
+    from kpn_tf.cli.data import DataConfig
+
+    return DataConfig
+
+
+def _data(config):
+    from kpn_tf.cli.data import run
+
+    return run(config)
+
+
 def _info(config):
     from kpn_tf.cli.about import installation, lines
     from kpn_tf.job import console
@@ -160,6 +172,7 @@ COMMANDS = {
     "denoise": Command("remove noise from CT series", lambda: DenoiseConfig, _denoise),
     "simulate": Command("simulate CT series at a lower dose", _simulate_config, _simulate),
     "evaluate": Command("compare denoisers on pairs of low and normal dose", _evaluate_config, _evaluate),
+    "data": Command("list or download real pairs of low and normal dose", _data_config, _data, extra="data"),
     "train": Command("train a network on normal-dose series", _train_config, _train, extra="train"),
     "export": Command("write a network for another runtime", _export_config, _export, extra="export"),
     "info": Command("versions, devices and networks", lambda: InfoConfig, _info),

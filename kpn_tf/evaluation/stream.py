@@ -42,7 +42,7 @@ def simulated_pairs(folder, *, dose, seed, every, note):
         DicomError: If the folder does not exist.
     """
     series = {}
-    for part in _found(folder, note):
+    for part in found_series(folder, note):
         if part.denoised or part.simulated:
             note(f"{series_name(part)}: made by kpn_tf, no normal-dose scan to simulate from", False)
         else:
@@ -91,14 +91,30 @@ def paired(low_folder, normal_folder, *, every, note):
     Raises:
         DicomError: If a folder does not exist.
     """
-    matched = matched_series(_found(low_folder, note), _found(normal_folder, note), note)
+    matched = matched_series(found_series(low_folder, note), found_series(normal_folder, note), note)
+    return matched_pairs("pairs of low and normal dose", matched, every=every, note=note)
+
+
+def matched_pairs(data_name, matched, *, every, note, label=None):
+    """The pairs of series that are matched already.
+
+    Args:
+        data_name: What they are.
+        matched: What `matched_series` returned.
+        every: Takes every so many-th pair of a series.
+        note: Called with `(line, failure)` for everything that is left out.
+        label: Function from a low-dose slice and its series to the patient's name in tables; by default no name,
+            but the end of the first SeriesInstanceUID of a PatientID.
+
+    Returns:
+        A `PairStream`.
+    """
     chosen = [(low, _chosen(pairs, every)) for low, pairs in matched]
-    name = "pairs of low and normal dose" + _every(every)
-    return PairStream(name, sum(len(pairs) for _, pairs in chosen), _paired(chosen, note))
+    pairs = _matched_pairs(chosen, note, label or _Patients().label)
+    return PairStream(data_name + _every(every), sum(len(pairs) for _, pairs in chosen), pairs)
 
 
-def _paired(chosen, note):
-    patients = _Patients()
+def _matched_pairs(chosen, note, label):
     for low, pairs in chosen:
         for _, (low_file, normal_file) in pairs:
             name = slice_name(low, low.slices.index(low_file) + 1)
@@ -113,7 +129,7 @@ def _paired(chosen, note):
             outside = low_ct.padding | normal_ct.padding
             low_hu, normal_hu = inside_hu(low_ct), inside_hu(normal_ct)
             low_hu[outside] = normal_hu[outside] = AIR_HU
-            yield Pair(low_hu, normal_hu, patients.label(low_ct, low), name, low.pixel_spacing_mm)
+            yield Pair(low_hu, normal_hu, label(low_ct, low), name, low.pixel_spacing_mm)
 
 
 class _Patients:
@@ -132,7 +148,19 @@ def slice_name(series, number):
     return f"series ...{series.uid[-12:]} slice {number}"
 
 
-def _found(folder, note):
+def found_series(folder, note):
+    """Finds the CT series of a folder.
+
+    Args:
+        folder: CT file, or folder that is searched recursively.
+        note: Called with `(line, failure)` for every file that is left out.
+
+    Returns:
+        List of `Series`.
+
+    Raises:
+        DicomError: If the folder does not exist.
+    """
     found, refusals = find_series(folder)
     for refusal in refusals:
         note(f"{refusal.path}: {refusal.reason}", refusal.failure)

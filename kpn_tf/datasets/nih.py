@@ -1,0 +1,154 @@
+"""The NIH protocol: quarter-dose and full-dose slices of the Mayo Clinic, five patients to train on, the rest to test.
+
+Source: Xu et al., "Low-dose CT denoising using a structure-preserving kernel prediction network", ICIP 2021, section 3.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kpn_tf.datasets.idc import FULL_DOSE, LOW_DOSE, UNFINISHED
+from kpn_tf.dicom import DicomError, Series
+from kpn_tf.dicom.attributes import text
+from kpn_tf.dicom.header import read_dataset
+from kpn_tf.evaluation.matching import matched_series, series_name
+from kpn_tf.evaluation.stream import found_series, matched_pairs
+
+# Of the published PSNR and SSIM: only this window gives quarter-dose slices the 27.93 dB of the paper's Table 1.
+CONVENTION = "soft"
+
+TRAINING_PATIENTS = 5
+
+# The challenge's folders of its 3 mm slices (kernel B30), and the collection's names of its series.
+_DOSE_OF_FOLDER = {"full_3mm": "normal", "quarter_3mm": "low"}
+_DOSE_OF_DESCRIPTION = {FULL_DOSE.lower(): "normal", LOW_DOSE.lower(): "low"}
+_DOSE_NAMES = {
+    "normal": f"full-dose series (full_3mm, {FULL_DOSE})",
+    "low": f"low-dose series (quarter_3mm, {LOW_DOSE})",
+}
+
+# What both call a patient: a public number, which may be shown. Any other name may be somebody's.
+_PATIENT = re.compile(r"[CLN]\d{3}")
+
+
+def nih(folder, *, part="test", every=1, note):
+    """Pairs of one part of the patients in a folder.
+
+    Two layouts are understood, mixed as well:
+
+    - that of the AAPM challenge of 2016: files below a folder `full_3mm` or `quarter_3mm` and a folder that is
+      called like a patient, in any order and at any depth (`L067/full_3mm/`, `full_3mm/L067/full_3mm/`). Their
+      headers all name the patient "Anonymous";
+    - series called "Full Dose Images" and "Low Dose Images" whose PatientID is a patient's number, as in the
+      collection `ldct_and_projection_data` of the Imaging Data Commons.
+
+    Slices are paired as by `kpn evaluate`, each patient's apart. The first five patients by name train, the
+    others test: both parts must be taken from the same folder.
+
+    Args:
+        folder: Searched to the bottom.
+        part: "train" or "test".
+        every: Takes every so many-th pair of a series.
+        note: Called with `(line, failure)` for everything that is left out.
+
+    Returns:
+        A `PairStream`, whose patients go by their public numbers.
+
+    Raises:
+        DicomError: If the folder does not exist.
+        ValueError: If the part is unknown or has no patients.
+    """
+    if part not in ("train", "test"):
+        raise ValueError(f"Expected the part 'train' or 'test'. Received: {part!r}")
+    patients = _patients(folder, note)
+    names = sorted(patients)
+    chosen = names[:TRAINING_PATIENTS] if part == "train" else names[TRAINING_PATIENTS:]
+    if not chosen:
+        least = TRAINING_PATIENTS + 1 if part == "test" else 1
+        raise ValueError(
+            f"Expected {least} or more patients, of whom {TRAINING_PATIENTS} train. Received: {len(names)}; "
+            "docs/data.md tells how to get them"
+        )
+    matched, names_of = [], {}
+    for name in chosen:
+        for low, pairs in _matched(name, patients[name], note):
+            matched.append((low, pairs))
+            names_of[low] = name
+    data_name = f"NIH protocol, {part} part: {', '.join(chosen)}"
+    return matched_pairs(data_name, matched, every=every, note=note, label=lambda ct, low: names_of[low])
+
+
+@dataclass
+class _Scans:
+    """The series of one patient, by dose."""
+
+    low: list[Series] = field(default_factory=list)
+    normal: list[Series] = field(default_factory=list)
+
+
+def _patients(folder, note):
+    """`_Scans` by the patient's public number."""
+    folder, patients = Path(folder), defaultdict(_Scans)
+    for series in found_series(folder, note):
+        if series.denoised or series.simulated:
+            note(f"{series_name(series)}: made by kpn_tf, no scan", False)
+            continue
+        origins = {_origin(file.path, folder) for file in series.slices}
+        if len(origins) > 1:
+            note(f"{series_name(series)}: its slices lie in folders of several doses or patients", True)
+            continue
+        unfinished, dose, patient = origins.pop()
+        if unfinished:
+            note(f"{series_name(series)}: its download is not finished; call kpn data idc again", True)
+            continue
+        if dose is None:
+            dose, patient = _DOSE_OF_DESCRIPTION.get(series.description.lower()), _patient_id(series)
+        if dose is None:
+            known = f"neither in full_3mm or quarter_3mm nor called {FULL_DOSE} or {LOW_DOSE}"
+            note(f"{series_name(series)}: {known}", False)
+        elif patient is None or not _PATIENT.fullmatch(patient):
+            note(f"{series_name(series)}: no folder or PatientID like L067 says whose it is", True)
+        else:
+            getattr(patients[patient], dose).append(series)
+    return patients
+
+
+def _origin(path, folder):
+    """What the folders of a file say: whether it is part of an unfinished download, dose and patient or `None`."""
+    names = [folder.resolve().name, *path.relative_to(folder).parts[:-1]] if folder.is_dir() else []
+    # The innermost: `quarter_3mm` of an archive may have been unpacked in a folder of the other dose.
+    doses = [_DOSE_OF_FOLDER[name.lower()] for name in names if name.lower() in _DOSE_OF_FOLDER]
+    patients = [name for name in names if _PATIENT.fullmatch(name)]
+    unfinished = any(name.endswith(UNFINISHED) for name in names)
+    return unfinished, (doses or [None])[-1], (patients or [None])[-1]
+
+
+def _patient_id(series):
+    path = series.slices[0].path
+    try:
+        return text(read_dataset(path, stop_before_pixels=True, specific_tags=["PatientID"]), "PatientID")
+    except DicomError:
+        return None
+
+
+def _matched(name, scans, note):
+    """What `matched_series` finds among the series of a patient; what is left over of either dose is told."""
+
+    def note_of_patient(line, failure):
+        note(f"{name}: {line}", failure)
+
+    for dose, what in _DOSE_NAMES.items():
+        if not getattr(scans, dose):
+            note_of_patient(f"has no {what}", True)
+            return []
+    matched = matched_series(scans.low, scans.normal, note_of_patient)
+    compared = {normal.path for _, pairs in matched for _, normal in pairs}
+    for normal in scans.normal:
+        alone = sum(file.path not in compared for file in normal.slices)
+        if alone:
+            line = (
+                f"{series_name(normal)}: {alone} of {len(normal.slices)} slices have no low-dose slice there"
+            )
+            note_of_patient(line, True)
+    return matched
