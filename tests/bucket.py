@@ -21,7 +21,9 @@ class Bucket:
         failures: HTTP statuses to answer with, by key, one request after the other, before it goes well.
         served: Content by key where another than listed is served.
         cut: Keys whose answers end in the middle.
-        requests: Keys and lists asked for, in order.
+        requests: Keys asked for, in order, and "list" for a list.
+        tags: ETag by key where it is not the MD5.
+        list_text: What is served as the list of anything.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -188,7 +187,7 @@ def test_a_file_that_was_uploaded_in_parts_has_no_checksum_and_its_size_must_do(
     bucket.tags[key] = "9b2cf535f27731c974343645a3985328-2"
     bucket.served[key] = bucket.objects[key][::-1]
     fetch(series, tmp_path)
-    bucket.tags[key] = ""
+    assert (tmp_path / "L001" / "Full_Dose_Images" / key[-8:]).read_bytes() == bucket.served[key]
 
 
 def test_a_bucket_that_holds_less_than_the_index_says_is_refused(bucket, series, tmp_path):
@@ -288,7 +287,5 @@ def test_a_killed_download_leaves_no_series_and_goes_on_where_it_was(bucket, ser
         process.send_signal(signal.SIGKILL)
     assert [path.name for path in (tmp_path / "L001").iterdir()] == ["Full_Dose_Images.part"]
     bucket.requests.clear()
-    deadline = time.monotonic() + 60
     assert fetch(series, tmp_path) == [len(bucket.objects[keys(bucket, series)[2]])]
-    assert time.monotonic() < deadline
     assert len(list((tmp_path / "L001" / "Full_Dose_Images").iterdir())) == 3

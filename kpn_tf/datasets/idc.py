@@ -75,7 +75,7 @@ def collection():
 
     Raises:
         ImportError: If the extra `data` is not installed.
-        ValueError: If the index does not hold the collection.
+        ValueError: If the index does not hold the collection, or names a place that is no bucket.
     """
     import duckdb
 
@@ -84,7 +84,7 @@ def collection():
     offline = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     with duckdb.connect(config=offline) as connection:
         rows = connection.execute(
-            "SELECT PatientID, SeriesDescription, BodyPartExamined, SeriesInstanceUID, instanceCount, "
+            "SELECT PatientID, SeriesDescription, coalesce(BodyPartExamined, ''), SeriesInstanceUID, instanceCount, "
             "series_size_MB, series_aws_url FROM read_parquet(?) "
             "WHERE collection_id = ? AND lower(SeriesDescription) IN (?, ?)",
             [series_index, COLLECTION, FULL_DOSE.lower(), LOW_DOSE.lower()],
@@ -108,7 +108,7 @@ def collection():
         for patient, series in sorted(by_patient.items())
         if {one.description for one in series} == {FULL_DOSE, LOW_DOSE}
     }
-    (source,) = about[0]
+    source = about[0][0]
     return Collection(
         version=version,
         licence=f"{source['license']['license_short_name']}, {source['license']['license_url']}",
@@ -127,7 +127,10 @@ def _index_files():
 
 
 def _series(patient, description, body_part, uid, files, size_mb, url):
-    bucket, prefix = re.fullmatch(r"s3://([^/]+)/([^/*]+/)\*", url).groups()
+    place = re.fullmatch(r"s3://([^/]+)/([^/*]+/)\*", url)
+    if place is None:
+        raise ValueError(f"Expected s3://BUCKET/SERIES/* in the index. Received: {url}")
+    bucket, prefix = place.groups()
     (description,) = (one for one in (FULL_DOSE, LOW_DOSE) if one.lower() == description.lower())
     # The index divides the sum of the file sizes by a million and does not round it.
     return RemoteSeries(patient, description, body_part, uid, files, round(size_mb * 1e6), bucket, prefix)
