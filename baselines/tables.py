@@ -80,12 +80,14 @@ class Table:
         rows: `Row`s.
         contrasts: `Contrast`s, told below it with their interval.
         seeds: Whether its networks are trained with every seed of the plan, or with the first alone.
+        in_full: Whether its methods are also timed, drawn, and followed over the tube current.
     """
 
     title: str
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...] = ()
     seeds: bool = False
+    in_full: bool = False
 
 
 LOW_DOSE = Method("low dose")
@@ -107,6 +109,7 @@ TABLES = (
             Row("StructKPN `edge` (this project's): k = 21, L1", Method("edge", "l1", 21)),
             Row("StructKPN `edge`, the weights that are shipped", SHIPPED),
         ),
+        in_full=True,
     ),
     Table(
         "Table 2: networks and losses",
@@ -142,6 +145,11 @@ TABLES = (
 def methods(tables):
     """Every `Method` of the tables, once, in their order."""
     return list(dict.fromkeys(row.method for table in tables for row in table.rows))
+
+
+def in_full(tables):
+    """Those that are timed, drawn, and followed over the tube current."""
+    return methods([table for table in tables if table.in_full])
 
 
 def seeds_of(method, tables, seeds):
