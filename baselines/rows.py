@@ -108,16 +108,20 @@ class Benchmark:
     def _named(self, method, seed, data):
         key = {"kpn_tf": kpn_tf.__version__, "convention": CONVENTION, **data.test_key}
         if method.is_trained:
-            key |= self._training_key(seed)
+            key |= self._training_key(method, seed)
         if method.is_shipped:
             key["sha256"] = open_artefact(Path(method.kind).stem).sha256
         return f"{method.name}-seed{seed}" if method.is_trained else method.name, key
 
-    def _training_key(self, seed):
-        return {"seed": seed, "budget": asdict(self.plan.budget), **self.data.training_key}
+    def _training_key(self, method, seed):
+        budget = asdict(self.plan.budget) | {"learning_rate": self._learning_rate(method)}
+        return {"seed": seed, "budget": budget, **self.data.training_key}
+
+    def _learning_rate(self, method):
+        return self.plan.budget.learning_rate or LEARNING_RATES[method.kind]
 
     def _training_folder(self, method, seed):
-        return self.plan.runs.training_folder(f"{method.name}-seed{seed}", self._training_key(seed))
+        return self.plan.runs.training_folder(f"{method.name}-seed{seed}", self._training_key(method, seed))
 
     def _row(self, method, seed, data):
         name, key = self._named(method, seed, data)
@@ -157,7 +161,7 @@ class Benchmark:
     def _trained(self, method, seed):
         """The network with the weights that did best, and what it was trained with."""
         folder = self._training_folder(method, seed)
-        name, key = f"training-{method.name}-seed{seed}", self._training_key(seed)
+        name, key = f"training-{method.name}-seed{seed}", self._training_key(method, seed)
         training = self.plan.runs.recall(name, key)
         if training is None:
             training = self.plan.runs.keep(name, key, self._train(method, seed, folder))
@@ -165,8 +169,7 @@ class Benchmark:
 
     def _train(self, method, seed, folder):
         """Trains, or goes on where it stopped; returns what with."""
-        budget = self.plan.budget
-        rate = budget.learning_rate or LEARNING_RATES[method.kind]
+        budget, rate = self.plan.budget, self._learning_rate(method)
         policy = keras.config.dtype_policy()
         keras.utils.set_random_seed(seed)
         keras.config.set_dtype_policy(budget.precision)
