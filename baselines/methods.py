@@ -11,7 +11,7 @@ from baselines.bm3d import LicenceWarning
 from baselines.redcnn import REDCNN
 from baselines.wavresnet import WavResNet
 from kpn_tf.denoiser import Denoiser
-from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
+from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact
 from kpn_tf.losses import StructureAwareLoss, absolute_error
 from kpn_tf.networks import StructKPN
 
@@ -64,6 +64,16 @@ def denoiser(method, network=None):
         return network.predict_on_batch(np.asarray(slice_hu, np.float32)[None, :, :, None])[0, :, :, 0]
 
     return denoise
+
+
+def identity(method):
+    """What besides its name decides what an untrained method computes, for `json.dumps`."""
+    if method.is_shipped:
+        return {"sha256": open_artefact(Path(method.kind).stem).sha256}
+    if method.kind in _CLASSICAL:
+        # How much of the noise that it measures in a slice it takes for its sigma.
+        return {"factor": importlib.import_module(_CLASSICAL[method.kind][0]).FACTOR}
+    return {}
 
 
 def shipped_training(method):

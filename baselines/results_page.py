@@ -67,7 +67,8 @@ def _meaning(benchmark):
         f"**Training**: as a share of the pixels of the paper's recipe, {PAPER_STEPS} steps of {PAPER_BATCH} patches "
         f"of {PAPER_PATCH}×{PAPER_PATCH}. Below 100 % the budget was reduced, and a network that needs longer is "
         "judged too early. All networks of one budget and seed see the same patches in the same order.",
-        "BM3D: the package `bm3d` may be used for non-commercial purposes only.",
+        "BM3D and K-SVD take their σ from the noise in the flat tissue of each slice, times a factor that the "
+        "validation patient chose. The package `bm3d` may be used for non-commercial purposes only.",
     ]
     return "\n\n".join(lines)
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 import kpn_tf
 from baselines import cost
 from baselines.budget import Budget, share_of_papers
-from baselines.methods import LEARNING_RATES, denoiser, loss_of, new_network, shipped_training
+from baselines.methods import LEARNING_RATES, denoiser, identity, loss_of, new_network, shipped_training
 from baselines.runs import Runs
 from baselines.tables import TABLES, Table, in_full, methods, seeds_of
 from kpn_tf.denoiser.artefact import open_artefact
@@ -62,11 +62,12 @@ class Benchmark:
     def __init__(self, plan, data, phantom):
         self.plan, self.data, self.phantom = plan, data, phantom
 
-    def run(self, note):
+    def run(self, note, tell):
         """Does what is not done yet.
 
         Args:
             note: Called with `(line, failure)` for every row that could not be done.
+            tell: Called with a line for every method that is done.
         """
         for method in filter(self.plan.wants, methods(self.plan.tables)):
             if method.is_trained and not self.data.trains:
@@ -78,6 +79,7 @@ class Benchmark:
                 if method in in_full(self.plan.tables):
                     self._row(method, 0, self.phantom)
                     self._cost(method)
+                tell(f"{method.name}: done")
             except ImportError as error:
                 note(f"{method.name}: {error}", False)
             except (DenoiserError, TrainingDivergedError, subprocess.CalledProcessError) as error:
@@ -106,11 +108,9 @@ class Benchmark:
         return denoiser(method, network), network
 
     def _named(self, method, seed, data):
-        key = {"kpn_tf": kpn_tf.__version__, "convention": CONVENTION, **data.test_key}
+        key = {"kpn_tf": kpn_tf.__version__, "convention": CONVENTION, **data.test_key, **identity(method)}
         if method.is_trained:
             key |= self._training_key(method, seed)
-        if method.is_shipped:
-            key["sha256"] = open_artefact(Path(method.kind).stem).sha256
         return f"{method.name}-seed{seed}" if method.is_trained else method.name, key
 
     def _training_key(self, method, seed):

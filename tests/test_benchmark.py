@@ -11,9 +11,9 @@ from baselines.benchmark_data import SimulatedData, folder_sha256
 from baselines.budget import Budget, share_of_papers
 from baselines.curves import Curve, svg
 from baselines.figures import remarkable_pixels
-from baselines.methods import LEARNING_RATES, loss_of, new_network
+from baselines.methods import LEARNING_RATES, identity, loss_of, new_network
 from baselines.runs import Runs
-from baselines.tables import REDCNN_L1, REDCNN_STRUCTURE, TABLES, Contrast, methods, seeds_of
+from baselines.tables import REDCNN_L1, REDCNN_STRUCTURE, TABLES, Contrast, Method, methods, seeds_of
 from tests.noisy_torso import noisy_volume, write_torso
 
 
@@ -42,6 +42,12 @@ def test_every_trained_method_has_a_network_a_loss_and_a_rate():
     # Table 3's parameters by METHOD: 1x1 convolutions 88 -> k^2 -> k^2 beside a trunk of one size.
     small, large = (new_network(TABLES[2].rows[i].method).count_params() for i in (0, 4))
     assert large - small == 89 * (27**2 - 15**2) + 27**4 + 27**2 - 15**4 - 15**2
+
+
+def test_another_factor_of_the_noise_is_another_method(monkeypatch):
+    before = identity(Method("bm3d"))
+    monkeypatch.setattr("baselines.bm3d.FACTOR", 2.5)
+    assert identity(Method("bm3d")) == {"factor": 2.5} != before
 
 
 def test_seeds_are_for_the_table_that_asks_for_them():

@@ -105,7 +105,7 @@ def run(config):
     budget = Budget(steps, config.gmac, config.batch, config.patch, config.learning_rate, config.precision)
     plan = Plan(budget, Runs(config.runs), command(config), config.seeds, config.row)
     benchmark = Benchmark(plan, *_data(config, note))
-    benchmark.run(note)
+    benchmark.run(note, lambda line: console.say(line, sys.stdout))
     config.output.parent.mkdir(parents=True, exist_ok=True)
     text = page(benchmark, figures(benchmark, config.output))
     part = config.output.with_name(f".{config.output.name}.part")
