@@ -98,8 +98,8 @@ def _table_text(table, benchmark):
         lines += [
             "",
             f"Seconds and memory of a slice of 512×512 in a process of its own on the processor "
-            f"({', '.join(sorted(processors))}): networks in Keras, except those that are shipped (LiteRT). GMAC: per "
-            "slice of 512×512.",
+            f"({', '.join(sorted(processors))}): networks in Keras, except those that are shipped (LiteRT). Times mean "
+            "something only if the machine did nothing else. GMAC: per slice of 512×512.",
         ]
     contrasts = [_contrast(contrast, benchmark, convention) for contrast in table.contrasts]
     if contrasts:
