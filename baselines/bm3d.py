@@ -25,7 +25,7 @@ class BM3D:
 
     The Wiener stage assumes white noise; on CT's coloured noise the first stage alone is the better denoiser
     (measured on quarter-dose slices). For the same reason sigma is calibrated: noise estimators that look at
-    neighbouring pixels read a third of what is there.
+    neighbouring pixels read less than half of what is there.
 
     Args:
         sigma_hu: Standard deviation of the noise in HU; `None` calibrates it for every slice.

@@ -227,7 +227,7 @@ def test_bm3d_is_evaluated_with_its_sigma_and_its_licence_is_named(tmp_path, cap
 def test_ksvd_is_evaluated_with_its_sigma(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(ksvd, "SAMPLE", 500)
     monkeypatch.setattr(ksvd, "ITERATIONS", 1)
-    write_torso(tmp_path / "in", noisy_volume()[:1])
+    write_torso(tmp_path / "in", noisy_volume()[:1, 24:72, 30:91])
     words = ["--denoiser", "ksvd", "--denoiser", "ksvd:20", "--json", tmp_path / "table.json"]
     assert kpn("evaluate", "--simulate", tmp_path / "in", *words) == 0
     table = rows(capfd.readouterr().out)

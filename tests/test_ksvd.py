@@ -5,22 +5,29 @@ import sys
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from baselines import ksvd
 from baselines.ksvd import KSVD, pursuit
-from tests.noisy_torso import noisy_volume
 from tests.reference import slow_ksvd
 
 
 @pytest.fixture(autouse=True)
 def little_learning(monkeypatch):
     """Learns less, so that a test takes no longer than it must."""
-    monkeypatch.setattr(ksvd, "SAMPLE", 1500)
+    monkeypatch.setattr(ksvd, "SAMPLE", 800)
     monkeypatch.setattr(ksvd, "ITERATIONS", 2)
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def noisy(shape, seed=3):
     return (60 + np.random.default_rng(seed).normal(0, 25, shape)).astype(np.float32)
+
+
+def striped(shape):
+    rows, columns = np.indices(shape)
+    return (200 * (np.sin(0.9 * rows + 0.5 * columns) > 0.6) + noisy(shape)).astype(np.float32)
 
 
 def unit_rows(rng, rows, columns):
@@ -78,8 +85,7 @@ def test_it_starts_from_waves_of_unit_norm_of_which_one_alone_has_a_mean():
 
 
 def test_learnt_atoms_say_with_fewer_what_the_waves_say():
-    rows, columns = np.mgrid[:64, :61]
-    slice_hu = 200 * (np.sin(0.9 * rows + 0.5 * columns) > 0.6) + noisy((64, 61))
+    slice_hu = striped((64, 61))
     bound = (1.15 * 25) ** 2 * 64
     learnt = KSVD(25.0)._learnt(slice_hu.astype(float), bound)
     np.testing.assert_allclose(np.linalg.norm(learnt, axis=1), 1)
@@ -108,18 +114,18 @@ def test_an_edge_survives():
 
 
 def test_more_sigma_removes_more():
-    slice_hu = noisy_volume()[0, 24:72, 30:91]
-    changes_hu = [np.abs(KSVD(sigma_hu)(slice_hu) - slice_hu).mean() for sigma_hu in (6.0, 12.0)]
+    slice_hu = striped((40, 43))
+    changes_hu = [np.abs(KSVD(sigma_hu)(slice_hu) - slice_hu).mean() for sigma_hu in (15.0, 30.0)]
     assert changes_hu[0] < 0.8 * changes_hu[1]
 
 
 def test_a_slice_has_one_result_whatever_came_before_and_each_seed_its_own():
-    slice_hu = noisy_volume()[0, 24:72, 30:91]
-    denoise = KSVD(12.0)
+    slice_hu = striped((40, 43))
+    denoise = KSVD(25.0)
     first_hu = denoise(slice_hu)
     denoise(slice_hu[:30])
     np.testing.assert_array_equal(denoise(slice_hu), first_hu)
-    assert 0 < np.abs(KSVD(12.0, seed=1)(slice_hu) - first_hu).mean() < 2
+    assert 0 < np.abs(KSVD(25.0, seed=1)(slice_hu) - first_hu).mean() < 5
 
 
 @pytest.mark.parametrize("shape", [(11, 7), (8, 8), (1, 1), (5, 61)])
