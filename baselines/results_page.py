@@ -57,8 +57,7 @@ def _meaning(benchmark):
     patients = len({record["patient"] for record in row["records"]})
     lines = [
         "Written by `kpn benchmark`; what is changed here by hand is lost with the next run.",
-        f"**Data**: {row['data']}; {len(row['records'])} slices of {patients} patients, none of which trained "
-        f"or chose anything. {row['remark']}",
+        f"**Data**: {row['data']}; {len(row['records'])} slices of {patients} patients. {row['remark']}",
         f"**Convention** `{convention}`: full frame, clipped to [{window.low_hu:g}, {window.high_hu:g}] HU, data "
         f"range {window.width_hu:g} HU, SSIM uniform 7×7; RMSE in HU, not clipped. Means over slices and seeds; in "
         "brackets the 95 % bootstrap interval over slices.",
