@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from export.graphs import gmac, grid
+from export.graphs import grid
+from kpn_tf.networks.cost import gmac
 
 
 @dataclass(frozen=True)

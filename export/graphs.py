@@ -1,7 +1,5 @@
 """The graphs that artefacts hold: the numbers of Keras, in operations that every runtime has."""
 
-import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from kpn_tf.networks import StructKPN
@@ -49,30 +47,6 @@ def any_size(network):
         return in_strips(slice_hu, spare_rows=missing_to_multiple(rows, STRIPS))[:, :rows]
 
     return denoise
-
-
-def gmac(network, rows=512, columns=512):
-    """Multiply-accumulates of all convolutions for one slice, in units of 1e9: where these networks do their work.
-
-    A convolution multiplies its whole kernel at every pixel of its output, a transposed one at every pixel of
-    its input.
-
-    Args:
-        network: Keras model, `(B, H, W, 1)` to the same.
-        rows: Rows of the slice.
-        columns: Columns of the slice.
-
-    Returns:
-        A float.
-    """
-    spec = tf.TensorSpec((1, rows, columns, 1), tf.float32)
-    total = 0
-    for operation in tf.function(network.call).get_concrete_function(spec).graph.get_operations():
-        if operation.type == "Conv2D":
-            total += np.prod(operation.inputs[1].shape[:3]) * np.prod(operation.outputs[0].shape[1:])
-        elif operation.type == "Conv2DBackpropInput":
-            total += np.prod(operation.inputs[1].shape[:3]) * np.prod(operation.inputs[2].shape[1:])
-    return float(total) / 1e9
 
 
 def _in_strips(network):

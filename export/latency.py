@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from baselines.cost import measured
 from baselines.redcnn import REDCNN
 from export import Release, to_onnx, to_openvino, to_saved_model, to_tflite
 from kpn_tf import StructKPN, __version__
@@ -49,37 +49,6 @@ _ONE_SLICE = (
     "import numpy; from kpn_tf import Denoiser; "
     f"Denoiser('edge', threads={THREADS})(numpy.zeros(({SIDE}, {SIDE}), 'float32'))"
 )
-
-# A process inherits the peak of whoever started it until then: this one is small, whoever started it.
-_LAUNCHER = """
-import json, resource, subprocess, sys, time
-began = time.perf_counter()
-finished = subprocess.run(sys.argv[1:], capture_output=True, text=True)
-seconds = time.perf_counter() - began
-if finished.returncode:
-    sys.exit(finished.stderr)
-print(json.dumps([finished.stdout, seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
-"""
-
-
-def measured(*command):
-    """Runs a command in a process of its own.
-
-    Args:
-        command: Program and arguments.
-
-    Returns:
-        What it printed, the seconds from its start to its end, and its peak resident memory in MB (1e6 bytes).
-
-    Raises:
-        subprocess.CalledProcessError: If it fails; its complaint goes to standard error.
-    """
-    launched = subprocess.run(
-        [sys.executable, "-c", _LAUNCHER, *map(str, command)], stdout=subprocess.PIPE, text=True, check=True
-    )
-    output, seconds, peak = json.loads(launched.stdout)
-    # getrusage(2): kilobytes, except on macOS.
-    return output, seconds, peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def seconds_and_peak(path, batch_path, how="run_artefact"):

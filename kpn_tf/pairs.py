@@ -134,10 +134,7 @@ class SimulatedPairs(keras.utils.PyDataset):
         Returns:
             `(low, normal)`, both `(batch_size, patch, patch, 1)`, float32, in HU.
         """
-        rng = np.random.default_rng([self.seed, index])
-        drawn = [self._pair(rng) for _ in range(self.batch_size)]
-        low, normal = (np.stack(images)[..., None] for images in zip(*drawn, strict=True))
-        return low, normal
+        return _batch(self, index)
 
     def describe(self):
         """What decides the batches, for the record of a run.
@@ -145,12 +142,9 @@ class SimulatedPairs(keras.utils.PyDataset):
         Returns:
             Dict that `json.dumps` takes; `normal_sha256` is a hash of the normal-dose slices.
         """
-        digest = hashlib.sha256()
-        for source in self.slices:
-            digest.update(np.ascontiguousarray(source.normal_hu, "<f4").tobytes())
         return {
             "slices": len(self.slices),
-            "normal_sha256": digest.hexdigest(),
+            "normal_sha256": _sha256(source.normal_hu for source in self.slices),
             "batch_size": self.batch_size,
             "patch": self.patch,
             "dose": self.dose,
@@ -160,13 +154,8 @@ class SimulatedPairs(keras.utils.PyDataset):
 
     def _pair(self, rng):
         source = self.slices[rng.choice(len(self.slices), p=self._probabilities)]
-        normal = crop = None
-        for _ in range(10):
-            row, column = (rng.integers(0, n - self.patch + 1) for n in source.normal_hu.shape)
-            crop = slice(row, row + self.patch), slice(column, column + self.patch)
-            normal = source.normal_hu[crop]
-            if np.mean(normal < AIR_BELOW_HU) <= MOST_AIR:
-                break
+        crop = _crop(source.normal_hu, self.patch, rng)
+        normal = source.normal_hu[crop]
         noise = source.noise[(rng.integers(len(source.noise)), *crop)].astype("float32")
 
         own = source.noise_std_hu
@@ -175,9 +164,87 @@ class SimulatedPairs(keras.utils.PyDataset):
         added = level**2 / self.dose - own**2  # variance in HU²
         kept = (level**2 - own**2) / added  # the share of it that a normal dose would have
         noise *= np.sqrt(added) * rng.choice([-1, 1])
-        turns, flip = rng.integers(4), rng.integers(2)
-        pair = []
-        for image in (normal + noise, normal + np.float32(kept) * noise):
-            image = np.rot90(image, turns)
-            pair.append((image[:, ::-1] if flip else image).astype("float32"))
-        return pair
+        return _turned((normal + noise, normal + np.float32(kept) * noise), rng)
+
+
+class MeasuredPairs(keras.utils.PyDataset):
+    """Batches of patches from slices that exist in both doses, such as those of the NIH protocol.
+
+    Every slice is drawn alike, and turned and flipped. Batch `i` depends on the seed and `i` alone.
+
+    Args:
+        pairs: Objects with `low_hu` and `normal_hu`, slices `(H, W)` in HU.
+        batch_size: Patches per batch.
+        steps: Number of batches.
+        patch: Side of a patch in pixels.
+        seed: Integer.
+
+    Raises:
+        ValueError: If there is no pair, or one is smaller than a patch.
+    """
+
+    def __init__(self, pairs, *, batch_size, steps, patch=64, seed=0):
+        super().__init__()
+        self.pairs = list(pairs)
+        if not self.pairs or min(min(pair.normal_hu.shape) for pair in self.pairs) < patch:
+            raise ValueError(
+                f"Expected pairs of slices of at least {patch}×{patch} pixels. "
+                f"Received: {'a smaller one' if self.pairs else 'none'}"
+            )
+        self.batch_size = batch_size
+        self.steps = steps
+        self.patch = patch
+        self.seed = seed
+
+    def __len__(self):
+        return self.steps
+
+    def __getitem__(self, index):
+        """Batch `index`: `(low, normal)` as of `SimulatedPairs`."""
+        return _batch(self, index)
+
+    def describe(self):
+        """What decides the batches, for the record of a run: as `SimulatedPairs.describe`."""
+        return {
+            "slices": len(self.pairs),
+            "normal_sha256": _sha256(pair.normal_hu for pair in self.pairs),
+            "low_sha256": _sha256(pair.low_hu for pair in self.pairs),
+            "batch_size": self.batch_size,
+            "patch": self.patch,
+            "seed": self.seed,
+        }
+
+    def _pair(self, rng):
+        source = self.pairs[rng.integers(len(self.pairs))]
+        crop = _crop(source.normal_hu, self.patch, rng)
+        return _turned((source.low_hu[crop], source.normal_hu[crop]), rng)
+
+
+def _batch(pairs, index):
+    rng = np.random.default_rng([pairs.seed, index])
+    drawn = [pairs._pair(rng) for _ in range(pairs.batch_size)]
+    return tuple(np.stack(images)[..., None] for images in zip(*drawn, strict=True))
+
+
+def _crop(normal_hu, patch, rng):
+    """A patch somewhere in a slice, drawn up to ten times while it is mostly air: two slices."""
+    for _ in range(10):
+        row, column = (rng.integers(0, n - patch + 1) for n in normal_hu.shape)
+        crop = slice(row, row + patch), slice(column, column + patch)
+        if np.mean(normal_hu[crop] < AIR_BELOW_HU) <= MOST_AIR:
+            break
+    return crop
+
+
+def _turned(images, rng):
+    """Patches with the same flip and quarter turn, float32."""
+    turns, flip = rng.integers(4), rng.integers(2)
+    turned = [np.rot90(image, turns) for image in images]
+    return [(image[:, ::-1] if flip else image).astype("float32") for image in turned]
+
+
+def _sha256(slices_hu):
+    digest = hashlib.sha256()
+    for slice_hu in slices_hu:
+        digest.update(np.ascontiguousarray(slice_hu, "<f4").tobytes())
+    return digest.hexdigest()

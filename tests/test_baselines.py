@@ -1,4 +1,4 @@
-"""BM3D removes noise, keeps the mean, takes any size, and says whose it is."""
+"""BM3D removes noise, keeps the mean, takes any size, and says whose it is; calibration reads noise of any texture."""
 
 import subprocess
 import sys
@@ -7,12 +7,24 @@ import warnings
 import numpy as np
 import pytest
 
-from baselines import bm3d
+from baselines import bm3d, ksvd
 from baselines.bm3d import BM3D, LicenceWarning
+from baselines.calibration import calibrated_sigma_hu
+from baselines.ksvd import KSVD
+from kpn_tf.evaluation import simulated_pairs
+from kpn_tf.metrics import psnr
+from kpn_tf.simulation import SPECTRA
 from tests.noisy_torso import noisy_volume
 
 # The notice itself is tested below; elsewhere it would come first from whichever test happens to be first.
 pytestmark = pytest.mark.filterwarnings("ignore::baselines.bm3d.LicenceWarning")
+
+
+@pytest.fixture(autouse=True)
+def little_learning(monkeypatch):
+    """K-SVD learns less, so that a test takes no longer than it must."""
+    monkeypatch.setattr(ksvd, "SAMPLE", 1500)
+    monkeypatch.setattr(ksvd, "ITERATIONS", 2)
 
 
 def noisy(shape, seed=3):
@@ -92,3 +104,67 @@ def test_a_sigma_that_is_not_positive_is_refused(sigma_hu):
 def test_what_is_no_finite_slice_is_refused(slice_hu):
     with pytest.raises(ValueError, match=r"Expected a finite slice of shape \(H, W\)"):
         BM3D(25.0)(slice_hu)
+
+
+def coloured(shape, texture, noise_hu, seed=4):
+    """Noise of a CT kernel's texture at 0.7 mm, as strong everywhere."""
+    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side, 0.7) for side in shape), indexing="ij"))
+    white = np.fft.fft2(np.random.default_rng(seed).standard_normal(shape))
+    noise = np.fft.ifft2(white * np.sqrt(SPECTRA[texture].at(frequency))).real
+    return noise_hu * noise / noise.std()
+
+
+@pytest.mark.parametrize("texture", ["soft", "sharp"])
+def test_sigma_is_the_factor_times_the_noise_whatever_its_texture(texture):
+    slice_hu = 50 + coloured((160, 163), texture, 20.0)
+    assert calibrated_sigma_hu(slice_hu, 1.5) == pytest.approx(1.5 * 20, rel=0.1)
+
+
+def test_the_median_absolute_deviation_of_the_finest_detail_would_read_less_than_half_of_it():
+    noise = coloured((160, 163), "soft", 20.0)
+    detail = np.diff(np.diff(noise, axis=0), axis=1) / 2  # Haar, of unit gain
+    assert np.median(np.abs(detail)) / 0.6745 < 0.5 * 20
+
+
+def test_bone_and_air_beside_the_tissue_do_not_count_as_noise():
+    slice_hu = noisy((120, 131))
+    slice_hu[:, 70:90] += 800
+    slice_hu[:, 100:] -= 1000
+    assert calibrated_sigma_hu(slice_hu, 1.0) == pytest.approx(25, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "slice_hu",
+    [noisy((64, 61)) - 1000, noisy((64, 61)) + 800, noisy((20, 61)), noisy((61, 20)), noisy((1, 1))],
+    ids=["air", "bone", "few rows", "few columns", "one pixel"],
+)
+def test_a_slice_without_flat_tissue_is_taken_to_have_the_noise_of_a_usual_quarter_dose(slice_hu):
+    assert calibrated_sigma_hu(slice_hu, 1.25) == 1.25 * 32
+
+
+@pytest.mark.parametrize("denoiser", [BM3D, KSVD])
+def test_a_slice_that_was_drawn_comes_back_as_it_is(denoiser):
+    drawn_hu = np.full((64, 61), 50.0, np.float32)
+    drawn_hu[30:] = 90
+    denoised_hu = denoiser()(drawn_hu)
+    np.testing.assert_array_equal(denoised_hu, drawn_hu)
+    assert denoised_hu is not drawn_hu
+
+
+@pytest.mark.parametrize(("module", "denoiser"), [(bm3d, BM3D), (ksvd, KSVD)])
+def test_without_a_sigma_each_slice_gets_its_own(module, denoiser):
+    calibrated = denoiser()
+    for slice_hu in (noisy((64, 61)), (noisy((64, 61)) + 60) / 2):
+        given = denoiser(calibrated_sigma_hu(slice_hu, module.FACTOR))
+        # The threads of bm3d add up in any order.
+        np.testing.assert_allclose(calibrated(slice_hu), given(slice_hu), atol=0.01)
+
+
+@pytest.mark.parametrize("denoiser", [BM3D, KSVD])
+def test_a_quarter_dose_of_a_real_slice_gains(ct_data, denoiser):
+    folder = ct_data / "normal_dose" / "crlm_1006_abdomen"
+    pair = next(simulated_pairs(folder, dose=0.25, seed=0, every=51, note=lambda *_: None).pairs)
+    inside = np.s_[170:300, 190:331]
+    low_hu, normal_hu = pair.low_hu[inside], pair.normal_hu[inside]
+    low_db, db = (psnr(normal_hu, hu, convention="soft") for hu in (low_hu, denoiser()(low_hu)))
+    assert db > low_db + 2.5

@@ -1,6 +1,7 @@
 """`kpn evaluate`: any denoisers on simulated or real pairs, one table, nothing about the patient."""
 
 import dataclasses
+import importlib.metadata
 import json
 import re
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from baselines import bm3d
+from baselines import bm3d, ksvd
 from kpn_tf import cli
 from kpn_tf.cli import extras
 from kpn_tf.cli.evaluate import EvaluateConfig
@@ -216,9 +217,25 @@ def test_bm3d_is_evaluated_with_its_sigma_and_its_licence_is_named(tmp_path, cap
     assert kpn("evaluate", "--simulate", tmp_path / "in", *words) == 0
     out, err = capfd.readouterr()
     assert re.fullmatch(r"notice: BM3D: .* non-commercial purposes only\n", err)
-    assert ("all", "bm3d:25") in rows(out)
-    about = json.loads((tmp_path / "table.json").read_text())["denoisers"]["bm3d:12.5"]
-    assert (about["sigma_hu"], about["stage"]) == (12.5, "hard thresholding")
+    assert ("all", "bm3d") in rows(out)
+    about = json.loads((tmp_path / "table.json").read_text())["denoisers"]
+    version = {"bm3d": importlib.metadata.version("bm3d"), "stage": "hard thresholding"}
+    assert about["bm3d:12.5"] == {**version, "sigma_hu": 12.5}
+    assert about["bm3d"] == {**version, "sigma_over_noise": bm3d.FACTOR}
+
+
+def test_ksvd_is_evaluated_with_its_sigma(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(ksvd, "SAMPLE", 500)
+    monkeypatch.setattr(ksvd, "ITERATIONS", 1)
+    write_torso(tmp_path / "in", noisy_volume()[:1, 24:72, 30:91])
+    words = ["--denoiser", "ksvd", "--denoiser", "ksvd:20", "--json", tmp_path / "table.json"]
+    assert kpn("evaluate", "--simulate", tmp_path / "in", *words) == 0
+    table = rows(capfd.readouterr().out)
+    assert {name for patient, name in table if patient == "all"} == {"low dose", "ksvd", "ksvd:20"}
+    about = json.loads((tmp_path / "table.json").read_text())["denoisers"]
+    version = {"dictlearn": importlib.metadata.version("dictlearn"), "seed": 0}
+    assert about["ksvd:20"] == {**version, "sigma_hu": 20}
+    assert about["ksvd"] == {**version, "sigma_over_noise": ksvd.FACTOR}
 
 
 def test_a_denoiser_that_fails_is_one_line_status_one_and_no_file(scan, functions, tmp_path, capfd):
@@ -373,6 +390,8 @@ def test_an_existing_file_is_replaced_whole(scan, tmp_path):
         (["--simulate", "SCAN", "--denoiser", "SCAN/0001.keras"], "Expected a network that Keras can load"),
         (["--simulate", "SCAN", "--denoiser", "bm3d:much"], "Expected bm3d:SIGMA with a noise in HU above 0"),
         (["--simulate", "SCAN", "--denoiser", "bm3d:-5"], "Received: bm3d:-5"),
+        (["--simulate", "SCAN", "--denoiser", "bm3d:inf"], "Received: bm3d:inf"),
+        (["--simulate", "SCAN", "--denoiser", "ksvd:"], "Expected ksvd:SIGMA with a noise in HU above 0"),
         (["--simulate", "SCAN", "--denoiser", "absent:f"], "Received: absent:f (No module named 'absent')"),
         (["--simulate", "SCAN", "--denoiser", "FUNCTIONS:g"], "has no attribute 'g'"),
         (["--simulate", "SCAN", "--denoiser", "FUNCTIONS:number"], "number, which cannot be called"),
@@ -390,7 +409,9 @@ def test_a_wrong_call_is_status_two_and_says_why(scan, functions, tmp_path, capf
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(("denoiser", "extra"), [("bm3d", "baselines"), ("best.keras", "train")])
+@pytest.mark.parametrize(
+    ("denoiser", "extra"), [("bm3d", "baselines"), ("ksvd:20", "baselines"), ("best.keras", "train")]
+)
 def test_a_missing_extra_is_one_line_that_names_it(scan, monkeypatch, capfd, denoiser, extra):
     monkeypatch.setitem(extras.EXTRAS, extra, ("package_that_is_not_there",))
     assert kpn("evaluate", "--simulate", scan, "--denoiser", denoiser) == 2

@@ -17,8 +17,10 @@ import pydicom
 import pytest
 
 from kpn_tf import cli, pairs, training
-from kpn_tf.cli.train import TrainConfig, absolute_error, volumes
+from kpn_tf.cli.train import TrainConfig, _left_out
 from kpn_tf.dicom import SimulatedBy, derive_slice, read_slice
+from kpn_tf.losses import absolute_error
+from kpn_tf.training_data import volumes
 from tests.noisy_torso import noisy_volume, write_torso
 
 TINY = ("--patch", "32", "--batch", "2", "--steps", "3", "--loss", "l1")
@@ -135,7 +137,7 @@ def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
         ct = read_slice(path)
         derive_slice(ct, ct.slice_hu, by).save_as(folder / "own" / path.name)
     (folder / "SOURCE.txt").write_text("words")
-    found = list(volumes(folder))
+    found = list(volumes(folder, _left_out))
     err = capfd.readouterr().err
     assert f"left out: {folder / 'SOURCE.txt'}: is not a DICOM file" in err
     assert "made by kpn_tf, no normal-dose scan" in err
@@ -153,7 +155,7 @@ def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
 def test_a_corrupt_slice_leaves_its_series_out(tmp_path, capfd):
     paths = write_torso(tmp_path / "in")
     paths[1].write_bytes(paths[1].read_bytes()[:-700])
-    assert list(volumes(tmp_path / "in")) == []
+    assert list(volumes(tmp_path / "in", _left_out)) == []
     (line,) = capfd.readouterr().err.splitlines()
     assert re.match(rf"left out: series \.\.\.\S+ \(B30f\): {paths[1]}: has pixel data that cannot", line)
 
@@ -163,7 +165,7 @@ def test_slices_at_one_position_are_never_averaged(tmp_path):
     dataset = pydicom.dcmread(paths[0])
     dataset.ImagePositionPatient = pydicom.dcmread(paths[1]).ImagePositionPatient
     dataset.save_as(paths[0])
-    ((_, volume_hu, _, step_mm),) = volumes(tmp_path / "in")
+    ((_, volume_hu, _, step_mm),) = volumes(tmp_path / "in", pytest.fail)
     assert (len(volume_hu), step_mm) == (3, np.inf)
 
 
@@ -216,7 +218,7 @@ def test_a_missing_folder_is_status_two_before_anything_is_read(data, tmp_path, 
 
 
 def test_nothing_of_the_patient_is_printed_or_kept(data, unbroken, capfd):
-    list(volumes(data / "train"))
+    list(volumes(data / "train", _left_out))
     kept = (unbroken / "run.json").read_text() + (unbroken / "log.jsonl").read_text()
     for secret in ("Secret", "0815", "4711"):
         assert secret not in kept + "".join(capfd.readouterr())

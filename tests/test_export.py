@@ -10,15 +10,16 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from pydicom.data import get_testdata_file
 
+from baselines.cost import measured
 from baselines.redcnn import REDCNN
 from export import Release, to_tflite
 from export.about import weights_sha256
-from export.graphs import any_size, gmac, whole
-from export.latency import measured
+from export.graphs import any_size, whole
 from export.parity import ParityError, compare, comparison_slices
 from kpn_tf import Denoiser, StructKPN
 from kpn_tf.cli import about
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
+from kpn_tf.networks.cost import gmac
 from kpn_tf.networks.struct_kpn import PRESETS
 from kpn_tf.phantom import torso
 

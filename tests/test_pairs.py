@@ -3,8 +3,9 @@ import time
 import numpy as np
 import pytest
 
+from kpn_tf.evaluation import Pair
 from kpn_tf.normal_dose import SeriesNoise
-from kpn_tf.pairs import SimulatedPairs, TrainingSlice, training_slices
+from kpn_tf.pairs import MeasuredPairs, SimulatedPairs, TrainingSlice, training_slices
 from kpn_tf.simulation import SPECTRA
 
 
@@ -95,3 +96,31 @@ def test_what_no_pair_can_be_drawn_from_is_refused():
         pairs_of(flat_slices(), patch=96)
     with pytest.raises(ValueError, match="dose between 0 and 1"):
         pairs_of(flat_slices(), dose=4)
+
+
+def measured(**how):
+    rng = np.random.default_rng(4)
+    slices = [rng.normal(40, 10, (37, 41 + 6 * i)).astype("float32") for i in range(3)]
+    found = [Pair(normal + 7, normal, "P", str(i), (0.8, 0.8)) for i, normal in enumerate(slices)]
+    return MeasuredPairs(found, **{"batch_size": 5, "steps": 4, "patch": 24, "seed": 3, **how})
+
+
+def test_patches_of_both_doses_are_cut_from_one_place_and_turned_alike():
+    low, normal = measured()[0]
+    assert low.shape == normal.shape == (5, 24, 24, 1)
+    np.testing.assert_allclose(low - normal, 7, atol=1e-4)
+
+
+def test_a_batch_of_measured_pairs_depends_on_the_seed_and_its_number_alone():
+    first, again, other = measured(), measured(), measured(seed=4)
+    np.testing.assert_array_equal(first[2][0], again[2][0])
+    assert (first[2][0] != first[1][0]).any()
+    assert (first[2][0] != other[2][0]).any()
+    assert first.describe() == again.describe() != other.describe()
+
+
+def test_measured_pairs_smaller_than_a_patch_are_refused():
+    with pytest.raises(ValueError, match=r"at least 40×40 pixels. Received: a smaller one"):
+        measured(patch=40)
+    with pytest.raises(ValueError, match="Received: none"):
+        MeasuredPairs([], batch_size=1, steps=1)

@@ -139,6 +139,18 @@ def _train(config):
     return run(config)
 
 
+def _benchmark_config():
+    from kpn_tf.cli.benchmark import BenchmarkConfig
+
+    return BenchmarkConfig
+
+
+def _benchmark(config):
+    from kpn_tf.cli.benchmark import run
+
+    return run(config)
+
+
 def _export_config():
     from kpn_tf.cli.export import ExportConfig
 
@@ -174,6 +186,9 @@ COMMANDS = {
     "evaluate": Command("compare denoisers on pairs of low and normal dose", _evaluate_config, _evaluate),
     "data": Command("list or download real pairs of low and normal dose", _data_config, _data, extra="data"),
     "train": Command("train a network on normal-dose series", _train_config, _train, extra="train"),
+    "benchmark": Command(
+        "make the paper's tables and figures again", _benchmark_config, _benchmark, extra="train"
+    ),
     "export": Command("write a network for another runtime", _export_config, _export, extra="export"),
     "info": Command("versions, devices and networks", lambda: InfoConfig, _info),
 }

@@ -1,8 +1,9 @@
-"""Words that name denoisers -> callables HU -> HU: shipped or own networks, BM3D, any Python function."""
+"""Words that name denoisers -> callables HU -> HU: shipped or own networks, baselines, any Python function."""
 
 import hashlib
 import importlib
 import importlib.metadata
+import math
 import os
 import sys
 import warnings
@@ -15,8 +16,6 @@ from kpn_tf.cli import extras
 from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.job import console
-
-BM3D_SIGMA_HU = 25.0
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ def open_denoisers(words, threads):
     """Makes the denoisers that the words name.
 
     Args:
-        words: Each a shipped network's name, a .tflite, a .keras, `bm3d`, `bm3d:SIGMA_HU` or
-            `module:function`.
+        words: Each a shipped network's name, a .tflite, a .keras, `bm3d` or `ksvd` (both also with
+            `:SIGMA_HU`), or `module:function`.
         threads: For networks; `None` leaves it to them.
 
     Returns:
@@ -67,8 +66,10 @@ def open_denoisers(words, threads):
 def _open(word, threads):
     if Path(word).suffix == ".keras":
         return _keras(word)
-    if word == "bm3d" or word.startswith("bm3d:"):
-        return _bm3d(word)
+    name, _, _ = word.partition(":")
+    if name in ("bm3d", "ksvd"):
+        extras.require(f"--denoiser {word}", "baselines")
+        return (_bm3d if name == "bm3d" else _ksvd)(word)
     if ":" in word and Path(word).suffix != ".tflite":
         return _function(word)
     with console.hushed():
@@ -78,25 +79,52 @@ def _open(word, threads):
 
 
 def _bm3d(word):
-    extras.require(f"--denoiser {word}", "baselines")
-    from baselines.bm3d import BM3D, LicenceWarning
+    from baselines.bm3d import BM3D, FACTOR, LicenceWarning
 
-    _, _, sigma = word.partition(":")
-    try:
-        sigma_hu = float(sigma) if sigma else BM3D_SIGMA_HU
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", LicenceWarning)
-            denoiser = BM3D(sigma_hu)
-    except ValueError as error:
-        raise ValueError(f"Expected bm3d:SIGMA with a noise in HU above 0. Received: {word}") from error
+    sigma_hu = _sigma_hu(word)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LicenceWarning)
+        denoiser = BM3D(sigma_hu)
     for warning in caught:
         console.say(f"notice: {warning.message}", sys.stderr)
     about = {
         "bm3d": importlib.metadata.version("bm3d"),
-        "sigma_hu": denoiser.sigma_hu,
+        **_noise(sigma_hu, FACTOR),
         "stage": "hard thresholding",
     }
-    return NamedDenoiser(f"bm3d:{sigma_hu:g}", denoiser, about)
+    return NamedDenoiser(word, denoiser, about)
+
+
+def _ksvd(word):
+    from baselines.ksvd import FACTOR, KSVD
+
+    sigma_hu = _sigma_hu(word)
+    denoiser = KSVD(sigma_hu)
+    about = {
+        "dictlearn": importlib.metadata.version("dictlearn"),
+        **_noise(sigma_hu, FACTOR),
+        "seed": denoiser.seed,
+    }
+    return NamedDenoiser(word, denoiser, about)
+
+
+def _sigma_hu(word):
+    """The noise that `NAME:SIGMA_HU` states, or `None`."""
+    name, stated, text = word.partition(":")
+    if not stated:
+        return None
+    try:
+        sigma_hu = float(text)
+    except ValueError:
+        sigma_hu = math.nan
+    if not 0 < sigma_hu < math.inf:
+        raise ValueError(f"Expected {name}:SIGMA with a noise in HU above 0. Received: {word}")
+    return sigma_hu
+
+
+def _noise(sigma_hu, factor):
+    """What is told of the noise a denoiser expects."""
+    return {"sigma_over_noise": factor} if sigma_hu is None else {"sigma_hu": sigma_hu}
 
 
 def _keras(word):

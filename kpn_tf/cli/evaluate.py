@@ -41,7 +41,8 @@ class EvaluateConfig:
     denoiser: tuple[str, ...] = field(
         default=("edge",),
         metadata={
-            "help": "edge (default), a .tflite, a .keras, bm3d, bm3d:SIGMA_HU or module:function; repeatable"
+            "help": "edge (default), a .tflite, a .keras, bm3d or ksvd (each also with :SIGMA_HU) or "
+            "module:function; repeatable"
         },
     )
     convention: tuple[str, ...] = field(

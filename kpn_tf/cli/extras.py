@@ -6,7 +6,7 @@ import importlib.util
 EXTRAS = {
     "train": ("tensorflow", "keras"),
     "export": ("tensorflow", "keras", "tensorflow_serving", "onnx", "onnxruntime", "tf2onnx", "openvino"),
-    "baselines": ("bm3d",),
+    "baselines": ("bm3d", "dictlearn"),
     "data": ("idc_index_data", "duckdb"),
 }
 

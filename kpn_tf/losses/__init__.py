@@ -1,5 +1,6 @@
-"""Training losses as Keras losses on slices in HU."""
+"""Training losses on slices in HU."""
 
+from kpn_tf.losses.absolute import absolute_error
 from kpn_tf.losses.structure_aware import StructureAwareLoss
 
-__all__ = ["StructureAwareLoss"]
+__all__ = ["StructureAwareLoss", "absolute_error"]

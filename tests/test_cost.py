@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from export.latency import measured
+from baselines.cost import measured
 
 
 def test_the_peak_memory_of_a_command_is_its_own():

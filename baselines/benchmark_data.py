@@ -1,0 +1,229 @@
+"""What a benchmark trains and tests on: folders of normal-dose series, or pairs by the NIH protocol."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from kpn_tf.datasets import nih, phantom
+from kpn_tf.evaluation import simulated_pairs
+from kpn_tf.pairs import MeasuredPairs, SimulatedPairs
+from kpn_tf.training_data import DOSE, training_folder, validation_folder
+
+# Of the noise that is simulated, in training and test; the seed of a training draws patches and first weights.
+NOISE_SEED = 0
+
+_START_BYTES = 2048
+
+TWIN_REMARK = (
+    "All of it is one drawn anatomy, in a few small slices, of which training and test show neighbouring cuts. These "
+    "numbers show that the command works, and not which method is better for patients."
+)
+
+
+class SimulatedData:
+    """Normal-dose series whose quarter dose is simulated: as `kpn train` trains and `kpn evaluate --simulate` tests.
+
+    Args:
+        test: Folder with the series of the test patients.
+        train: That of the training patients; `None` if nothing is trained.
+        validation: That of the validation patients, who choose the best weights; `None` if nothing is trained.
+        every: Takes one test slice in so many.
+        patch: Side of the training patches in pixels.
+        note: Called with `(line, failure)` for everything that is left out.
+    """
+
+    def __init__(self, test, train=None, validation=None, *, every=1, patch=64, note):
+        self._test, self._train, self._validation = test, train, validation
+        self._every, self._patch, self._note = every, patch, note
+        self.trains = train is not None
+
+    @property
+    def remark(self):
+        """What a reader of the tables must know of the data, or nothing."""
+        return (
+            "The low dose is simulated, by the simulation that the networks trained here were trained with."
+        )
+
+    @functools.cached_property
+    def test_key(self):
+        """What decides the test slices, for `json.dumps`; no slice is read for it."""
+        return {"simulated": folder_sha256(self._test), "every": self._every}
+
+    @functools.cached_property
+    def training_key(self):
+        """What decides what is trained on, likewise."""
+        if not self.trains:
+            return {}
+        return {"train": folder_sha256(self._train), "validation": folder_sha256(self._validation)}
+
+    @functools.cached_property
+    def _stream(self):
+        return simulated_pairs(self._test, dose=DOSE, seed=NOISE_SEED, every=self._every, note=self._note)
+
+    @functools.cached_property
+    def name(self):
+        """Names the test data in tables."""
+        return f"normal-dose series at {self._stream.data_name}"
+
+    @functools.cached_property
+    def test(self):
+        """List of `Pair`s, kept: 2 MB for a slice of 512x512."""
+        return _listed(self._stream)
+
+    @functools.cached_property
+    def validation(self):
+        """List of `Pair`s.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        pairs = validation_folder(self._validation, np.random.default_rng(NOISE_SEED), note=self._note)
+        if not pairs:
+            raise ValueError(
+                "Expected a normal-dose series of a validation patient. Received: none; check the folder"
+            )
+        return pairs
+
+    @functools.cached_property
+    def _slices(self):
+        rng = np.random.default_rng(NOISE_SEED)
+        return training_folder(self._train, self._patch, rng, note=self._note, progress=_progress)
+
+    def batches(self, budget, steps, seed):
+        """What `kpn_tf.training.train` draws from: the same for every network of one seed."""
+        return SimulatedPairs(
+            self._slices, batch_size=budget.batch, steps=steps, patch=budget.patch, dose=DOSE, seed=seed
+        )
+
+
+class NihData:
+    """Pairs by the NIH protocol: the first five patients train, the others test.
+
+    No patient is left to choose among the checkpoints: the one of the lowest training loss is taken.
+
+    Args:
+        folder: See `kpn_tf.datasets.nih`.
+        every: Takes one pair in so many, of both parts.
+        twin: Whether it is the synthetic twin, which every table then says.
+        note: Called with `(line, failure)` for everything that is left out.
+    """
+
+    trains = True
+    validation = ()
+
+    def __init__(self, folder, *, every=1, twin=False, note):
+        self._folder, self._every, self._twin, self._note = folder, every, twin, note
+
+    @functools.cached_property
+    def test_key(self):
+        """What decides the test slices, for `json.dumps`; no slice is read for it."""
+        return {"nih": folder_sha256(self._folder), "every": self._every}
+
+    @property
+    def training_key(self):
+        """What decides what is trained on: the same folder."""
+        return self.test_key
+
+    def _part(self, part):
+        return nih(self._folder, part=part, every=self._every, note=self._note)
+
+    @functools.cached_property
+    def _test_stream(self):
+        return self._part("test")
+
+    @functools.cached_property
+    def name(self):
+        """Names the test data in tables."""
+        return ("digital torso, twin of the " if self._twin else "") + self._test_stream.data_name
+
+    @property
+    def remark(self):
+        """What a reader of the tables must know of the data, or nothing."""
+        return TWIN_REMARK if self._twin else ""
+
+    @functools.cached_property
+    def test(self):
+        """List of `Pair`s, kept: 2 MB for a slice of 512x512."""
+        return _listed(self._test_stream)
+
+    @functools.cached_property
+    def _training_pairs(self):
+        return _listed(self._part("train"))
+
+    def batches(self, budget, steps, seed):
+        """What `kpn_tf.training.train` draws from: the same for every network of one seed."""
+        return MeasuredPairs(
+            self._training_pairs, batch_size=budget.batch, steps=steps, patch=budget.patch, seed=seed
+        )
+
+
+class PhantomData:
+    """Scans of a phantom by the PHANTOM protocol, to test on.
+
+    Args:
+        folder: See `kpn_tf.datasets.phantom`.
+        every: Takes one pair of a scan in so many.
+        note: Called with `(line, failure)` for everything that is left out.
+    """
+
+    def __init__(self, folder, *, every=1, note):
+        self._folder, self._every, self._note = folder, every, note
+
+    @functools.cached_property
+    def test_key(self):
+        """What decides the slices, for `json.dumps`; no slice is read for it."""
+        return {"phantom": folder_sha256(self._folder), "every": self._every}
+
+    @functools.cached_property
+    def _stream(self):
+        return phantom(self._folder, every=self._every, note=self._note)
+
+    @functools.cached_property
+    def name(self):
+        """Names the data in tables."""
+        return self._stream.data_name
+
+    @functools.cached_property
+    def test(self):
+        """List of `Pair`s, each of whose `patient` is a tube voltage and current."""
+        return _listed(self._stream)
+
+
+def _listed(stream):
+    return list(
+        tqdm(
+            stream.pairs,
+            total=stream.slices,
+            desc="reading pairs",
+            unit="slice",
+            disable=None,
+            leave=False,
+        )
+    )
+
+
+def _progress(name):
+    return lambda slices: tqdm(slices, desc=f"noise for {name}", unit="slice", disable=None, leave=False)
+
+
+def folder_sha256(folder):
+    """Names the content of a folder, wherever it lies: names and sizes of its files and how each begins.
+
+    A DICOM file begins with the UIDs that name it.
+
+    Args:
+        folder: Folder or file.
+
+    Returns:
+        Hexadecimal string.
+    """
+    folder = Path(folder)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()) or [folder]:
+        with open(path, "rb") as file:
+            start = file.read(_START_BYTES)
+        digest.update(repr((path.relative_to(folder).as_posix(), path.stat().st_size, start)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,182 @@
+"""What the benchmark's tables, budgets, data and drawings promise."""
+
+import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from baselines import benchmark_data, results_page
+from baselines.benchmark_data import SimulatedData, folder_sha256
+from baselines.budget import Budget, share_of_papers
+from baselines.curves import Curve, svg
+from baselines.figures import remarkable_pixels
+from baselines.methods import LEARNING_RATES, identity, loss_of, new_network
+from baselines.runs import Runs
+from baselines.tables import REDCNN_L1, REDCNN_STRUCTURE, TABLES, Contrast, Method, methods, seeds_of
+from tests.noisy_torso import noisy_volume, write_torso
+
+
+def test_a_method_has_one_name_and_a_name_one_method():
+    named = methods(TABLES)
+    assert len({method.name for method in named}) == len(named)
+    assert sum(method.is_trained for method in named) == 10
+
+
+def test_a_method_published_in_two_tables_has_the_same_numbers_in_both():
+    published = {}
+    for row in (row for table in TABLES for row in table.rows if row.published):
+        assert published.setdefault(row.method, row.published) == row.published
+
+
+def test_the_tables_are_those_of_the_paper():
+    # Xu et al., ICIP 2021: six methods, two networks by two losses, five sides.
+    assert [sum(row.published is not None for row in table.rows) for table in TABLES] == [6, 4, 5]
+    assert [row.method.kernel_size for row in TABLES[2].rows] == [15, 19, 21, 23, 27]
+
+
+def test_every_trained_method_has_a_network_a_loss_and_a_rate():
+    for method in filter(lambda method: method.is_trained, methods(TABLES)):
+        assert LEARNING_RATES[method.kind] > 0
+        assert callable(loss_of(method))
+    # Table 3's parameters by METHOD: 1x1 convolutions 88 -> k^2 -> k^2 beside a trunk of one size.
+    small, large = (new_network(TABLES[2].rows[i].method).count_params() for i in (0, 4))
+    assert large - small == 89 * (27**2 - 15**2) + 27**4 + 27**2 - 15**4 - 15**2
+
+
+def test_another_factor_of_the_noise_is_another_method(monkeypatch):
+    before = identity(Method("bm3d"))
+    monkeypatch.setattr("baselines.bm3d.FACTOR", 2.5)
+    assert identity(Method("bm3d")) == {"factor": 2.5} != before
+
+
+def test_seeds_are_for_the_table_that_asks_for_them():
+    counts = {method.name: len(seeds_of(method, TABLES, 3)) for method in methods(TABLES)}
+    assert {name for name, count in counts.items() if count == 3} == {
+        "redcnn-l1",
+        "redcnn-structure",
+        "paper-k21-l1",
+        "paper-k21-structure",
+    }
+
+
+def test_the_papers_recipe_is_all_of_it_and_what_is_shorter_a_share():
+    assert share_of_papers(6000, 128, 64) == 1
+    assert share_of_papers(3000, 64, 32) == pytest.approx(1 / 16)
+
+
+def test_equal_arithmetic_is_more_steps_for_the_smaller_network():
+    budget = Budget(gmac=1000.0, batch=4)
+    assert budget.steps_for(1.0) == 250
+    assert budget.steps_for(8.0) == 31
+    assert budget.steps_for(1e9) == 1
+
+
+@pytest.mark.parametrize("wrong", [{}, {"steps": 5, "gmac": 5.0}, {"steps": 0}, {"steps": 5, "batch": 0}])
+def test_a_budget_that_is_none_is_refused(wrong):
+    with pytest.raises(ValueError, match="Expected either steps or gmac, and positive numbers"):
+        Budget(**wrong)
+
+
+def test_a_result_is_recalled_for_its_own_key_alone(tmp_path):
+    runs = Runs(tmp_path / "runs")
+    assert runs.recall("a", {"x": 1}) is None
+    assert runs.keep("a", {"x": 1}, {"pair": (1, 2)}) == {"pair": [1, 2]}
+    assert runs.recall("a", {"x": 1}) == {"pair": [1, 2]}
+    assert runs.recall("a", {"x": 2}) is runs.recall("b", {"x": 1}) is None
+    assert [path.suffix for path in (tmp_path / "runs" / "rows").iterdir()] == [".json"]
+
+
+def test_a_folder_is_known_by_its_content_wherever_it_lies(tmp_path):
+    for name in ("one", "two"):
+        write_torso(tmp_path / name)
+    same = folder_sha256(tmp_path / "one")
+    assert folder_sha256(tmp_path / "two") == same
+    assert folder_sha256(write_torso(tmp_path / "three", noisy_volume(2))[0].parent) != same
+    (tmp_path / "two" / "0003.dcm").unlink()
+    assert folder_sha256(tmp_path / "two") != same
+
+
+def test_simulated_data_trains_as_kpn_train_does(tmp_path, monkeypatch):
+    for name in ("train", "validation", "test"):
+        write_torso(tmp_path / name)
+    data = SimulatedData(
+        tmp_path / "test", tmp_path / "train", tmp_path / "validation", patch=32, note=pytest.fail
+    )
+    batches = data.batches(Budget(steps=2, batch=3, patch=32), 2, seed=1)
+    assert batches.describe()["dose"] == 0.25
+    assert len(data.test) == 3
+    assert len(data.validation) == 4  # two slices, at two doses
+    monkeypatch.setattr(benchmark_data, "validation_folder", lambda folder, rng, note: [])
+    with pytest.raises(ValueError, match="Expected a normal-dose series of a validation patient"):
+        _ = SimulatedData(tmp_path, tmp_path, tmp_path, note=pytest.fail).validation
+
+
+def finished_row(psnr_db, name):
+    records = [
+        {
+            "denoiser": name,
+            "patient": "P",
+            "slice": str(i),
+            "psnr_soft_db": value,
+            "ssim_soft": value / 40,
+            "rmse_hu": 40 - value,
+            "seconds": 1.0,
+        }
+        for i, value in enumerate(psnr_db)
+    ]
+    return {"convention": "soft", "records": records}
+
+
+def test_a_difference_is_taken_slice_by_slice_between_means_over_seeds():
+    rows = {
+        (REDCNN_L1, 0): finished_row([30.0, 20.0], "redcnn-l1"),
+        (REDCNN_L1, 1): finished_row([31.0, 21.0], "redcnn-l1"),
+        (REDCNN_STRUCTURE, 0): finished_row([30.7, 20.8], "redcnn-structure"),
+    }
+    stub = SimpleNamespace(
+        plan=SimpleNamespace(tables=TABLES, seeds=2), row=lambda method, seed=0: rows.get((method, seed))
+    )
+    means = results_page.mean_over_seeds([rows[REDCNN_L1, 0], rows[REDCNN_L1, 1]], "soft")
+    assert [record["psnr_soft_db"] for record in means] == [30.5, 20.5]
+    contrast = Contrast("L_S minus L1", REDCNN_STRUCTURE, REDCNN_L1)
+    # Slices differ by 10 dB, the methods by 0.2 and 0.3 on each: the interval knows only of the latter.
+    line = results_page._contrast(contrast, stub, "soft")
+    assert line == "| L_S minus L1 (1 and 2 trainings) | +0.25 [+0.20, +0.30] | +0.0063 [+0.0050, +0.0075] |"
+
+
+def test_the_remarkable_pixels_are_flat_edge_and_fine_where_nothing_is_clipped():
+    normal_hu = np.full((61, 67), 40.0)
+    normal_hu[:, :20] = -900.0  # clipped: its rim does not count
+    shares = np.zeros((61, 67, 3))
+    for place, channel in (((30, 40), 1), ((15, 45), 0), ((45, 35), 2)):
+        shares[place][channel] = 0.8
+    shares[30, 19:21] = 0.9
+    found = remarkable_pixels(shares, normal_hu, 9)
+    assert found == {"flat": (30, 40), "edge": (15, 45), "fine": (45, 35)}
+    with pytest.raises(ValueError, match="Expected soft tissue with nothing clipped around it"):
+        remarkable_pixels(shares, normal_hu - 900, 9)
+
+
+def test_curves_share_axes_and_a_name_its_colour():
+    panels = {
+        "80 kV": [Curve("low <dose>", (30, 90), (20.0, 25.0)), Curve("edge", (30, 90), (30.0, 33.0))],
+        "120 kV": [Curve("edge", (30, 150), (31.0, 34.5))],
+    }
+    root = ElementTree.fromstring(svg(panels, x_label="mA", y_label="dB"))
+    space = "{http://www.w3.org/2000/svg}"
+    lines = root.findall(f"{space}polyline")
+    assert [line.get("stroke") for line in lines] == ["#000000", "#E69F00", "#E69F00"]
+    first, second, third = (
+        [tuple(map(float, point.split(","))) for point in line.get("points").split()] for line in lines
+    )
+    assert first[0][0] == second[0][0]  # one current, one place
+    assert third[0][0] - first[0][0] == pytest.approx(250, abs=0.2)  # the next panel
+    assert second[1][1] > third[1][1]  # 34.5 dB lies above 33 dB
+    words = [text.text for text in root.findall(f"{space}text")]
+    assert {"80 kV", "120 kV", "mA", "dB", "low <dose>", "edge", "30", "150"} <= set(words)
+
+
+def test_no_curve_is_no_drawing():
+    with pytest.raises(ValueError, match="Expected at least one curve to draw"):
+        svg({"80 kV": []}, x_label="mA", y_label="dB")

@@ -1,0 +1,299 @@
+"""`kpn benchmark` makes one page from what it trains and evaluates, goes on after a break, and says what is missing."""
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from baselines import benchmark_data, cost, figures, tables
+from baselines import rows as rows_module
+from baselines.budget import Budget
+from kpn_tf import cli, pairs
+from kpn_tf.cli.benchmark import BenchmarkConfig, command
+from kpn_tf.datasets.phantom_twin import phantom_twin
+from kpn_tf.evaluation import evaluate, simulated_pairs
+from tests.noisy_torso import noisy_volume, write_torso
+
+GUIDE = Path(__file__).parents[1] / "docs" / "benchmark.md"
+TINY = ("--steps", "2", "--batch", "2", "--patch", "32")
+NAMES = ("train", "validation", "test", "phantom")
+ROWS = ("low-dose", "edge-k21-l1", "redcnn-l1", "edge.tflite")
+
+
+def kpn(*words):
+    """Runs `kpn` in this process and returns its exit status."""
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as stop:
+        return stop.code
+
+
+def rows(*names):
+    return [word for name in names for word in ("--row", name)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Series of a training, a validation and a test patient."""
+    folder = tmp_path_factory.mktemp("data")
+    write_torso(folder / "train")
+    write_torso(folder / "validation", noisy_volume(2), patient_id="ID-4711")
+    write_torso(folder / "test", noisy_volume(2)[::-1], patient_id="ID-4712")
+    phantom_twin(folder / "phantom")
+    for scan in (folder / "phantom").iterdir():
+        if scan.name not in ("080kV_030mA", "080kV_150mA", "080kV_270mA"):
+            shutil.rmtree(scan)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(folders):
+    return [word for name in NAMES for word in (f"--{name}", folders / name)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Small pictures, and no process that only measures time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "SIDE", 256)
+        patch.setattr(cost, "seconds_and_peak", lambda method, path: (0.25, 300.0))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(words, tmp_path_factory):
+    """A finished call: folder with `results.md`, `images` and `runs`."""
+    folder = tmp_path_factory.mktemp("finished")
+    places = ("--runs", folder / "runs", "--output", folder / "results.md")
+    assert kpn("benchmark", *words, *TINY, *rows(*ROWS), *places) == 0
+    return folder
+
+
+def lines_of(page, heading):
+    """Cells of the rows of the first table under a heading, by title."""
+    section = page.split(f"## {heading}")[1].split("\n## ")[0]
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return {cells[0]: cells[1:] for cells in reversed(lines)}
+
+
+def test_one_command_writes_the_page_and_its_images(finished):
+    page = (finished / "results.md").read_text(encoding="utf-8")
+    linked = set(re.findall(r"\(images/(\S+)\)", page))
+    assert linked == {path.name for path in (finished / "images").iterdir()}
+    assert linked == {f"results_fig{n}" for n in ("2.png", "3.png", "6.png", "5.svg")}
+    for table in tables.TABLES:
+        found = lines_of(page, table.title)
+        for row in table.rows:
+            if row.published:
+                assert found[row.title][-1] == "{:.2f} / {:.3f}".format(*row.published)
+            assert (found[row.title][0] == "not run") == (row.method.name not in ROWS)
+
+
+def test_the_numbers_are_those_of_kpn_evaluate(finished, folders):
+    stream = simulated_pairs(folders / "test", dose=0.25, seed=0, every=1, note=pytest.fail)
+    means = evaluate({}, stream.pairs, ("soft",), data_name="").rows[0].means
+    psnr, ssim, rmse, *_ = lines_of((finished / "results.md").read_text(encoding="utf-8"), "Table 1")[
+        "low dose"
+    ]
+    assert psnr.startswith(f"{means['psnr_soft_db']:.2f} [")
+    assert ssim.startswith(f"{means['ssim_soft']:.4f} [")
+    assert rmse.startswith(f"{means['rmse_hu']:.2f} [")
+
+
+def test_every_row_names_data_convention_budget_and_command(finished):
+    page = (finished / "results.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if line.startswith("| RED-CNN, L1 |") and "kpn" in line)
+    _, data, convention, budget, said = line.strip("| ").split(" | ")
+    assert data == "normal-dose series at 25 % of the dose, simulated (seed 0)"
+    assert convention == "`soft`"
+    assert re.match(
+        r"2 steps of 2 patches of 32×32, Adam 0.0001, float32, 2\.55 GMAC forward; 3 slices", budget
+    )
+    folders = "--test TEST --train TRAIN --validation VALIDATION --phantom PHANTOM"
+    assert said == f"`kpn benchmark {folders} --steps 2 --batch 2 --patch 32 --row redcnn-l1`"
+
+
+def test_a_reduced_budget_is_called_reduced_in_the_table(finished):
+    found = lines_of((finished / "results.md").read_text(encoding="utf-8"), "Table 2")
+    share = 100 * 2 * 2 * 32**2 / (6000 * 128 * 64**2)
+    assert found["RED-CNN, L1"][3] == f"{share:.3g} % (reduced)"
+    assert found["RED-CNN, L1"][4:6] == ["1,848,865", "458.4"]
+
+
+def test_all_networks_of_a_seed_get_the_same_steps_and_the_same_patches(finished):
+    runs = [json.loads(path.read_text()) for path in (finished / "runs").glob("trainings/*/run.json")]
+    assert sorted(run["network"]["class"] for run in runs) == ["REDCNN", "StructKPN"]
+    assert all(run["pairs"] == runs[0]["pairs"] for run in runs)
+    assert {run["config"]["steps"] for run in runs} == {2}
+
+
+def test_what_is_finished_is_not_done_again(finished, words, monkeypatch, tmp_path):
+    monkeypatch.setattr(rows_module, "train", None)
+    monkeypatch.setattr(rows_module, "evaluate", None)
+    places = ("--runs", finished / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words, *TINY, *rows(*ROWS), *places) == 0
+    assert (tmp_path / "results.md").read_text() == (finished / "results.md").read_text()
+
+
+def test_another_budget_is_not_taken_for_the_finished_one(finished, words, tmp_path):
+    places = ("--runs", finished / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words, "--steps", "3", *TINY[2:], *rows("low-dose"), *places) == 0
+    found = lines_of((tmp_path / "results.md").read_text(encoding="utf-8"), "Table 1")
+    assert found["RED-CNN"][0] == "not run"
+    assert found["low dose"][0] != "not run"
+
+
+def test_an_interrupted_call_goes_on_where_it_stopped(words, tmp_path, monkeypatch, capfd):
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    call = ("benchmark", *words, *TINY, *rows("low-dose", "edge-k21-l1"), *places)
+    draw = pairs.SimulatedPairs.__getitem__
+
+    def interrupted(self, index):
+        if index == 1:
+            raise KeyboardInterrupt
+        return draw(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs.SimulatedPairs, "__getitem__", interrupted)
+        assert kpn(*call) == 130
+    assert not (tmp_path / "results.md").exists()
+    (kept,) = (
+        path
+        for path in (tmp_path / "runs" / "rows").iterdir()
+        if json.loads(path.read_text())["key"].get("simulated")
+    )
+    before = kept.stat().st_mtime_ns
+    assert kpn(*call) == 0
+    assert kept.stat().st_mtime_ns == before
+    assert "not run" not in lines_of((tmp_path / "results.md").read_text(), "Table 1")["low dose"]
+
+
+def test_a_row_that_fails_is_named_and_the_others_are_done(words, tmp_path, monkeypatch, capfd):
+    def denoiser(method, network=None):
+        if method.kind == "ksvd":
+            return lambda slice_hu: slice_hu[1:]
+        raise ImportError("BM3D needs the baselines extra: pip install 'kpn-tf[baselines]'")
+
+    monkeypatch.setattr(rows_module, "denoiser", denoiser)
+    monkeypatch.setattr(rows_module.Benchmark, "_cost", lambda self, method: None)
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words, *TINY, *rows("ksvd", "bm3d"), *places) == 1
+    err = capfd.readouterr().err
+    assert "failed: ksvd: Expected a slice of shape (96, 128) from denoiser 'ksvd' on slice" in err
+    assert "left out: bm3d: BM3D needs the baselines extra: pip install 'kpn-tf[baselines]'" in err
+    assert (tmp_path / "results.md").exists()
+
+
+def test_without_training_data_only_what_needs_none_is_done(words, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(rows_module.Benchmark, "_cost", lambda self, method: None)
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words[4:], *rows("low-dose", "redcnn-l1"), *places) == 0
+    assert "left out: redcnn-l1: no training data given" in capfd.readouterr().err
+    assert lines_of((tmp_path / "results.md").read_text(), "Table 1")["RED-CNN"][0] == "not run"
+
+
+@pytest.fixture(scope="module")
+def without_data(tmp_path_factory):
+    """A call that names no data: its folder."""
+    folder = tmp_path_factory.mktemp("twin")
+    places = ("--runs", folder / "runs", "--output", folder / "results.md")
+    assert kpn("benchmark", *rows("low-dose"), *places) == 0
+    return folder
+
+
+def test_without_any_data_a_synthetic_twin_is_used_and_called_so(without_data):
+    page = (without_data / "results.md").read_text(encoding="utf-8")
+    assert "**Data**: digital torso, twin of the NIH protocol, test part: L906, L907; 6 slices" in page
+    assert benchmark_data.TWIN_REMARK in page
+
+
+def test_the_twins_are_written_once(without_data):
+    files = [path for path in (without_data / "runs" / "twins").rglob("*") if path.is_file()]
+    before = [path.stat().st_mtime_ns for path in files]
+    places = ("--runs", without_data / "runs", "--output", without_data / "again.md")
+    assert kpn("benchmark", *rows("low-dose"), *places) == 0
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_by_the_nih_protocol_no_patient_both_trains_and_tests(without_data):
+    data = benchmark_data.NihData(without_data / "runs" / "twins" / "nih_twin", note=pytest.fail)
+    assert {pair.patient for pair in data.test} == {"L906", "L907"}
+    batches = data.batches(Budget(steps=2, batch=3, patch=32), 2, seed=1)
+    assert {pair.patient for pair in batches.pairs} == {"L901", "L902", "L903", "L904", "L905"}
+    assert data.validation == ()
+    assert batches[0][0].shape == (3, 32, 32, 1)
+
+
+def test_neither_patients_nor_folders_are_named(finished, folders):
+    files = [finished / "results.md", *(finished / "runs" / "rows").iterdir()]
+    for text in (path.read_text(encoding="utf-8") for path in files):
+        for secret in ("Secret", "0815", "ID-4711", "ID-4712", str(folders), str(finished)):
+            assert secret not in text
+
+
+def test_pictures_are_of_the_torso_alone(finished, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_data, "simulated_pairs", None)
+    places = ("--runs", finished / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words, *TINY, *rows("low-dose"), *places) == 0
+    for path in (finished / "images").iterdir():
+        assert (tmp_path / "images" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--nih", "DATA"], "either --nih FOLDER, or --test FOLDER with --train and --validation"),
+        (["--steps", "2", "--gmac", "5"], "expected either --steps or --gmac"),
+        (["--row", "redcnn"], "expected a row among low-dose, ksvd, bm3d, wavresnet-l1, redcnn-l1,"),
+        (["--patch", "21"], "expected patches of at least 27 pixels for kernels of that side, received 21"),
+        (["--output", "results.html"], "expected a name that ends in .md, received results.html"),
+        (["--phantom", "absent"], "expected a folder, received absent, which does not exist"),
+        (["--gmac", "0"], "argument --gmac: expected a number above 0"),
+        (["--seeds", "0"], "argument --seeds: expected a whole number from 1 on"),
+    ],
+)
+def test_a_wrong_call_is_status_two_and_says_why(
+    words, folders, tmp_path, monkeypatch, capfd, more, complaint
+):
+    monkeypatch.chdir(tmp_path)
+    more = [str(folders) if word == "DATA" else word for word in more]
+    assert kpn("benchmark", *words, *more) == 2
+    assert complaint in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("absent", ["test", "validation"])
+def test_training_folders_come_together(words, tmp_path, monkeypatch, capfd, absent):
+    monkeypatch.chdir(tmp_path)
+    at = words.index(f"--{absent}")
+    assert kpn("benchmark", *words[:at], *words[at + 2 :]) == 2
+    assert "expected --train, --validation and --test together" in capfd.readouterr().err
+
+
+def test_the_command_of_a_row_has_its_options_and_no_folder():
+    config = BenchmarkConfig(nih=Path("/patients/Smith"), gmac=6.2e6, seeds=3, runs=Path("elsewhere"))
+    assert command(config) == "kpn benchmark --nih NIH --gmac 6.2e+06 --seeds 3"
+
+
+def test_every_option_is_in_the_guide():
+    guide = GUIDE.read_text(encoding="utf-8")
+    for option in dataclasses.fields(BenchmarkConfig):
+        assert f"`--{option.name.replace('_', '-')} " in guide, option.name
+
+
+def test_the_module_is_the_same_program_and_its_help_needs_no_tensorflow():
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "baselines.benchmark", "--help"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "usage: kpn benchmark" in run.stdout
+    assert "--gmac GMAC" in run.stdout
+    assert not re.search(r"\| +(tensorflow|keras)$", run.stderr, re.MULTILINE)
