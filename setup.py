@@ -60,6 +60,11 @@ EXTRAS = {
     # bm3d's licence allows non-commercial use only, which is why nothing else here depends on it.
     "baselines": [
         "bm3d>=4",
+        "dictlearn>=1",
+        "threadpoolctl>=3",
+    ],
+    "figures": [
+        "matplotlib>=3.10",
     ],
     # The index of the Imaging Data Commons, and what reads it. Not idc-index: kpn_tf/datasets/idc.py says why.
     "data": [
