@@ -64,7 +64,7 @@ EXTRAS = {
         "threadpoolctl>=3",
     ],
     "figures": [
-        "matplotlib>=3.10",
+        "matplotlib>=3.11",
     ],
     # The index of the Imaging Data Commons, and what reads it. Not idc-index: kpn_tf/datasets/idc.py says why.
     "data": [
@@ -99,7 +99,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=PACKAGES,
-    package_data={"kpn_tf": ["weights/*"]},
+    package_data={"kpn_tf": ["weights/*"], "baselines": ["weights/*"]},
     entry_points={"console_scripts": ["kpn=kpn_tf.cli:main"]},
     install_requires=BASE,
     extras_require=EXTRAS,

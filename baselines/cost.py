@@ -11,7 +11,7 @@ from kpn_tf.phantom import torso
 from kpn_tf.simulation import SPECTRA, noise_field
 
 # Rows and columns of the slice, and the noise of a quarter dose in it.
-SIDE, FIELD_MM, NOISE_HU = 512, 384.0, 24.0
+SIDE, PIXEL_MM, NOISE_HU = 512, 0.75, 24.0
 
 # A process inherits the peak of whoever started it until then: this one is small, whoever started it.
 _LAUNCHER = """
@@ -86,7 +86,6 @@ def seconds_and_peak(method, slice_path):
 
 def noisy_slice():
     """A slice of the digital torso with the noise of a quarter dose, `(SIDE, SIDE)` in HU."""
-    pixel_mm = FIELD_MM / SIDE
-    (slice_hu,) = torso(SIDE, SIDE, 1, pixel_mm).volume_hu
-    noise_hu = noise_field(slice_hu, pixel_mm, NOISE_HU, SPECTRA["soft"], np.random.default_rng(20210919))
+    (slice_hu,) = torso(SIDE, SIDE, 1, PIXEL_MM).volume_hu
+    noise_hu = noise_field(slice_hu, PIXEL_MM, NOISE_HU, SPECTRA["soft"], np.random.default_rng(20210919))
     return slice_hu + noise_hu

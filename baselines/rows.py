@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import kpn_tf
-from baselines import cost
+from baselines import cost, shipped
 from baselines.budget import Budget, share_of_papers
 from baselines.methods import LEARNING_RATES, denoiser, identity, loss_of, new_network, shipped_training
 from baselines.runs import Runs
@@ -70,11 +70,13 @@ class Benchmark:
             tell: Called with a line for every method that is done.
         """
         for method in filter(self.plan.wants, methods(self.plan.tables)):
-            if method.is_trained and not self.data.trains:
-                note(f"{method.name}: no training data given", False)
+            if method.is_trained and not self.data.trains and not shipped.record(method.name):
+                note(f"{method.name}: no training data given, and no weights come with the package", False)
                 continue
             try:
-                for seed in seeds_of(method, self.plan.tables, self.plan.seeds):
+                # One training of each network comes with the package.
+                seeds = self.plan.seeds if self.data.trains else 1
+                for seed in seeds_of(method, self.plan.tables, seeds):
                     self._row(method, seed, self.data)
                 if method in in_full(self.plan.tables):
                     self._row(method, 0, self.phantom)
@@ -101,17 +103,25 @@ class Benchmark:
         """The denoiser of a method, and its network if it is trained here; `None` if its weights are elsewhere."""
         network = None
         if method.is_trained:
-            weights = self._training_folder(method, 0) / "best.keras"
-            if not weights.exists():
+            found = self._trained(method, 0)
+            if found is None:
                 return None
-            network = keras.saving.load_model(weights, compile=False)
+            network = keras.saving.load_model(found[0], compile=False)
         return denoiser(method, network), network
 
     def _named(self, method, seed, data):
         key = {"kpn_tf": kpn_tf.__version__, "convention": CONVENTION, **data.test_key, **identity(method)}
-        if method.is_trained:
-            key |= self._training_key(method, seed)
-        return f"{method.name}-seed{seed}" if method.is_trained else method.name, key
+        if not method.is_trained:
+            return method.name, key
+        trained = self._training_key(method, seed)
+        if self._is_shipped(method, trained):
+            trained = {"sha256": shipped.sha256(method.name)}
+        return f"{method.name}-seed{seed}", key | trained
+
+    def _is_shipped(self, method, key):
+        """Whether the package has the weights of this training, or some and nothing to train others on."""
+        record = shipped.record(method.name)
+        return record is not None and (not self.data.trains or record["key"] == key)
 
     def _training_key(self, method, seed):
         budget = asdict(self.plan.budget) | {"learning_rate": self._learning_rate(method)}
@@ -129,7 +139,8 @@ class Benchmark:
             return
         network, training, size = None, None, (None, None)
         if method.is_trained:
-            network, training = self._trained(method, seed)
+            path, training = self._trained(method, seed) or self._train(method, seed)
+            network = keras.saving.load_model(path, compile=False)
             weights = network.trainable_variables
             size = sum(int(np.prod(weight.shape)) for weight in weights), gmac(network)
         if method.is_shipped:
@@ -159,16 +170,16 @@ class Benchmark:
         )
 
     def _trained(self, method, seed):
-        """The network with the weights that did best, and what it was trained with."""
-        folder = self._training_folder(method, seed)
-        name, key = f"training-{method.name}-seed{seed}", self._training_key(method, seed)
-        training = self.plan.runs.recall(name, key)
-        if training is None:
-            training = self.plan.runs.keep(name, key, self._train(method, seed, folder))
-        return keras.saving.load_model(folder / "best.keras", compile=False), training
+        """Where the weights that did best are, and what they were trained with; `None` before the training."""
+        key = self._training_key(method, seed)
+        if self._is_shipped(method, key):
+            return shipped.weights(method.name), shipped.record(method.name)["training"]
+        training = self.plan.runs.recall(f"training-{method.name}-seed{seed}", key)
+        return training and (self._training_folder(method, seed) / "best.keras", training)
 
-    def _train(self, method, seed, folder):
-        """Trains, or goes on where it stopped; returns what with."""
+    def _train(self, method, seed):
+        """Trains, or goes on where it stopped; returns what `_trained` does."""
+        folder = self._training_folder(method, seed)
         budget, rate = self.plan.budget, self._learning_rate(method)
         policy = keras.config.dtype_policy()
         keras.utils.set_random_seed(seed)
@@ -183,7 +194,7 @@ class Benchmark:
         finally:
             keras.config.set_dtype_policy(policy)
         told = batches.describe()
-        return {
+        training = {
             "steps": steps,
             "learning_rate": rate,
             "batch": budget.batch,
@@ -195,6 +206,8 @@ class Benchmark:
             "slices": told["slices"],
             "normal_sha256": told["normal_sha256"],
         }
+        key = self._training_key(method, seed)
+        return folder / "best.keras", self.plan.runs.keep(f"training-{method.name}-seed{seed}", key, training)
 
     def _cost(self, method):
         name, key = _cost_named(method)

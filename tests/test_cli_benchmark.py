@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from baselines import benchmark_data, cost, figures, tables
+from baselines import benchmark_data, cost, figures, ship, shipped, tables
 from baselines import rows as rows_module
 from baselines.budget import Budget
 from kpn_tf import cli, pairs
 from kpn_tf.cli.benchmark import BenchmarkConfig, command
 from kpn_tf.datasets.phantom_twin import phantom_twin
 from kpn_tf.evaluation import evaluate, simulated_pairs
+from kpn_tf.training import TrainingDivergedError
 from tests.noisy_torso import noisy_volume, write_torso
 
 GUIDE = Path(__file__).parents[1] / "docs" / "benchmark.md"
@@ -192,9 +193,46 @@ def test_a_row_that_fails_is_named_and_the_others_are_done(words, tmp_path, monk
 def test_without_training_data_only_what_needs_none_is_done(words, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(rows_module.Benchmark, "_cost", lambda self, method: None)
     places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     assert kpn("benchmark", *words[4:], *rows("low-dose", "redcnn-l1"), *places) == 0
-    assert "left out: redcnn-l1: no training data given" in capfd.readouterr().err
+    complaint = "left out: redcnn-l1: no training data given, and no weights come with the package"
+    assert complaint in capfd.readouterr().err
     assert lines_of((tmp_path / "results.md").read_text(), "Table 1")["RED-CNN"][0] == "not run"
+
+
+@pytest.mark.parametrize(
+    "given", [slice(None), slice(4, None)], ids=["the same training asked for", "no data"]
+)
+def test_weights_that_come_with_the_package_are_not_trained_again(
+    finished, words, tmp_path, monkeypatch, given
+):
+    ship.take(finished / "runs", "redcnn-l1", tmp_path / "weights")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
+    monkeypatch.setattr(rows_module, "train", None)
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    budget = TINY if given == slice(None) else ()
+    assert kpn("benchmark", *words[given], *budget, *rows("redcnn-l1"), *places) == 0
+    before, after = (
+        lines_of((folder / "results.md").read_text(encoding="utf-8"), "Table 2")["RED-CNN, L1"]
+        for folder in (finished, tmp_path)
+    )
+    assert float(after[0].split()[0]) == pytest.approx(float(before[0].split()[0]), abs=0.011)
+    assert after[3:] == before[3:]
+
+
+def test_weights_of_another_budget_are_not_taken_for_the_training_asked_for(
+    finished, words, tmp_path, monkeypatch, capfd
+):
+    ship.take(finished / "runs", "redcnn-l1", tmp_path / "weights")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
+
+    def refused(*given, **named):
+        raise TrainingDivergedError("another training")
+
+    monkeypatch.setattr(rows_module, "train", refused)
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words, "--steps", "3", *TINY[2:], *rows("redcnn-l1"), *places) == 1
+    assert "failed: redcnn-l1: another training" in capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")

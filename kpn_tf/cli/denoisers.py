@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kpn_tf.cli import extras
-from kpn_tf.cli.networks import load_network
+from kpn_tf.cli.networks import is_network, load_network, network_path
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.job import console
 
@@ -37,7 +37,7 @@ def open_denoisers(words, threads):
     """Makes the denoisers that the words name.
 
     Args:
-        words: Each a shipped network's name, a .tflite, a .keras, `bm3d` or `ksvd` (both also with
+        words: Each a shipped network's name, a .tflite, a .keras, the name of a baseline's weights, `bm3d` or `ksvd` (both also with
             `:SIGMA_HU`), or `module:function`.
         threads: For networks; `None` leaves it to them.
 
@@ -51,7 +51,7 @@ def open_denoisers(words, threads):
     """
     if len(set(words)) < len(words):
         raise ValueError(f"Expected every denoiser once. Received: {', '.join(words)}")
-    if threads is not None and any(Path(word).suffix == ".keras" for word in words):
+    if threads is not None and any(map(is_network, words)):
         _limit_tensorflow(threads)
     opened = [_open(word, threads) for word in words]
     names = [denoiser.name for denoiser in opened]
@@ -64,7 +64,7 @@ def open_denoisers(words, threads):
 
 
 def _open(word, threads):
-    if Path(word).suffix == ".keras":
+    if is_network(word):
         return _keras(word)
     name, _, _ = word.partition(":")
     if name in ("bm3d", "ksvd"):
@@ -140,9 +140,9 @@ def _keras(word):
     about = {
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
-        "sha256": hashlib.sha256(Path(word).read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(network_path(word).read_bytes()).hexdigest(),
     }
-    return NamedDenoiser(Path(word).stem, denoise, about)
+    return NamedDenoiser(network_path(word).stem, denoise, about)
 
 
 def _limit_tensorflow(threads):

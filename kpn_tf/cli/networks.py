@@ -3,14 +3,25 @@
 import os
 from pathlib import Path
 
+from baselines import shipped
 from kpn_tf.job import console
 
 
-def load_network(path):
+def is_network(word):
+    """Whether a word names a network of Keras: a .keras file, or weights that come with the baselines."""
+    return Path(word).suffix == ".keras" or word in shipped.names()
+
+
+def network_path(word):
+    """The .keras file that a word for which `is_network` holds stands for."""
+    return shipped.weights(word) if word in shipped.names() else Path(word)
+
+
+def load_network(word):
     """Loads a network that this project made; TensorFlow is imported only now.
 
     Args:
-        path: A .keras file.
+        word: A .keras file, or the name of weights that come with the baselines, such as `"redcnn-l1"`.
 
     Returns:
         Keras model, HU in and HU out.
@@ -19,9 +30,11 @@ def load_network(path):
         FileNotFoundError: If there is no such file.
         ValueError: If Keras cannot load it.
     """
-    path = Path(path)
+    path = network_path(str(word))
     if path.suffix != ".keras" or not path.is_file():
-        raise FileNotFoundError(f"Expected a .keras file. Received: {path}, which is none")
+        raise FileNotFoundError(
+            f"Expected a .keras file or one of {', '.join(shipped.names())}. Received: {word}, which is none"
+        )
     # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with console.hushed():

@@ -34,16 +34,14 @@ class ResidualBlock(keras.layers.Layer):
         for convolution in [*self.first, *self.second]:
             convolution.build(shape)
 
-    @staticmethod
-    def _apply(convolutions, features):
-        if len(convolutions) == 1:
-            return convolutions[0](features)
-        parts = ops.split(features, len(convolutions), axis=-1)
-        return ops.concatenate([c(p) for c, p in zip(convolutions, parts, strict=True)], axis=-1)
-
     def call(self, features):
-        hidden = ops.relu(self._apply(self.first, features))
-        return features + self._apply(self.second, hidden)
+        # No group sees another until the block ends: one split and one concatenation are enough.
+        parts = ops.split(features, self.groups, axis=-1) if self.groups > 1 else [features]
+        changes = [
+            second(ops.relu(first(part)))
+            for first, second, part in zip(self.first, self.second, parts, strict=True)
+        ]
+        return features + (ops.concatenate(changes, axis=-1) if self.groups > 1 else changes[0])
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels, "groups": self.groups}
