@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines.curves import Curve, svg
+from baselines.drawing import crops_figure, dose_figure, structure_figure, write
 from baselines.tables import LOW_DOSE, in_full
 from kpn_tf.datasets.dose_curve import dose_curves
 from kpn_tf.evaluation import LOW_DOSE as LOW_DOSE_NAME
@@ -14,7 +14,6 @@ from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.normal_dose import SeriesNoise, noise_like, simulate_low_dose
 from kpn_tf.phantom import torso
-from kpn_tf.png import grey, write_png
 from kpn_tf.simulation import SPECTRA
 from kpn_tf.training_data import DOSE
 
@@ -26,9 +25,6 @@ _MARGIN = 32
 
 # Side of what the loss looks at around a pixel.
 _NEIGHBOURHOOD = StructureAwareLoss().size
-
-_COLUMNS = 5
-_GAP = 4
 
 
 @dataclass(frozen=True)
@@ -63,25 +59,36 @@ CROPS = (
 )
 
 
-def figures(benchmark, output):
+def figures(benchmark, output, note):
     """Draws what is finished into `images/` beside the page.
 
     Args:
         benchmark: `baselines.rows.Benchmark`.
         output: Path of the page, which names the files.
+        note: Called with `(line, failure)` for every method that cannot be drawn.
 
     Returns:
         Markdown that shows and explains them.
     """
     folder = output.parent / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    titles = {row.method: row.title for table in benchmark.plan.tables if table.in_full for row in table.rows}
-    finished = [method for method in in_full(benchmark.plan.tables) if benchmark.row(method)]
-    opened = {
-        titles[method]: found
-        for method in finished
-        if method != LOW_DOSE and (found := benchmark.opened(method))
+    # A picture knows no Markdown.
+    titles = {
+        row.method: row.title.replace("`", "")
+        for table in benchmark.plan.tables
+        if table.in_full
+        for row in table.rows
     }
+    opened = {}
+    for method in in_full(benchmark.plan.tables):
+        if method == LOW_DOSE or not benchmark.row(method):
+            continue
+        try:
+            if found := benchmark.opened(method):
+                opened[titles[method]] = found
+        except ImportError as error:
+            # Rows may come from a machine that has the extra.
+            note(f"{method.name} in the figures: {error}", False)
     parts = [
         "## Figures",
         "Of the digital torso, whatever the tables were measured on: 512×512, 12 HU of noise at the normal dose, a "
@@ -146,46 +153,50 @@ def _crops(crop, opened, folder, stem):
         denoised_hu = denoise(np.array(crop.cut(low_hu, _MARGIN), np.float32))
         shown[title] = denoised_hu[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     shown["normal dose"] = crop.cut(normal_hu)
-    path = folder / f"{stem}_fig{crop.figure}.png"
-    write_png(path, _grid([grey(slice_hu, WINDOWS[crop.window]) for slice_hu in shown.values()], enlarged=2))
     window = WINDOWS[crop.window]
-    caption = (
-        f"*Fig. {crop.figure}: {crop.title}, {window.low_hu:g} to {window.high_hu:g} HU; row by row: "
-        f"{'; '.join(shown)}.*"
+    path = folder / f"{stem}_fig{crop.figure}.png"
+    write(crops_figure(shown, window), path)
+    return (
+        f"![{crop.title}: {'; '.join(shown)}](images/{path.name})\n\n*Fig. {crop.figure}: {crop.title}, "
+        f"{window.low_hu:g} to {window.high_hu:g} HU, by every method that is finished.*"
     )
-    return f"![{crop.title}, by every method](images/{path.name})\n\n{caption}"
 
 
 def _loss_and_kernels(opened, folder, stem):
     low_hu, normal_hu = _torso_pair()
-    seen_hu = STRUCTURE.cut(normal_hu, _MARGIN)
-    shares = np.asarray(StructureAwareLoss().weights(seen_hu[None, :, :, None].astype(np.float32)))[0]
-    pixels = remarkable_pixels(shares, seen_hu, _MARGIN)
-    pictures = [
-        grey(STRUCTURE.cut(low_hu, _MARGIN), WINDOWS["soft"])[..., None].repeat(3, -1),
-        _marked(grey(seen_hu, WINDOWS["soft"]), pixels),
-        np.rint(255 * shares).astype(np.uint8),
-    ]
-    pictures = [picture[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] for picture in pictures]
-    caption = (
-        "*Fig. 2: low dose, normal dose (-160 to 240 HU), and what the structure-aware loss weighs there: squared "
-        "error red, absolute error green, similarity blue."
-    )
-    networks = {title: network for title, (_, network) in opened.items() if hasattr(network, "kernels_at")}
+    window = WINDOWS["soft"]
+    # The margin is seen by the loss and the networks, then cut off.
+    seen_low_hu, seen_normal_hu = (STRUCTURE.cut(slice_hu, _MARGIN) for slice_hu in (low_hu, normal_hu))
+    batch_hu = seen_normal_hu[None, :, :, None].astype(np.float32)
+    shares = np.asarray(StructureAwareLoss().weights(batch_hu))[0]
+    pixels = remarkable_pixels(shares, seen_normal_hu, _MARGIN)
     rows, columns = zip(*pixels.values(), strict=True)
-    side = 2 * pictures[0].shape[0]
-    lines = [_grid(pictures, enlarged=2)]
-    for network in networks.values():
-        kernels = network.kernels_at(STRUCTURE.cut(low_hu, _MARGIN), rows, columns)
-        lines.append(_grid([_kernel_picture(kernel, side) for kernel in kernels]))
-    if networks:
-        caption += (
-            f" Below, row by row, kernels of {'; '.join(networks)} at the framed pixels, the most {', '.join(pixels)} "
-            "there: taps by the root of their size, each kernel on a scale of its own, grey is zero."
-        )
+    kernels = {
+        title: network.kernels_at(seen_low_hu, rows, columns)
+        for title, (_, network) in opened.items()
+        if hasattr(network, "kernels_at")
+    }
     path = folder / f"{stem}_fig2.png"
-    write_png(path, _stack(lines))
-    return f"![Map of the loss, and kernels](images/{path.name})\n\n{caption}*"
+    figure = structure_figure(
+        STRUCTURE.cut(low_hu),
+        STRUCTURE.cut(normal_hu),
+        window,
+        shares[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN],
+        {name: (row - _MARGIN, column - _MARGIN) for name, (row, column) in pixels.items()},
+        kernels,
+    )
+    write(figure, path)
+    caption = (
+        f"Fig. 2: {STRUCTURE.title} at low and normal dose, {window.low_hu:g} to {window.high_hu:g} HU, and what the "
+        "structure-aware loss weighs there: squared error red, absolute error green, similarity blue. Framed: the "
+        "pixels where absolute error (flat), squared error (edge) and similarity (fine) weigh most."
+    )
+    if kernels:
+        caption += (
+            " Below, the kernels of each network there, each on a scale of its own by the root of the tap, white is "
+            "zero."
+        )
+    return f"![Map of the loss, and kernels](images/{path.name})\n\n*{caption}*"
 
 
 def _dose_curves(rows, folder, stem):
@@ -196,54 +207,10 @@ def _dose_curves(rows, folder, stem):
         for record in row["records"]
     ]
     results = Results(some["data"], (some["convention"],), tuple(records), float("nan"))
-    panels = {}
-    for curve in dose_curves(results, some["convention"]):
-        panels.setdefault(f"{curve.tube_voltage_kv} kV", []).append(
-            Curve(curve.denoiser, curve.currents_ma, curve.psnr_db)
-        )
     path = folder / f"{stem}_fig5.svg"
-    drawing = svg(panels, x_label="tube current (mA)", y_label=f"PSNR {some['convention']} (dB)")
-    path.write_text(drawing, encoding="utf-8")
+    figure = dose_figure(dose_curves(results, some["convention"]), f"PSNR {some['convention']} (dB)")
+    write(figure, path)
     return (
-        f"![PSNR over tube current](images/{path.name})\n\n*Fig. 5: PSNR over tube current, by tube voltage. "
+        f"![PSNR over tube current](images/{path.name})\n\n*Fig. 5: PSNR over tube current, by tube voltage; "
         f"{some['data']}.*"
     )
-
-
-def _marked(picture, pixels):
-    """A grey picture in colours, the pixels framed in yellow."""
-    coloured = picture[..., None].repeat(3, -1)
-    for row, column in pixels.values():
-        frame = np.s_[row - 4 : row + 5, column - 4 : column + 5]
-        inside = coloured[row - 3 : row + 4, column - 3 : column + 4].copy()
-        coloured[frame] = (255, 255, 0)
-        coloured[row - 3 : row + 4, column - 3 : column + 4] = inside
-    return coloured
-
-
-def _kernel_picture(kernel, side):
-    unit = kernel / np.abs(kernel).max()
-    picture = np.rint(127.5 * (1 + np.sign(unit) * np.abs(unit) ** 0.5)).astype(np.uint8)
-    times, spare = divmod(side, len(kernel))
-    return np.pad(
-        picture.repeat(times, 0).repeat(times, 1), (spare // 2, spare - spare // 2), constant_values=127
-    )
-
-
-def _grid(pictures, enlarged=1):
-    """Pictures of one size in rows of five, white between them."""
-    pictures = [picture.repeat(enlarged, 0).repeat(enlarged, 1) for picture in pictures]
-    lines = [pictures[i : i + _COLUMNS] for i in range(0, len(pictures), _COLUMNS)]
-    return _stack([_stack([np.moveaxis(p, 0, 1) for p in line]).swapaxes(0, 1) for line in lines])
-
-
-def _stack(pictures):
-    """Pictures below one another, filled up with white, coloured if one is; `(H, W)` or `(H, W, 3)` each."""
-    if any(picture.ndim == 3 for picture in pictures):
-        pictures = [p if p.ndim == 3 else p[..., None].repeat(3, -1) for p in pictures]
-    width = max(picture.shape[1] for picture in pictures)
-    rows = []
-    for picture in pictures:
-        rest = [(0, 0)] * (picture.ndim - 2)
-        rows.append(np.pad(picture, [(0, _GAP), (0, width - picture.shape[1]), *rest], constant_values=255))
-    return np.concatenate(rows)[:-_GAP]

@@ -7,6 +7,8 @@ from baselines.tables import seeds_of
 from kpn_tf.evaluation import Results
 from kpn_tf.hounsfield import WINDOWS
 
+_NO_FIGURES = "## Figures\n\nThey are not drawn: that needs `pip install 'kpn-tf[figures]'`.\n"
+
 _METRICS = (("psnr_{}_db", "PSNR {} (dB)", 2), ("ssim_{}", "SSIM {}", 4), ("rmse_hu", "RMSE (HU)", 2))
 
 
@@ -15,15 +17,13 @@ def page(benchmark, figures):
 
     Args:
         benchmark: `baselines.rows.Benchmark`, with what is finished of it.
-        figures: Markdown of the figures.
+        figures: Markdown of the figures; `None` if they cannot be drawn here.
 
     Returns:
         A str.
     """
-    tables = benchmark.plan.tables
-    return "\n\n".join(
-        ["# Results", _meaning(benchmark), *(_table_text(table, benchmark) for table in tables), figures]
-    )
+    tables = [_table_text(table, benchmark) for table in benchmark.plan.tables]
+    return "\n\n".join(["# Results", _meaning(benchmark), *tables, figures or _NO_FIGURES])
 
 
 def mean_over_seeds(rows, convention):

@@ -1,13 +1,10 @@
-"""Slices as PNG files by the standard library alone: the base install has no imaging package."""
+"""Slices as greyscale PNG files by the standard library alone: the base install has no imaging package."""
 
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
-
-# By the number of axes of an image.
-_COLOUR_TYPE = {2: 0, 3: 2}
 
 
 def grey(slice_hu, window):
@@ -31,27 +28,24 @@ def grey(slice_hu, window):
 
 
 def write_png(path, image):
-    """Writes an 8-bit PNG, grey or in colours.
+    """Writes an 8-bit greyscale PNG.
 
     Args:
         path: The file, replaced if there is one.
-        image: `(H, W)` uint8, or `(H, W, 3)` for red, green and blue.
+        image: `(H, W)` uint8.
 
     Raises:
-        ValueError: If the image is neither.
+        ValueError: If the image is not `(H, W)` uint8.
 
     Source: W3C, "Portable Network Graphics (PNG) Specification", second edition, 5 and 11.2.
     """
     image = np.asarray(image)
-    shapes = {2: image.shape, 3: (*image.shape[:2], 3)}
-    if image.shape != shapes.get(image.ndim) or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(
-            f"Expected an image (H, W) or (H, W, 3) of uint8. Received: {image.dtype} {image.shape}"
-        )
-    height, width = image.shape[:2]
+    if image.ndim != 2 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"Expected an image (H, W) of uint8. Received: {image.dtype} {image.shape}")
+    height, width = image.shape
     # Each line starts with its filter type: 0, none.
-    lines = np.hstack([np.zeros((height, 1), np.uint8), image.reshape(height, -1)]).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPE[image.ndim], 0, 0, 0)
+    lines = np.hstack([np.zeros((height, 1), np.uint8), image]).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
     Path(path).write_bytes(
         b"\x89PNG\r\n\x1a\n"

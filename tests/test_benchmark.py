@@ -1,6 +1,5 @@
 """What the benchmark's tables, budgets, data and drawings promise."""
 
-import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from baselines import benchmark_data, results_page
 from baselines.benchmark_data import SimulatedData, folder_sha256
 from baselines.budget import Budget, share_of_papers
-from baselines.curves import Curve, svg
 from baselines.figures import remarkable_pixels
 from baselines.methods import LEARNING_RATES, identity, loss_of, new_network
 from baselines.runs import Runs
@@ -156,27 +154,3 @@ def test_the_remarkable_pixels_are_flat_edge_and_fine_where_nothing_is_clipped()
     assert found == {"flat": (30, 40), "edge": (15, 45), "fine": (45, 35)}
     with pytest.raises(ValueError, match="Expected soft tissue with nothing clipped around it"):
         remarkable_pixels(shares, normal_hu - 900, 9)
-
-
-def test_curves_share_axes_and_a_name_its_colour():
-    panels = {
-        "80 kV": [Curve("low <dose>", (30, 90), (20.0, 25.0)), Curve("edge", (30, 90), (30.0, 33.0))],
-        "120 kV": [Curve("edge", (30, 150), (31.0, 34.5))],
-    }
-    root = ElementTree.fromstring(svg(panels, x_label="mA", y_label="dB"))
-    space = "{http://www.w3.org/2000/svg}"
-    lines = root.findall(f"{space}polyline")
-    assert [line.get("stroke") for line in lines] == ["#000000", "#E69F00", "#E69F00"]
-    first, second, third = (
-        [tuple(map(float, point.split(","))) for point in line.get("points").split()] for line in lines
-    )
-    assert first[0][0] == second[0][0]  # one current, one place
-    assert third[0][0] - first[0][0] == pytest.approx(250, abs=0.2)  # the next panel
-    assert second[1][1] > third[1][1]  # 34.5 dB lies above 33 dB
-    words = [text.text for text in root.findall(f"{space}text")]
-    assert {"80 kV", "120 kV", "mA", "dB", "low <dose>", "edge", "30", "150"} <= set(words)
-
-
-def test_no_curve_is_no_drawing():
-    with pytest.raises(ValueError, match="Expected at least one curve to draw"):
-        svg({"80 kV": []}, x_label="mA", y_label="dB")

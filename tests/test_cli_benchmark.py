@@ -95,6 +95,51 @@ def test_one_command_writes_the_page_and_its_images(finished):
             assert (found[row.title][0] == "not run") == (row.method.name not in ROWS)
 
 
+def test_pictures_fit_a_page_and_are_quickly_loaded(finished):
+    pillow = pytest.importorskip("PIL.Image")
+    for path in (finished / "images").iterdir():
+        assert path.stat().st_size < 700_000, path
+    for path in (finished / "images").glob("*.png"):
+        with pillow.open(path) as image:
+            assert 600 <= image.width <= 900, path
+
+
+def test_without_matplotlib_the_page_is_written_without_figures(
+    finished, words, tmp_path, monkeypatch, capfd
+):
+    # What Python itself writes there to forbid an import.
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    places = ("--runs", finished / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words, *TINY, *rows(*ROWS), *places) == 0
+    said = capfd.readouterr()
+    line = "left out: figures: drawing them needs the figures extra: pip install 'kpn-tf[figures]'"
+    assert said.err.splitlines().count(line) == 1
+    assert said.out.endswith(f"{tmp_path / 'results.md'}: written\n")
+    page = (tmp_path / "results.md").read_text(encoding="utf-8")
+    tables_of, figures_of = page.split("## Figures")
+    assert "not drawn: that needs `pip install 'kpn-tf[figures]'`" in figures_of
+    assert (finished / "results.md").read_text(encoding="utf-8").startswith(tables_of)
+    assert [path.name for path in tmp_path.iterdir()] == ["results.md"]
+
+
+def test_a_method_done_where_its_extra_is_installed_is_left_out_of_the_pictures_where_it_is_not(
+    finished, words, tmp_path, monkeypatch, capfd
+):
+    opened = rows_module.Benchmark.opened
+
+    def without_one(self, method):
+        if method.is_shipped:
+            raise ImportError("BM3D needs the baselines extra: pip install 'kpn-tf[baselines]'")
+        return opened(self, method)
+
+    monkeypatch.setattr(rows_module.Benchmark, "opened", without_one)
+    places = ("--runs", finished / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words, *TINY, *rows(*ROWS), *places) == 0
+    assert "left out: edge.tflite in the figures: BM3D needs the baselines" in capfd.readouterr().err
+    page = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "![lung: low dose; RED-CNN; StructKPN edge (this project's): k = 21, L1; normal dose]" in page
+
+
 def test_the_numbers_are_those_of_kpn_evaluate(finished, folders):
     stream = simulated_pairs(folders / "test", dose=0.25, seed=0, every=1, note=pytest.fail)
     means = evaluate({}, stream.pairs, ("soft",), data_name="").rows[0].means
@@ -324,7 +369,7 @@ def test_every_option_is_in_the_guide():
         assert f"`--{option.name.replace('_', '-')} " in guide, option.name
 
 
-def test_the_module_is_the_same_program_and_its_help_needs_no_tensorflow():
+def test_the_module_is_the_same_program_and_its_help_needs_no_extra():
     run = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "baselines.benchmark", "--help"],
         cwd=Path(__file__).parents[1],
@@ -334,4 +379,4 @@ def test_the_module_is_the_same_program_and_its_help_needs_no_tensorflow():
     )
     assert "usage: kpn benchmark" in run.stdout
     assert "--gmac GMAC" in run.stdout
-    assert not re.search(r"\| +(tensorflow|keras)$", run.stderr, re.MULTILINE)
+    assert not re.search(r"\| +(tensorflow|keras|matplotlib)$", run.stderr, re.MULTILINE)

@@ -31,7 +31,7 @@ BASE_MODULES = (
     "kpn_tf.demo",
     "kpn_tf.cli",
 )
-WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "bm3d")
+WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "bm3d", "matplotlib")
 
 
 def run(*command, cwd, check=True):

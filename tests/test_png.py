@@ -13,13 +13,12 @@ def test_the_ends_of_the_window_are_black_and_white_and_nothing_lies_beyond():
     assert grey(slice_hu, WINDOWS["soft"]).tolist() == [[0, 0, 255, 255]]
 
 
-@pytest.mark.parametrize(("shape", "mode"), [((11, 7), "L"), ((11, 7, 3), "RGB")])
-def test_a_written_image_reads_back(tmp_path, shape, mode):
+def test_a_written_image_reads_back(tmp_path):
     pillow = pytest.importorskip("PIL.Image")
-    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (11, 7), dtype=np.uint8)
     write_png(tmp_path / "a.png", image)
     with pillow.open(tmp_path / "a.png") as read:
-        assert read.mode == mode
+        assert read.mode == "L"
         np.testing.assert_array_equal(np.asarray(read), image)
 
 
@@ -36,9 +35,9 @@ def test_every_chunk_carries_its_length_and_checksum(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((11, 7)), np.zeros((11, 7, 4), np.uint8), np.zeros((0, 7), np.uint8)]
+    "image", [np.zeros((11, 7)), np.zeros((11, 7, 3), np.uint8), np.zeros((0, 7), np.uint8)]
 )
-def test_what_is_no_image_is_refused(image, tmp_path):
-    with pytest.raises(ValueError, match=r"Expected an image \(H, W\) or \(H, W, 3\) of uint8. Received: "):
+def test_what_is_no_grey_image_is_refused(image, tmp_path):
+    with pytest.raises(ValueError, match=r"Expected an image \(H, W\) of uint8. Received: "):
         write_png(tmp_path / "a.png", image)
     assert not (tmp_path / "a.png").exists()

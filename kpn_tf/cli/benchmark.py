@@ -6,7 +6,7 @@ import sys
 from dataclasses import field
 from pathlib import Path
 
-from kpn_tf.cli import kinds
+from kpn_tf.cli import extras, kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.job import console
 
@@ -88,7 +88,6 @@ def run(config):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with console.hushed():
         from baselines.budget import Budget
-        from baselines.figures import figures
         from baselines.results_page import page
         from baselines.rows import Benchmark, Plan
         from baselines.runs import Runs
@@ -105,13 +104,14 @@ def run(config):
     budget = Budget(steps, config.gmac, config.batch, config.patch, config.learning_rate, config.precision)
     plan = Plan(budget, Runs(config.runs), command(config), config.seeds, config.row)
     benchmark = Benchmark(plan, *_data(config, note))
+    drawable = _drawable(note)
     benchmark.run(note, lambda line: console.say(line, sys.stdout))
     config.output.parent.mkdir(parents=True, exist_ok=True)
-    text = page(benchmark, figures(benchmark, config.output))
+    text = page(benchmark, _figures(benchmark, config.output, note) if drawable else None)
     part = config.output.with_name(f".{config.output.name}.part")
     part.write_text(text, encoding="utf-8")
     part.replace(config.output)
-    console.say(f"{config.output} and its images: written", sys.stdout)
+    console.say(f"{config.output}{' and its images' * drawable}: written", sys.stdout)
     return FAILED if failures else OK
 
 
@@ -130,6 +130,23 @@ def command(config):
             )
             words.append(f"--{one.name.replace('_', '-')} {shown}")
     return " ".join(words)
+
+
+def _drawable(note):
+    """Whether figures can be drawn; if not, this is said before hours of training, not after."""
+    try:
+        extras.require("drawing them", "figures")
+    except extras.MissingExtraError as error:
+        note(f"figures: {error}", False)
+        return False
+    return True
+
+
+def _figures(benchmark, output, note):
+    # Imported when everything else is done: it needs an extra.
+    from baselines.figures import figures
+
+    return figures(benchmark, output, note)
 
 
 def _wrong(config):

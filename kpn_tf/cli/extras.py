@@ -7,6 +7,7 @@ EXTRAS = {
     "train": ("tensorflow", "keras"),
     "export": ("tensorflow", "keras", "tensorflow_serving", "onnx", "onnxruntime", "tf2onnx", "openvino"),
     "baselines": ("bm3d", "dictlearn"),
+    "figures": ("matplotlib",),
     "data": ("idc_index_data", "duckdb"),
 }
 
