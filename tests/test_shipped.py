@@ -1,7 +1,6 @@
 """Weights of the baselines come in half precision, load in Keras, and say how they were trained."""
 
 import json
-import zipfile
 
 import keras
 import numpy as np

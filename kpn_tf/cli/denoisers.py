@@ -37,8 +37,8 @@ def open_denoisers(words, threads):
     """Makes the denoisers that the words name.
 
     Args:
-        words: Each a shipped network's name, a .tflite, a .keras, the name of a baseline's weights, `bm3d` or `ksvd` (both also with
-            `:SIGMA_HU`), or `module:function`.
+        words: Each a shipped network's name, a .tflite, a .keras, the name of a baseline's weights, `bm3d` or
+            `ksvd` (both also with `:SIGMA_HU`), or `module:function`.
         threads: For networks; `None` leaves it to them.
 
     Returns:
