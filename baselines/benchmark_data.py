@@ -15,7 +15,17 @@ from kpn_tf.training_data import DOSE, training_folder, validation_folder
 # Of the noise that is simulated, in training and test; the seed of a training draws patches and first weights.
 NOISE_SEED = 0
 
-_START_BYTES = 2048
+
+class _Notes:
+    """A `note` that counts the failures it passes on."""
+
+    def __init__(self, note):
+        self._note, self.failures = note, 0
+
+    def __call__(self, line, failure):
+        self.failures += bool(failure)
+        self._note(line, failure)
+
 
 TWIN_REMARK = (
     "All of it is one drawn anatomy, in a few small slices, of which training and test show neighbouring cuts. These "
@@ -38,6 +48,7 @@ class SimulatedData:
     def __init__(self, test, train=None, validation=None, *, every=1, patch=64, note):
         self._test, self._train, self._validation = test, train, validation
         self._every, self._patch, self._note = every, patch, note
+        self._test_note = _Notes(note)
         self.trains = train is not None
 
     @property
@@ -61,7 +72,9 @@ class SimulatedData:
 
     @functools.cached_property
     def _stream(self):
-        return simulated_pairs(self._test, dose=DOSE, seed=NOISE_SEED, every=self._every, note=self._note)
+        return simulated_pairs(
+            self._test, dose=DOSE, seed=NOISE_SEED, every=self._every, note=self._test_note
+        )
 
     @functools.cached_property
     def name(self):
@@ -72,6 +85,11 @@ class SimulatedData:
     def test(self):
         """List of `Pair`s, kept: 2 MB for a slice of 512x512."""
         return _listed(self._stream)
+
+    @property
+    def failures(self):
+        """How many files and slices of the test data could not be read, once `test` has been."""
+        return self._test_note.failures
 
     @functools.cached_property
     def validation(self):
@@ -116,6 +134,7 @@ class NihData:
 
     def __init__(self, folder, *, every=1, twin=False, note):
         self._folder, self._every, self._twin, self._note = folder, every, twin, note
+        self._test_note = _Notes(note)
 
     @functools.cached_property
     def test_key(self):
@@ -127,12 +146,9 @@ class NihData:
         """What decides what is trained on: the same folder."""
         return self.test_key
 
-    def _part(self, part):
-        return nih(self._folder, part=part, every=self._every, note=self._note)
-
     @functools.cached_property
     def _test_stream(self):
-        return self._part("test")
+        return nih(self._folder, part="test", every=self._every, note=self._test_note)
 
     @functools.cached_property
     def name(self):
@@ -149,9 +165,14 @@ class NihData:
         """List of `Pair`s, kept: 2 MB for a slice of 512x512."""
         return _listed(self._test_stream)
 
+    @property
+    def failures(self):
+        """How many files and slices of the test data could not be read, once `test` has been."""
+        return self._test_note.failures
+
     @functools.cached_property
     def _training_pairs(self):
-        return _listed(self._part("train"))
+        return _listed(nih(self._folder, part="train", every=self._every, note=self._note))
 
     def batches(self, budget, steps, seed):
         """What `kpn_tf.training.train` draws from: the same for every network of one seed."""
@@ -170,7 +191,7 @@ class PhantomData:
     """
 
     def __init__(self, folder, *, every=1, note):
-        self._folder, self._every, self._note = folder, every, note
+        self._folder, self._every, self._test_note = folder, every, _Notes(note)
 
     @functools.cached_property
     def test_key(self):
@@ -179,7 +200,7 @@ class PhantomData:
 
     @functools.cached_property
     def _stream(self):
-        return phantom(self._folder, every=self._every, note=self._note)
+        return phantom(self._folder, every=self._every, note=self._test_note)
 
     @functools.cached_property
     def name(self):
@@ -190,6 +211,11 @@ class PhantomData:
     def test(self):
         """List of `Pair`s, each of whose `patient` is a tube voltage and current."""
         return _listed(self._stream)
+
+    @property
+    def failures(self):
+        """How many files and slices of the test data could not be read, once `test` has been."""
+        return self._test_note.failures
 
 
 def _listed(stream):
@@ -210,9 +236,7 @@ def _progress(name):
 
 
 def folder_sha256(folder):
-    """Names the content of a folder, wherever it lies: names and sizes of its files and how each begins.
-
-    A DICOM file begins with the UIDs that name it.
+    """Names the content of a folder, wherever it lies: names of its files and every byte in them.
 
     Args:
         folder: Folder or file.
@@ -221,9 +245,10 @@ def folder_sha256(folder):
         Hexadecimal string.
     """
     folder = Path(folder)
+    paths = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()) or [folder]:
+    for path in paths:
         with open(path, "rb") as file:
-            start = file.read(_START_BYTES)
-        digest.update(repr((path.relative_to(folder).as_posix(), path.stat().st_size, start)).encode())
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(repr((path.relative_to(folder).as_posix(), content)).encode())
     return digest.hexdigest()

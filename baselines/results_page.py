@@ -111,7 +111,7 @@ def _table_text(table, benchmark):
         "| | data | convention | budget | command |",
         "|---|---|---|---|---|",
     ]
-    lines += [_line([row.title, *_origin(finished)]) for row, finished in rows]
+    lines += [_line([row.title, *_origin(row.method, finished, benchmark)]) for row, finished in rows]
     return f"## {table.title}\n\n" + "\n".join(lines)
 
 
@@ -177,11 +177,11 @@ def _contrast(contrast, benchmark, convention):
     return _line([contrast.title + seeds, *cells])
 
 
-def _origin(finished):
+def _origin(method, finished, benchmark):
     if not finished:
         return ["–"] * 4
-    row = finished[0]
-    return [row["data"], f"`{row['convention']}`", _budget_text(finished), f"`{row['command']}`"]
+    row, command = finished[0], f"{benchmark.plan.command} --row {method.name}"
+    return [row["data"], f"`{row['convention']}`", _budget_text(finished), f"`{command}`"]
 
 
 def _budget_text(finished):

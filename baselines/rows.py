@@ -24,6 +24,23 @@ from kpn_tf.training import TrainingConfig, TrainingDivergedError, train
 
 CONVENTION = "soft"
 
+# Of what is known of a slice; all of it numbers and names.
+_RECORDED = ("denoiser", "patient", "slice", f"psnr_{CONVENTION}_db", f"ssim_{CONVENTION}", "rmse_hu")
+
+_INCOMPLETE = (
+    "{} files or slices of the {} could not be read: its rows are of the others; mend them and call again"
+)
+
+# What ends a row and leaves the others: TensorFlow's own errors are lack of memory, for one.
+_FAILURES = (
+    DenoiserError,
+    TrainingDivergedError,
+    subprocess.CalledProcessError,
+    tf.errors.OpError,
+    MemoryError,
+    ValueError,
+)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -76,15 +93,18 @@ class Benchmark:
             try:
                 # One training of each network comes with the package.
                 seeds = self.plan.seeds if self.data.trains else 1
-                for seed in seeds_of(method, self.plan.tables, seeds):
-                    self._row(method, seed, self.data)
+                done = [
+                    self._row(method, seed, self.data) for seed in seeds_of(method, self.plan.tables, seeds)
+                ]
                 if method in in_full(self.plan.tables):
-                    self._row(method, 0, self.phantom)
+                    done.append(self._row(method, 0, self.phantom))
                     self._cost(method)
+                for row in filter(lambda row: row["failures"], done):
+                    note(_INCOMPLETE.format(row["failures"], row["data"]), True)
                 tell(f"{method.name}: done")
             except ImportError as error:
                 note(f"{method.name}: {error}", False)
-            except (DenoiserError, TrainingDivergedError, subprocess.CalledProcessError) as error:
+            except _FAILURES as error:
                 note(f"{method.name}: {error}", True)
 
     def row(self, method, seed=0):
@@ -135,8 +155,9 @@ class Benchmark:
 
     def _row(self, method, seed, data):
         name, key = self._named(method, seed, data)
-        if self.plan.runs.recall(name, key):
-            return
+        row = self.plan.runs.recall(name, key)
+        if row:
+            return row
         network, training, size = None, None, (None, None)
         if method.is_trained:
             path, training = self._trained(method, seed) or self._train(method, seed)
@@ -152,19 +173,23 @@ class Benchmark:
             {} if denoise is None else {method.name: denoise}, pairs, (CONVENTION,), data_name=data.name
         )
         wanted = method.kind if denoise is None else method.name
-        records = [record for record in results.slices if record["denoiser"] == wanted]
-        self.plan.runs.keep(
+        records = [
+            {what: record[what] for what in _RECORDED}
+            for record in results.slices
+            if record["denoiser"] == wanted
+        ]
+        return self.plan.runs.keep(
             name,
             key,
             {
                 "data": data.name,
                 "remark": getattr(data, "remark", ""),
+                "failures": data.failures,
                 "convention": CONVENTION,
                 "records": records,
                 "training": training,
                 "parameters": size[0],
                 "gmac_512": size[1],
-                "command": f"{self.plan.command} --row {method.name}",
                 "device": _device(),
             },
         )
@@ -217,12 +242,14 @@ class Benchmark:
             path = Path(folder) / "slice.npy"
             np.save(path, cost.noisy_slice().astype(np.float32))
             seconds, peak_mb = cost.seconds_and_peak(method, path)
-        self.plan.runs.keep(name, key, {"seconds": seconds, "peak_mb": peak_mb, "processor": cpu_name()})
+        self.plan.runs.keep(
+            name, key, {"seconds": seconds, "peak_mb": peak_mb, "processor": key["processor"]}
+        )
 
 
 def _cost_named(method):
     # The loss changes nothing of what a slice costs.
-    key = {"kpn_tf": kpn_tf.__version__, "side": cost.SIDE}
+    key = {"kpn_tf": kpn_tf.__version__, "side": cost.SIDE, "processor": cpu_name(), **identity(method)}
     return f"cost-{method.kind.replace(' ', '-')}-{method.kernel_size}", key
 
 

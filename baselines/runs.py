@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 
@@ -31,7 +32,10 @@ class Runs:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         text = json.dumps({"name": name, "key": key, "result": result}, indent=2)
-        part.write_text(text + "\n", encoding="utf-8")
+        with open(part, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
         return json.loads(text)["result"]
 

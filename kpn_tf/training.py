@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from kpn_tf.metrics import psnr
 # Steps in which the learning rate rises from nothing, if a training is ten times as long: without them, one seed in
 # a few saturates the shares of the filters for good.
 WARMUP_STEPS = 500
+
+# Between two states that a killed run can go on from, if no validation comes before.
+SAVE_SECONDS = 300
 
 
 class TrainingDivergedError(RuntimeError):
@@ -134,6 +139,8 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
             bar.set_postfix(loss=f"{value:.4f}", refresh=False)
             if loop.done % config.validate_every == 0 or loop.done == config.steps:
                 loop.checkpoint(losses[-config.validate_every :], validation)
+            elif time.monotonic() - loop.saved > SAVE_SECONDS:
+                loop.save()
     loop.use_average()
     return losses
 
@@ -145,6 +152,7 @@ class _Loop:
         self.network, self.config, self.loss, self.run = network, config, loss, run
         self.done = 0
         self.best = -np.inf
+        self.saved = time.monotonic()
         self.optimizer = make_optimizer(config)
         self.optimizer.build(network.trainable_variables)
         self.average = [tf.Variable(v.value, trainable=False) for v in network.trainable_variables]
@@ -226,15 +234,21 @@ class _Loop:
         for value, variable in zip(current, self.network.trainable_variables, strict=True):
             variable.assign(value)
         if self.run:
-            self._save(entry)
+            with open(self.run / "log.jsonl", "a") as log:
+                log.write(json.dumps(entry) + "\n")
+            self._show(entry)
+        self.save()
 
-    def _save(self, entry):
-        state = {f"v{i:05d}": np.asarray(v) for i, v in enumerate(self._state())}
-        partial = self.run / "last.partial.npz"
-        np.savez(partial, done=self.done, best=self.best, **state)
-        with open(self.run / "log.jsonl", "a") as log:
-            log.write(json.dumps(entry) + "\n")
-        partial.replace(self.run / "last.npz")
+    def save(self):
+        """Saves what a killed run goes on from."""
+        self.saved = time.monotonic()
+        if self.run:
+            state = {f"v{i:05d}": np.asarray(v) for i, v in enumerate(self._state())}
+            partial = self.run / "last.partial.npz"
+            np.savez(partial, done=self.done, best=self.best, **state)
+            partial.replace(self.run / "last.npz")
+
+    def _show(self, entry):
         with self.board.as_default(step=self.done):
             for name, value in entry.items():
                 tf.summary.scalar(name, value)
@@ -277,5 +291,9 @@ def _provenance():
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "command": sys.argv,
+        # Folders may be named after patients.
+        "command": [
+            Path(sys.argv[0]).name,
+            *("PATH" if os.path.exists(word) else word for word in sys.argv[1:]),
+        ],
     }

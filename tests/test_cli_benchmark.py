@@ -360,7 +360,7 @@ def test_training_folders_come_together(words, tmp_path, monkeypatch, capfd, abs
 
 def test_the_command_of_a_row_has_its_options_and_no_folder():
     config = BenchmarkConfig(nih=Path("/patients/Smith"), gmac=6.2e6, seeds=3, runs=Path("elsewhere"))
-    assert command(config) == "kpn benchmark --nih NIH --gmac 6.2e+06 --seeds 3"
+    assert command(config) == "kpn benchmark --nih NIH --gmac 6200000.0 --seeds 3"
 
 
 def test_every_option_is_in_the_guide():

@@ -124,7 +124,7 @@ def command(config):
             shown = (
                 one.name.upper()
                 if isinstance(value, Path)
-                else f"{value:g}"
+                else repr(value)
                 if isinstance(value, float)
                 else value
             )

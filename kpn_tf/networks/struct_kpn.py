@@ -7,11 +7,25 @@ from keras import ops
 from kpn_tf.layers import FilterMixture, LocalConv
 from kpn_tf.networks.trunks import EdgeTrunk, PaperTrunk
 from kpn_tf.ops.border import reflect_to_multiple
+from kpn_tf.ops.local_conv import kernel_side
 
 PRESETS = ("paper", "edge")
 # What both sides of a slice must divide by inside the graph; other sizes are mirrored up to it and cropped.
 _MULTIPLE = {"paper": 1, "edge": 4}
 EDGE_FILTERS = 32
+
+
+# Of the kernels that `paper` starts from, in pixels. From equal taps, a blur over the whole kernel, its first
+# hundreds of steps go into becoming a filter at all.
+_FIRST_SIGMA = 1.0
+
+
+def _gaussian_scores(shape, dtype=None):
+    """Scores `(k * k,)` whose softmax is a Gaussian filter."""
+    side = kernel_side(shape[0])
+    offsets = np.arange(side) - side // 2
+    squares = offsets[:, None] ** 2 + offsets**2
+    return ops.convert_to_tensor(-squares.ravel() / (2 * _FIRST_SIGMA**2), dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
@@ -60,7 +74,7 @@ class StructKPN(keras.Model):
                 [
                     # Both in float32: in half precision an odd number of channels trains several times slower.
                     keras.layers.Conv2D(taps, 1, activation="relu", dtype="float32"),
-                    keras.layers.Conv2D(taps, 1, dtype="float32"),
+                    keras.layers.Conv2D(taps, 1, bias_initializer=_gaussian_scores, dtype="float32"),
                 ],
                 name="predictor",
             )
