@@ -34,7 +34,7 @@ TWIN_REMARK = (
 
 
 class SimulatedData:
-    """Normal-dose series whose quarter dose is simulated: as `kpn train` trains and `kpn evaluate --simulate` tests.
+    """Normal-dose series whose quarter dose is simulated: as `kpn evaluate --simulate` tests.
 
     Args:
         test: Folder with the series of the test patients.

@@ -12,7 +12,7 @@ from baselines.calibration import calibrated_sigma_hu, checked_sigma_hu, checked
 _SMALLEST_SIDE = 39
 
 # Sigma over the noise in flat tissue, the best of these on the validation patient (crlm_1006_abdomen, a quarter dose by
-# simulation, six slices at each noise; the pairs of `kpn train`, seed 0). PSNR soft in dB, bm3d 4.0.3, 2026-11:
+# simulation, six slices at each noise; the pairs of `kpn benchmark`). PSNR soft in dB, bm3d 4.0.3, 2026-11:
 #   factor                        0.8    0.9    1.0    1.1    1.2    1.4
 #   noise 21 HU, low dose 31.97   36.53  36.60  36.55  36.43  36.29  35.95
 #   noise 31 HU, low dose 27.85   31.55  31.78  31.91  31.97  31.98  31.91

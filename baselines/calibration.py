@@ -6,8 +6,8 @@ from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from kpn_tf.normal_dose import NO_NOISE_HU
 
 # A denoiser is given HU and no pixel spacing. At 0.7 mm, a usual pixel of a body, the 15 mm boxes of the metrics are
-# 21 x 21 pixels. At other spacings those are other boxes of much the same noise: in a slice of 0.8 mm pixels they
-# read 20.7 HU, boxes of 15 mm 20.3 HU.
+# 21 x 21 pixels. At 0.8 mm they read 20.7 HU where boxes of 15 mm read 20.3 HU. Above 1 mm they are wider than tissue
+# is flat: anatomy counts as noise, and sigma comes out too large.
 BOX_PIXEL_MM = 0.7
 
 # What a slice without flat tissue is taken to have: the noise of a quarter of a usual dose (3 mm slices, soft kernel).

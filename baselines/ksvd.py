@@ -23,7 +23,7 @@ MOST_ATOMS = SIDE**2 // 2
 _TOGETHER = 4096
 
 # Sigma over the noise in flat tissue, the best of these on the validation patient (crlm_1006_abdomen, a quarter dose by
-# simulation, six slices at each noise; the pairs of `kpn train`, seed 0). PSNR soft in dB, dictlearn 1.0.0, 2026-11:
+# simulation, six slices at each noise; the pairs of `kpn benchmark`). PSNR soft in dB, dictlearn 1.0.0, 2026-11:
 #   factor                        0.7    0.8    0.9    1.0    1.1
 #   noise 21 HU, low dose 31.97   35.71  36.10  36.13  35.92  35.60
 #   noise 31 HU, low dose 27.85   30.65  31.12  31.41  31.53  31.50

@@ -1,8 +1,11 @@
 """The page of results in Markdown: what was reached, beside what was published, and how each number came about."""
 
+from collections import Counter, defaultdict
+
 import numpy as np
 
 from baselines.budget import PAPER_BATCH, PAPER_PATCH, PAPER_STEPS
+from baselines.runs import digest
 from baselines.tables import seeds_of
 from kpn_tf.evaluation import Results
 from kpn_tf.hounsfield import WINDOWS
@@ -54,20 +57,30 @@ def _meaning(benchmark):
         return "Nothing has been evaluated yet."
     row, convention = rows[0], rows[0]["convention"]
     window = WINDOWS[convention]
-    patients = len({record["patient"] for record in row["records"]})
+    slices = Counter(record["patient"] for record in row["records"])
+    most = max(slices.values())
+    unread = (
+        f" **{row['failures']} files or slices could not be read and are missing.**"
+        if row["failures"]
+        else ""
+    )
     lines = [
         "Written by `kpn benchmark`; what is changed here by hand is lost with the next run.",
-        f"**Data**: {row['data']}; {len(row['records'])} slices of {patients} patients. {row['remark']}",
+        f"**Data**: {row['data']} (`{digest(benchmark.data.test_key)}` names its files); {len(row['records'])} slices "
+        f"of {len(slices)} patients. {row['remark']}{unread}",
         f"**Convention** `{convention}`: full frame, clipped to [{window.low_hu:g}, {window.high_hu:g}] HU, data "
         f"range {window.width_hu:g} HU, SSIM uniform 7×7; RMSE in HU, not clipped. Means over slices and seeds; in "
-        "brackets the 95 % bootstrap interval over slices.",
+        f"brackets the 95 % bootstrap interval over slices. Slices of one patient resemble one another, and {most} of "
+        f"these {len(row['records'])} are of one: other patients will differ by more than the brackets say. The "
+        "interval of a difference knows nothing of other trainings either.",
         "**The paper's** numbers (Xu et al., ICIP 2021) were measured on its own data, with its own code: they show "
         "the order of the methods there, and are not to be compared with the columns beside them.",
         f"**Training**: as a share of the pixels of the paper's recipe, {PAPER_STEPS} steps of {PAPER_BATCH} patches "
         f"of {PAPER_PATCH}×{PAPER_PATCH}. Below 100 % the budget was reduced, and a network that needs longer is "
         "judged too early. All networks of one budget and seed see the same patches in the same order.",
-        "BM3D and K-SVD take their σ from the noise in the flat tissue of each slice, times a factor that the "
-        "validation patient chose. The package `bm3d` may be used for non-commercial purposes only.",
+        "BM3D and K-SVD take their σ from the noise in the flat tissue of each slice, times a factor that comes with "
+        "the package: it was chosen on one patient (Colorectal-Liver-Metastases 1006, a quarter dose simulated), who "
+        "is in no test. The package `bm3d` may be used for non-commercial purposes only.",
     ]
     return "\n\n".join(lines)
 
@@ -100,6 +113,8 @@ def _table_text(table, benchmark):
             f"({', '.join(sorted(processors))}): networks in Keras, except those that are shipped (LiteRT). Times mean "
             "something only if the machine did nothing else. GMAC: per slice of 512×512.",
         ]
+    if table.in_full:
+        lines += _by_patient(rows, convention)
     contrasts = [_contrast(contrast, benchmark, convention) for contrast in table.contrasts]
     if contrasts:
         heading = f"| difference, slice by slice | PSNR {convention} (dB) | SSIM {convention} |"
@@ -113,6 +128,29 @@ def _table_text(table, benchmark):
     ]
     lines += [_line([row.title, *_origin(row.method, finished, benchmark)]) for row, finished in rows]
     return f"## {table.title}\n\n" + "\n".join(lines)
+
+
+def _by_patient(rows, convention):
+    """A table of the mean PSNR of every patient by every method that is finished."""
+    metric, columns = f"psnr_{convention}_db", {}
+    for row, finished in rows:
+        of_patient = columns.setdefault(row.title, defaultdict(list)) if finished else None
+        for record in mean_over_seeds(finished, convention) if finished else ():
+            of_patient[record["patient"]].append(record[metric])
+    if not columns:
+        return []
+    patients = next(iter(columns.values()))
+    return [
+        "",
+        f"Mean PSNR {convention} (dB) by patient:",
+        "",
+        _line(["patient", "slices", *columns]),
+        "|---|---:|" + "---:|" * len(columns),
+        *(
+            _line([patient, str(len(values)), *(f"{np.mean(of[patient]):.2f}" for of in columns.values())])
+            for patient, values in patients.items()
+        ),
+    ]
 
 
 def _finished(method, benchmark):

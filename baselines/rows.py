@@ -1,5 +1,6 @@
 """The rows of the tables: what has no weights yet is trained, everything is evaluated, what is finished is found."""
 
+import contextlib
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -161,7 +162,8 @@ class Benchmark:
         network, training, size = None, None, (None, None)
         if method.is_trained:
             path, training = self._trained(method, seed) or self._train(method, seed)
-            network = keras.saving.load_model(path, compile=False)
+            with _precision(self.plan.budget.precision):
+                network = keras.saving.load_model(path, compile=False)
             weights = network.trainable_variables
             size = sum(int(np.prod(weight.shape)) for weight in weights), gmac(network)
         if method.is_shipped:
@@ -206,18 +208,16 @@ class Benchmark:
         """Trains, or goes on where it stopped; returns what `_trained` does."""
         folder = self._training_folder(method, seed)
         budget, rate = self.plan.budget, self._learning_rate(method)
-        policy = keras.config.dtype_policy()
         keras.utils.set_random_seed(seed)
-        keras.config.set_dtype_policy(budget.precision)
-        try:
+        with _precision(budget.precision):
             network = new_network(method)
             patch_gmac = gmac(network, budget.patch, budget.patch)
             steps = budget.steps_for(patch_gmac)
             batches = self.data.batches(budget, steps, seed)
             config = TrainingConfig(steps, learning_rate=rate, seed=seed)
-            train(network, batches, config, loss=loss_of(method), validation=self.data.validation, run=folder)
-        finally:
-            keras.config.set_dtype_policy(policy)
+            # One checkpoint leaves nothing to choose.
+            validation = self.data.validation if steps > config.validate_every else ()
+            train(network, batches, config, loss=loss_of(method), validation=validation, run=folder)
         told = batches.describe()
         training = {
             "steps": steps,
@@ -245,6 +245,17 @@ class Benchmark:
         self.plan.runs.keep(
             name, key, {"seconds": seconds, "peak_mb": peak_mb, "processor": key["processor"]}
         )
+
+
+@contextlib.contextmanager
+def _precision(name):
+    """Keras's global dtype policy for a while: networks train and are evaluated in the same."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _cost_named(method):

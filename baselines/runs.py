@@ -23,8 +23,10 @@ class Runs:
             name: A word.
             key: Dict of everything that decides the result, for `json.dumps`.
         """
-        path = self._path(name, key)
-        return json.loads(path.read_text(encoding="utf-8"))["result"] if path.exists() else None
+        try:
+            return json.loads(self._path(name, key).read_text(encoding="utf-8"))["result"]
+        except (FileNotFoundError, ValueError):
+            return None  # A file that is no document is not finished: it will be replaced.
 
     def keep(self, name, key, result):
         """Keeps a result, a dict for `json.dumps`, whole or not at all; returns it as it will be recalled."""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from baselines import benchmark_data, cost, figures, ship, shipped, tables
 from baselines import rows as rows_module
@@ -206,6 +207,7 @@ def test_an_interrupted_call_goes_on_where_it_stopped(words, tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(pairs.SimulatedPairs, "__getitem__", interrupted)
+        patch.setattr("kpn_tf.training.SAVE_SECONDS", 0)
         assert kpn(*call) == 130
     assert not (tmp_path / "results.md").exists()
     (kept,) = (
@@ -213,8 +215,11 @@ def test_an_interrupted_call_goes_on_where_it_stopped(words, tmp_path, monkeypat
         for path in (tmp_path / "runs" / "rows").iterdir()
         if json.loads(path.read_text())["key"].get("simulated")
     )
-    before = kept.stat().st_mtime_ns
-    assert kpn(*call) == 0
+    before, drawn = kept.stat().st_mtime_ns, []
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs.SimulatedPairs, "__getitem__", lambda self, i: drawn.append(i) or draw(self, i))
+        assert kpn(*call) == 0
+    assert drawn == [1]  # Step 0 was saved.
     assert kept.stat().st_mtime_ns == before
     assert "not run" not in lines_of((tmp_path / "results.md").read_text(), "Table 1")["low dose"]
 
@@ -312,11 +317,66 @@ def test_by_the_nih_protocol_no_patient_both_trains_and_tests(without_data):
     assert batches[0][0].shape == (3, 32, 32, 1)
 
 
-def test_neither_patients_nor_folders_are_named(finished, folders):
-    files = [finished / "results.md", *(finished / "runs" / "rows").iterdir()]
-    for text in (path.read_text(encoding="utf-8") for path in files):
-        for secret in ("Secret", "0815", "ID-4711", "ID-4712", str(folders), str(finished)):
-            assert secret not in text
+def test_neither_patients_nor_folders_are_named(words, folders, tmp_path):
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    call = [sys.executable, "-m", "baselines.benchmark", *words, *TINY, *rows("edge-k21-l1"), *places]
+    subprocess.run(list(map(str, call)), cwd=Path(__file__).parents[1], check=True, capture_output=True)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "twins" not in path.parts]
+    assert {"results.md", "run.json", "best.keras"} <= {path.name for path in files}
+    for content in (path.read_bytes() for path in files):
+        for secret in ("Secret", "0815", "ID-4711", "ID-4712", str(folders), str(tmp_path)):
+            assert secret.encode() not in content
+
+
+def test_a_slice_that_cannot_be_read_is_missing_until_it_is_mended(
+    words, folders, tmp_path, monkeypatch, capfd
+):
+    shutil.copytree(folders / "test", tmp_path / "test")
+    path = sorted((tmp_path / "test").iterdir())[1]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-700])
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    call = ("benchmark", "--test", tmp_path / "test", *words[6:], *rows("low-dose"), *places)
+    missing = "**1 files or slices could not be read and are missing.**"
+    for _ in range(2):
+        assert kpn(*call) == 1
+        assert "could not be read: its rows are of the others" in capfd.readouterr().err
+        assert missing in (tmp_path / "results.md").read_text(encoding="utf-8")
+    path.write_bytes(whole)
+    assert kpn(*call) == 0
+    assert missing not in (tmp_path / "results.md").read_text(encoding="utf-8")
+
+
+def test_pixels_that_changed_are_other_data(words, folders, tmp_path):
+    shutil.copytree(folders / "test", tmp_path / "test")
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    call = ("benchmark", "--test", tmp_path / "test", *words[6:], *rows("low-dose"), *places)
+    found = []
+    for _ in range(2):
+        assert kpn(*call) == 0
+        found.append(lines_of((tmp_path / "results.md").read_text(), "Table 1")["low dose"][2])
+        path = sorted((tmp_path / "test").iterdir())[1]
+        path.write_bytes(path.read_bytes()[:-2000] + bytes(2000))
+    assert found[0] != found[1]
+
+
+def test_lack_of_memory_in_one_row_leaves_the_others(words, tmp_path, monkeypatch, capfd):
+    def exhausted(*given, **named):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(rows_module, "train", exhausted)
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words, *TINY, *rows("edge-k21-l1", "low-dose"), *places) == 1
+    assert "failed: edge-k21-l1: OOM when allocating tensor" in capfd.readouterr().err
+    assert lines_of((tmp_path / "results.md").read_text(), "Table 1")["low dose"][0] != "not run"
+
+
+def test_a_patient_in_two_folders_is_refused(words, folders, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    words = ["--train", folders / "train", "--validation", folders / "test", "--test", folders / "test"]
+    assert kpn("benchmark", *words) == 2
+    assert "received one in both --validation and --test" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_are_of_the_torso_alone(finished, words, tmp_path, monkeypatch):

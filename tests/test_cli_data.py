@@ -63,7 +63,7 @@ def test_alone_it_lists_patients_series_sizes_licence_and_citation_without_a_net
         assert re.fullmatch(rf"{patient}  chest    Full Dose Images{series}  Low Dose Images{series}", line)
     assert total == "2 patients with both doses, 12 slices, 0.0 MB; 0 with the full dose only are left out"
     assert terms == TERMS
-    assert hint == "download: kpn data idc --patients L001 --patients L002 --output DIR"
+    assert hint == "download: kpn data idc --patients L001 L002 --output DIR"
 
 
 def test_the_installed_index_is_listed(capfd):

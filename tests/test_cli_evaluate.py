@@ -328,6 +328,43 @@ def test_what_does_not_match_is_said_and_never_compared(scan, low, tmp_path, cap
     assert "4711" not in err
 
 
+@pytest.mark.parametrize("doses", [("low", "normal"), ("normal",)], ids=["neither dose", "one dose"])
+def test_slices_whose_headers_give_only_their_order_are_never_compared(scan, low, tmp_path, capfd, doses):
+    for name, source in (("normal", scan), ("low", low)):
+        shutil.copytree(source, tmp_path / name)
+    for path in (path for name in doses for path in (tmp_path / name).iterdir()):
+        dataset = pydicom.dcmread(path)
+        del dataset.ImagePositionPatient
+        dataset.pop("SliceLocation", None)
+        # Were they compared by it, one scan would be upside down.
+        dataset.InstanceNumber = (
+            10 - dataset.InstanceNumber if "low" in path.parts else dataset.InstanceNumber
+        )
+        dataset.save_as(path)
+    assert kpn("evaluate", "--low", tmp_path / "low", "--normal", tmp_path / "normal") == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "no normal-dose series of the same kind of position in its headers" in err
+
+
+@pytest.mark.parametrize("content", ["def (", "raise RuntimeError('out of order')"])
+def test_a_module_that_breaks_when_it_is_imported_is_one_sentence(
+    scan, tmp_path, monkeypatch, capfd, content
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken_module.py").write_text(content)
+    assert kpn("evaluate", "--simulate", scan, "--denoiser", "broken_module:denoise") == 2
+    err = capfd.readouterr().err
+    assert re.fullmatch(r"kpn evaluate: Expected module:function that can be imported. Received: .*\n", err)
+
+
+def test_a_function_that_leaves_the_program_has_failed(scan, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "leaving_module.py").write_text("import sys\n\ndef denoise(slice_hu):\n    sys.exit(0)\n")
+    assert kpn("evaluate", "--simulate", scan, "--denoiser", "leaving_module:denoise") == 1
+    assert "Denoiser 'leaving_module:denoise' failed on slice" in capfd.readouterr().err
+
+
 def test_another_size_does_not_match(low, tmp_path, capfd):
     write_torso(tmp_path / "normal", noisy_volume()[:, :90])
     assert kpn("evaluate", "--low", low, "--normal", tmp_path / "normal") == 1

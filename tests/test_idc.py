@@ -10,7 +10,7 @@ import pytest
 
 from kpn_tf.datasets import download as downloading
 from kpn_tf.datasets import idc
-from kpn_tf.datasets.download import DownloadError, download, present_size
+from kpn_tf.datasets.download import DownloadError, download, present_size, series_folder
 from kpn_tf.datasets.idc import FULL_DOSE, LOW_DOSE, collection
 from tests.bucket import Bucket, serve
 from tests.standin_index import two_patients, write_index
@@ -115,6 +115,14 @@ def test_a_downloaded_series_holds_the_bytes_of_the_bucket_and_tells_of_all_of_t
 
 def test_a_finished_series_is_not_asked_for_again(bucket, series, tmp_path):
     fetch(series, tmp_path)
+    bucket.requests.clear()
+    assert fetch(series, tmp_path) == []
+    assert bucket.requests == []
+
+
+def test_what_a_system_leaves_in_folders_is_no_slice(bucket, series, tmp_path):
+    fetch(series, tmp_path)
+    (series_folder(series, tmp_path) / ".DS_Store").write_bytes(b"desktop")
     bucket.requests.clear()
     assert fetch(series, tmp_path) == []
     assert bucket.requests == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import generate_uid
 
 from kpn_tf.datasets import nih, nih_twin
 from kpn_tf.datasets.nih import CONVENTION
@@ -170,6 +171,24 @@ def test_series_of_the_collection_are_told_by_their_descriptions(written, twin):
 def test_both_layouts_may_lie_in_one_folder(written, twin):
     as_collection(twin, ("L902", "L907"))
     assert same(pairs_of(twin, "test"), pairs_of(written, "test"))
+
+
+def test_a_number_that_comes_from_both_layouts_is_refused_because_it_is_two_people(twin):
+    shutil.copytree(twin / "L907" / "full_3mm", twin / "L907 of the collection")
+    rewritten(twin / "L907 of the collection", SeriesDescription="Full Dose Images", PatientID="L907")
+    for path in (twin / "L907 of the collection").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SOPInstanceUID = generate_uid()
+        dataset.SeriesInstanceUID = "1.2.3"
+        dataset.save_as(path)
+    with pytest.raises(ValueError, match=r"not one person in both\. Received: L907 from both"):
+        nih(twin, part="train", note=lambda line, failure: None)
+
+
+def test_regions_are_not_mixed_because_their_low_doses_differ(twin):
+    (twin / "L902").rename(twin / "C902")
+    with pytest.raises(ValueError, match=r"Expected patients of one region.*Received: C and L; give each"):
+        nih(twin, part="train", note=pytest.fail)
 
 
 def test_slices_are_read_when_their_turn_comes(written, monkeypatch):

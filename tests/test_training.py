@@ -110,6 +110,34 @@ def test_a_killed_run_goes_on_exactly(tmp_path):
         np.testing.assert_allclose(after, before, atol=1e-5)
 
 
+def test_a_run_is_saved_between_validations_too_and_keeps_no_folders_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("kpn_tf.training.SAVE_SECONDS", 0)
+    monkeypatch.setattr("sys.argv", ["/opt/bin/kpn", "train", str(tmp_path), "--steps", "5"])
+    config, asked = TrainingConfig(steps=5), []
+
+    class Broken:
+        describe = pairs().describe
+
+        def __getitem__(self, step):
+            asked.append(step)
+            if len(asked) == 4:
+                raise KeyboardInterrupt
+            return pairs()[step]
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), Broken(), config, run=tmp_path, progress=False)
+    rest = train(network(), Broken(), config, run=tmp_path, progress=False)
+    assert asked == [0, 1, 2, 3, 3, 4]
+    np.testing.assert_allclose(rest, train(network(), pairs(), config, progress=False)[3:], rtol=1e-4)
+    assert json.loads((tmp_path / "run.json").read_text())["command"] == [
+        "kpn",
+        "train",
+        "PATH",
+        "--steps",
+        "5",
+    ]
+
+
 @pytest.mark.parametrize(
     ("other", "what"),
     [

@@ -151,6 +151,7 @@ def _figures(benchmark, output, note):
 
 def _wrong(config):
     """What is wrong with the call, or `None`."""
+    from baselines.patients import shared_patients
     from baselines.tables import TABLES, methods
 
     if config.nih is not None and (config.test, config.train, config.validation) != (None, None, None):
@@ -177,6 +178,11 @@ def _wrong(config):
         )
     if config.output.suffix != ".md" or config.output.is_dir():
         return f"expected a name that ends in .md, received {config.output}"
+    parts = {name: getattr(config, name) for name in ("train", "validation", "test")}
+    if all(parts.values()) and (shared := shared_patients(parts)):
+        return (
+            f"expected patients of their own in each folder, received one in both --{' and --'.join(shared)}"
+        )
     return None
 
 

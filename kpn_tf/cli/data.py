@@ -28,7 +28,7 @@ class DataConfig:
         }
     )
     patients: tuple[str, ...] = field(
-        default=(), metadata={"help": "patient to download, as listed: L004; repeatable"}
+        default=(), metadata={"help": "patients to download, as listed: L004 L006"}
     )
     output: Path | None = field(
         default=None, metadata={"help": "folder for the patients; nothing in it is overwritten"}
@@ -85,7 +85,8 @@ def _listing(known):
         f"{known.full_dose_only} with the full dose only are left out"
     )
     yield from _terms(known)
-    yield f"download: kpn data idc --patients {known.patients[0]} --patients {known.patients[-1]} --output DIR"
+    # Of one region: chests and abdomens have other low doses.
+    yield f"download: kpn data idc --patients {' '.join(known.patients[-2:])} --output DIR"
 
 
 def _terms(known):

@@ -161,9 +161,11 @@ def _function(word):
         sys.path.insert(0, os.getcwd())
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
+        # Whatever a stranger's module does when it is imported.
+        reason = f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"Expected module:function that can be imported. Received: {word} ({error})"
+            f"Expected module:function that can be imported. Received: {word} ({reason})"
         ) from error
     if not callable(function):
         raise ValueError(f"Expected a function from HU to HU. Received: {word}, which cannot be called")

@@ -11,7 +11,7 @@ from kpn_tf.cli import kinds
 def add_arguments(parser, config_class):
     """Adds one argument per field: positional without a default, a switch for booleans, else `--name VALUE`.
 
-    An option whose annotation is `tuple[kind, ...]` may be given several times.
+    An option whose annotation is `tuple[kind, ...]` takes several values, and may be given several times.
 
     A field's metadata may hold `help`, and `kind`: the function from the typed word to the value where the
     annotation is not enough.
@@ -31,8 +31,8 @@ def add_arguments(parser, config_class):
             parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
         else:
             # argparse would add to a default list instead of replacing it: `build` puts the default in.
-            action = "append" if _repeats(hints[name]) else "store"
-            parser.add_argument(f"--{name.replace('_', '-')}", dest=name, action=action, type=kind, help=text)
+            several = {"action": "extend", "nargs": "+"} if _repeats(hints[name]) else {}
+            parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text, **several)
 
 
 def build(config_class, namespace):

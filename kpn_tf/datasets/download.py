@@ -108,7 +108,7 @@ def _sync(folder):
 
 
 def _check_finished(series, folder):
-    sizes = [file.stat().st_size for file in folder.iterdir()] if folder.is_dir() else []
+    sizes = [file.stat().st_size for file in _visible(folder)] if folder.is_dir() else []
     if (len(sizes), sum(sizes)) != (series.files, series.size):
         raise DownloadError(
             f"Expected {series.files} files with {series.size} bytes in {folder}. "
@@ -116,8 +116,13 @@ def _check_finished(series, folder):
         )
 
 
+def _visible(folder):
+    """Its files, but for what a system left there, such as `.DS_Store`."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
 def _check_names(files, part):
-    foreign = {path.name for path in part.iterdir()} - {file.name for file in files}
+    foreign = {path.name for path in _visible(part)} - {file.name for file in files}
     if foreign:
         raise DownloadError(
             f"Expected only the {len(files)} files of the series in {part}. "

@@ -36,7 +36,7 @@ _PATIENT = re.compile(r"[CLN]\d{3}")
 def nih(folder, *, part="test", every=1, note):
     """Pairs of one part of the patients in a folder.
 
-    Two layouts are understood, mixed as well:
+    Two layouts are understood, mixed as well, if no patient's number comes from both:
 
     - that of the AAPM challenge of 2016: files below a folder `full_3mm` or `quarter_3mm` and a folder that is
       called like a patient, in any order and at any depth (`L067/full_3mm/`, `full_3mm/L067/full_3mm/`). Their
@@ -58,12 +58,25 @@ def nih(folder, *, part="test", every=1, note):
 
     Raises:
         DicomError: If the folder does not exist.
-        ValueError: If the part is unknown or has no patients.
+        ValueError: If the part is unknown or has no patients, the patients are not all of one region, or one
+            number is in both layouts: they were given to different people.
     """
     if part not in ("train", "test"):
         raise ValueError(f"Expected the part 'train' or 'test'. Received: {part!r}")
     patients = _patients(folder, note)
     names = sorted(patients)
+    regions = sorted({name[0] for name in names})
+    if len(regions) > 1:
+        raise ValueError(
+            "Expected patients of one region, whose low doses are alike: C (chest), L (abdomen) or N (head). "
+            f"Received: {' and '.join(regions)}; give each a folder of its own"
+        )
+    twice = [name for name in names if len(patients[name].layouts) > 1]
+    if twice:
+        raise ValueError(
+            "Expected each patient's number from the challenge or from the collection: it is not one person in both. "
+            f"Received: {', '.join(twice)} from both; give each source a folder of its own"
+        )
     chosen = names[:TRAINING_PATIENTS] if part == "train" else names[TRAINING_PATIENTS:]
     if not chosen:
         least = TRAINING_PATIENTS + 1 if part == "test" else 1
@@ -86,6 +99,7 @@ class _Scans:
 
     low: list[Series] = field(default_factory=list)
     normal: list[Series] = field(default_factory=list)
+    layouts: set[str] = field(default_factory=set)
 
 
 def _patients(folder, note):
@@ -103,6 +117,7 @@ def _patients(folder, note):
         if unfinished:
             note(f"{series_name(series)}: its download is not finished; call kpn data idc again", True)
             continue
+        layout = "collection" if dose is None else "challenge"
         if dose is None:
             dose, patient = _DOSE_OF_DESCRIPTION.get(series.description.lower()), _patient_id(series)
         if dose is None:
@@ -112,6 +127,7 @@ def _patients(folder, note):
             note(f"{series_name(series)}: no folder or PatientID like L067 says whose it is", True)
         else:
             getattr(patients[patient], dose).append(series)
+            patients[patient].layouts.add(layout)
     return patients
 
 

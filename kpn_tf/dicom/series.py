@@ -52,6 +52,8 @@ class Series:
         slices: Sorted by position; phases at the same position all stay, in order of acquisition.
         denoised: True if this package denoised it: denoising it again would be a mistake.
         simulated: True if this package lowered its dose: lowering it again would be a mistake.
+        ruler: Attribute of the headers that `position_mm` of the slices comes from: `"position_mm"`
+            (ImagePositionPatient), `"slice_location_mm"`, or `"instance_number"`, which only gives the order.
     """
 
     uid: str
@@ -66,6 +68,7 @@ class Series:
     slices: tuple[SliceFile, ...]
     denoised: bool = False
     simulated: bool = False
+    ruler: str = "position_mm"
 
 
 def find_series(path):
@@ -199,5 +202,6 @@ def _sorted_series(group):
         ),
         denoised=head.denoised,
         simulated=head.simulated,
+        ruler=ruler or "instance_number",
     )
     return series, refusals

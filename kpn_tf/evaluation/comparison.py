@@ -92,7 +92,7 @@ def _denoise(name, denoiser, pair):
     start = time.perf_counter()
     try:
         denoised_hu = np.asarray(denoiser(low_hu))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DenoiserError(f"Denoiser {name!r} failed on slice {pair.name}: {error}") from error
     seconds = time.perf_counter() - start
     expected = f"Expected a slice of shape {low_hu.shape} from denoiser {name!r} on slice {pair.name}."

@@ -92,6 +92,10 @@ def _whose(low, normal, patients):
     return not all(ids) or ids[0] == ids[1]
 
 
+def _ruler(low, normal, patients):
+    return low.ruler == normal.ruler != "instance_number"
+
+
 def _place(low, normal, patients):
     return bool(_pairs(low.slices, normal.slices))
 
@@ -103,6 +107,7 @@ _CRITERIA = (
     ("slice thickness", _thickness),
     ("kernel", _kernel),
     ("patient", _whose),
+    ("kind of position in its headers (ImagePositionPatient or SliceLocation)", _ruler),
     ("positions", _place),
 )
 

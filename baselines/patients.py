@@ -1,0 +1,25 @@
+"""Patients who are in more than one part of a data set."""
+
+from kpn_tf.dicom import find_series
+from kpn_tf.dicom.attributes import text
+from kpn_tf.dicom.header import read_dataset
+
+
+def shared_patients(folders):
+    """Which folders show the same patient or the same study: what was trained on proves nothing in a test.
+
+    Args:
+        folders: Paths by name.
+
+    Returns:
+        The first two names, or `None` if every patient is in one folder only.
+    """
+    seen = {}
+    for name, folder in folders.items():
+        for series in find_series(folder)[0]:
+            header = read_dataset(series.slices[0].path, stop_before_pixels=True, specific_tags=["PatientID"])
+            for whose in filter(None, (text(header, "PatientID"), series.study_uid)):
+                other = seen.setdefault(whose, name)
+                if other != name:
+                    return other, name
+    return None
