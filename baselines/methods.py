@@ -21,6 +21,8 @@ LEARNING_RATES = {"redcnn": 1e-4, "wavresnet": 1e-4, "paper": 1e-4, "edge": 1e-3
 _NETWORKS = {"redcnn": REDCNN, "wavresnet": WavResNet}
 # Imported when chosen: both need an extra.
 _CLASSICAL = {"ksvd": ("baselines.ksvd", "KSVD"), "bm3d": ("baselines.bm3d", "BM3D")}
+# What was chosen for them on the validation patient.
+_CHOSEN = {"ksvd": ("FACTOR", "NOISY"), "bm3d": ("FACTOR", "THRESHOLD")}
 _LOSSES = {"l1": lambda: absolute_error, "structure": StructureAwareLoss}
 
 
@@ -71,8 +73,8 @@ def identity(method):
     if method.is_shipped:
         return {"sha256": open_artefact(Path(method.kind).stem).sha256}
     if method.kind in _CLASSICAL:
-        # How much of the noise that it measures in a slice it takes for its sigma.
-        return {"factor": importlib.import_module(_CLASSICAL[method.kind][0]).FACTOR}
+        module = importlib.import_module(_CLASSICAL[method.kind][0])
+        return {name.lower(): getattr(module, name) for name in _CHOSEN[method.kind]}
     return {}
 
 

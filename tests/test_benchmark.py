@@ -45,7 +45,7 @@ def test_every_trained_method_has_a_network_a_loss_and_a_rate():
 def test_another_factor_of_the_noise_is_another_method(monkeypatch):
     before = identity(Method("bm3d"))
     monkeypatch.setattr("baselines.bm3d.FACTOR", 2.5)
-    assert identity(Method("bm3d")) == {"factor": 2.5} != before
+    assert identity(Method("bm3d")) == {**before, "factor": 2.5} != before
 
 
 def test_seeds_are_for_the_table_that_asks_for_them():

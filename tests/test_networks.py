@@ -70,6 +70,13 @@ def test_softmax_kernels_of_the_paper_are_positive(paper):
 
 
 @pytest.mark.parametrize("name", ["edge", "paper"])
+def test_the_scores_of_the_paper_preset_start_from_a_gaussian_filter():
+    network = StructKPN("paper", kernel_size=7)
+    taps = ops.convert_to_numpy(ops.softmax(network.predictor.layers[1].bias)).reshape(7, 7)
+    profile = np.exp(-(np.arange(-3, 4) ** 2) / 2)
+    np.testing.assert_allclose(taps, np.outer(profile, profile) / profile.sum() ** 2, rtol=1e-5)
+
+
 def test_networks_survive_saving(name, request, tmp_path):
     network = request.getfixturevalue(name)
     network.save(tmp_path / "network.keras")

@@ -32,7 +32,8 @@ def _gaussian_scores(shape, dtype=None):
 class StructKPN(keras.Model):
     """Kernel prediction network: slices `(B, H, W, 1)` in HU in, denoised slices in HU out.
 
-    Preset `"paper"` is the network of the paper: free kernels, softmax over the `k * k` taps.
+    Preset `"paper"` is the network of the paper: free kernels, softmax over the `k * k` taps. Its scores start from
+    those of a Gaussian filter, on which the paper is silent.
     Preset `"edge"` is this project's, not the paper's: a small trunk at reduced resolution, and kernels that are
     mixtures of 32 learnt unit-sum filters, applied as a filter bank.
 

@@ -15,9 +15,9 @@ def pursuit(signal, dictionary, bound, most):
     return codes
 
 
-def average(slice_hu, dictionary, bound, side, most):
-    """Every pixel: the mean of what the patches that see it say of it."""
-    said = [[[] for _ in row] for row in slice_hu]
+def average(slice_hu, dictionary, bound, side, most, noisy):
+    """Every pixel: the mean of what the patches that see it say of it, and of itself so many times."""
+    said = [[[value] * noisy for value in row] for row in slice_hu]
     for top in range(slice_hu.shape[0] - side + 1):
         for left in range(slice_hu.shape[1] - side + 1):
             patch = slice_hu[top : top + side, left : left + side].ravel()
