@@ -69,7 +69,6 @@ def test_softmax_kernels_of_the_paper_are_positive(paper):
     assert paper.kernels_at(slice_of(21, 21), [10], [10]).min() >= 0
 
 
-@pytest.mark.parametrize("name", ["edge", "paper"])
 def test_the_scores_of_the_paper_preset_start_from_a_gaussian_filter():
     network = StructKPN("paper", kernel_size=7)
     taps = ops.convert_to_numpy(ops.softmax(network.predictor.layers[1].bias)).reshape(7, 7)
@@ -77,6 +76,7 @@ def test_the_scores_of_the_paper_preset_start_from_a_gaussian_filter():
     np.testing.assert_allclose(taps, np.outer(profile, profile) / profile.sum() ** 2, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["edge", "paper"])
 def test_networks_survive_saving(name, request, tmp_path):
     network = request.getfixturevalue(name)
     network.save(tmp_path / "network.keras")
