@@ -147,7 +147,7 @@ def test_what_was_downloaded_is_what_the_nih_protocol_reads(tmp_path, monkeypatc
     rng = np.random.default_rng(31)
     volumes = {
         (patient, description): rng.integers(-900, 900, (2, 31, 23))
-        for patient in ("C002", "L004", "L006", "L014", "L019", "L033")
+        for patient in ("L002", "L004", "L006", "L014", "L019", "L033")
         for description in (FULL_DOSE, LOW_DOSE)
     }
     contents = {key: slices(volume_hu, *key, tmp_path) for key, volume_hu in volumes.items()}
