@@ -31,7 +31,7 @@ def halve(source, target):
             for member in archive.infolist():
                 content = half.read_bytes() if member.filename == _WEIGHTS else archive.read(member)
                 # A fixed time: the same weights are the same file.
-                smaller.writestr(zipfile.ZipInfo(member.filename), content)
+                smaller.writestr(zipfile.ZipInfo(member.filename), content, zipfile.ZIP_DEFLATED)
 
 
 def _copy_halved(before, after):
@@ -46,8 +46,8 @@ def _copy_halved(before, after):
                 raise ValueError(f"Expected weights below {_MOST:.0f}. Received: more in {item.name}")
             value = value.astype(np.float16)
         # Bytes of one significance side by side are packed better.
-        packed = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if value.ndim else {}
-        after.create_dataset(name, data=value, **packed).attrs.update(item.attrs)
+        packed = {"compression": "gzip", "compression_opts": 9, "shuffle": True, "chunks": value.shape}
+        after.create_dataset(name, data=value, **(packed if value.ndim else {})).attrs.update(item.attrs)
 
 
 def take(runs, name, folder):

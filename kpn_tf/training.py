@@ -294,6 +294,6 @@ def _provenance():
         # Folders may be named after patients.
         "command": [
             Path(sys.argv[0]).name,
-            *("PATH" if os.path.exists(word) else word for word in sys.argv[1:]),
+            *("PATH" if os.sep in word or os.path.exists(word) else word for word in sys.argv[1:]),
         ],
     }
