@@ -16,24 +16,55 @@ from kpn_tf.training_data import DOSE, training_folder, validation_folder
 NOISE_SEED = 0
 
 
-class _Notes:
-    """A `note` that counts the failures it passes on."""
-
-    def __init__(self, note):
-        self._note, self.failures = note, 0
-
-    def __call__(self, line, failure):
-        self.failures += bool(failure)
-        self._note(line, failure)
-
-
 TWIN_REMARK = (
     "All of it is one drawn anatomy, in a few small slices, of which training and test show neighbouring cuts. These "
     "numbers show that the command works, and not which method is better for patients."
 )
 
 
-class SimulatedData:
+class _TestData:
+    """Pairs to test on, read once.
+
+    A subclass says in `_kind` what `test_key` calls its folder, and opens a `PairStream` in `_opened(note)`.
+
+    Args:
+        folder: Where they are.
+        every: Takes one in so many.
+        note: Called with `(line, failure)` for everything that is left out.
+    """
+
+    _kind = ""
+    remark = ""
+
+    def __init__(self, folder, every, note):
+        self._folder, self._every, self._note = folder, every, note
+        self.failures = 0
+
+    @functools.cached_property
+    def test_key(self):
+        """What decides the test slices, for `json.dumps`; no slice is read for it."""
+        return {self._kind: folder_sha256(self._folder), "every": self._every}
+
+    @functools.cached_property
+    def _stream(self):
+        def counted(line, failure):
+            self.failures += bool(failure)
+            self._note(line, failure)
+
+        return self._opened(counted)
+
+    @property
+    def name(self):
+        """Names the test data in tables."""
+        return self._stream.data_name
+
+    @functools.cached_property
+    def test(self):
+        """List of `Pair`s, kept: 2 MB for a slice of 512x512. `failures` then counts what could not be read."""
+        return _listed(self._stream)
+
+
+class SimulatedData(_TestData):
     """Normal-dose series whose quarter dose is simulated: as `kpn evaluate --simulate` tests.
 
     Args:
@@ -45,23 +76,13 @@ class SimulatedData:
         note: Called with `(line, failure)` for everything that is left out.
     """
 
+    _kind = "simulated"
+    remark = "The low dose is simulated, by the simulation that the networks trained here were trained with."
+
     def __init__(self, test, train=None, validation=None, *, every=1, patch=64, note):
-        self._test, self._train, self._validation = test, train, validation
-        self._every, self._patch, self._note = every, patch, note
-        self._test_note = _Notes(note)
+        super().__init__(test, every, note)
+        self._train, self._validation, self._patch = train, validation, patch
         self.trains = train is not None
-
-    @property
-    def remark(self):
-        """What a reader of the tables must know of the data, or nothing."""
-        return (
-            "The low dose is simulated, by the simulation that the networks trained here were trained with."
-        )
-
-    @functools.cached_property
-    def test_key(self):
-        """What decides the test slices, for `json.dumps`; no slice is read for it."""
-        return {"simulated": folder_sha256(self._test), "every": self._every}
 
     @functools.cached_property
     def training_key(self):
@@ -70,26 +91,13 @@ class SimulatedData:
             return {}
         return {"train": folder_sha256(self._train), "validation": folder_sha256(self._validation)}
 
-    @functools.cached_property
-    def _stream(self):
-        return simulated_pairs(
-            self._test, dose=DOSE, seed=NOISE_SEED, every=self._every, note=self._test_note
-        )
-
-    @functools.cached_property
-    def name(self):
-        """Names the test data in tables."""
-        return f"normal-dose series at {self._stream.data_name}"
-
-    @functools.cached_property
-    def test(self):
-        """List of `Pair`s, kept: 2 MB for a slice of 512x512."""
-        return _listed(self._stream)
+    def _opened(self, note):
+        return simulated_pairs(self._folder, dose=DOSE, seed=NOISE_SEED, every=self._every, note=note)
 
     @property
-    def failures(self):
-        """How many files and slices of the test data could not be read, once `test` has been."""
-        return self._test_note.failures
+    def name(self):
+        """Names the test data in tables."""
+        return f"normal-dose series at {super().name}"
 
     @functools.cached_property
     def validation(self):
@@ -117,7 +125,7 @@ class SimulatedData:
         )
 
 
-class NihData:
+class NihData(_TestData):
     """Pairs by the NIH protocol: the first five patients train, the others test.
 
     No patient is left to choose among the checkpoints: the one of the lowest training loss is taken.
@@ -129,46 +137,31 @@ class NihData:
         note: Called with `(line, failure)` for everything that is left out.
     """
 
+    _kind = "nih"
     trains = True
     validation = ()
 
     def __init__(self, folder, *, every=1, twin=False, note):
-        self._folder, self._every, self._twin, self._note = folder, every, twin, note
-        self._test_note = _Notes(note)
-
-    @functools.cached_property
-    def test_key(self):
-        """What decides the test slices, for `json.dumps`; no slice is read for it."""
-        return {"nih": folder_sha256(self._folder), "every": self._every}
+        super().__init__(folder, every, note)
+        self._twin = twin
 
     @property
     def training_key(self):
         """What decides what is trained on: the same folder."""
         return self.test_key
 
-    @functools.cached_property
-    def _test_stream(self):
-        return nih(self._folder, part="test", every=self._every, note=self._test_note)
+    def _opened(self, note):
+        return nih(self._folder, part="test", every=self._every, note=note)
 
-    @functools.cached_property
+    @property
     def name(self):
         """Names the test data in tables."""
-        return ("digital torso, twin of the " if self._twin else "") + self._test_stream.data_name
+        return ("digital torso, twin of the " if self._twin else "") + super().name
 
     @property
     def remark(self):
         """What a reader of the tables must know of the data, or nothing."""
         return TWIN_REMARK if self._twin else ""
-
-    @functools.cached_property
-    def test(self):
-        """List of `Pair`s, kept: 2 MB for a slice of 512x512."""
-        return _listed(self._test_stream)
-
-    @property
-    def failures(self):
-        """How many files and slices of the test data could not be read, once `test` has been."""
-        return self._test_note.failures
 
     @functools.cached_property
     def _training_pairs(self):
@@ -181,8 +174,8 @@ class NihData:
         )
 
 
-class PhantomData:
-    """Scans of a phantom by the PHANTOM protocol, to test on.
+class PhantomData(_TestData):
+    """Scans of a phantom by the PHANTOM protocol, to test on; the `patient` of a pair is a tube voltage and current.
 
     Args:
         folder: See `kpn_tf.datasets.phantom`.
@@ -190,32 +183,13 @@ class PhantomData:
         note: Called with `(line, failure)` for everything that is left out.
     """
 
+    _kind = "phantom"
+
     def __init__(self, folder, *, every=1, note):
-        self._folder, self._every, self._test_note = folder, every, _Notes(note)
+        super().__init__(folder, every, note)
 
-    @functools.cached_property
-    def test_key(self):
-        """What decides the slices, for `json.dumps`; no slice is read for it."""
-        return {"phantom": folder_sha256(self._folder), "every": self._every}
-
-    @functools.cached_property
-    def _stream(self):
-        return phantom(self._folder, every=self._every, note=self._test_note)
-
-    @functools.cached_property
-    def name(self):
-        """Names the data in tables."""
-        return self._stream.data_name
-
-    @functools.cached_property
-    def test(self):
-        """List of `Pair`s, each of whose `patient` is a tube voltage and current."""
-        return _listed(self._stream)
-
-    @property
-    def failures(self):
-        """How many files and slices of the test data could not be read, once `test` has been."""
-        return self._test_note.failures
+    def _opened(self, note):
+        return phantom(self._folder, every=self._every, note=note)
 
 
 def _listed(stream):

@@ -6,7 +6,9 @@ from kpn_tf.dicom.header import read_dataset
 
 
 def shared_patients(folders):
-    """Which folders show the same patient or the same study: what was trained on proves nothing in a test.
+    """Which folders show the same patient: what was trained on proves nothing in a test.
+
+    Patients are told apart by their PatientID, or where that is empty by the study.
 
     Args:
         folders: Paths by name.
@@ -18,8 +20,7 @@ def shared_patients(folders):
     for name, folder in folders.items():
         for series in find_series(folder)[0]:
             header = read_dataset(series.slices[0].path, stop_before_pixels=True, specific_tags=["PatientID"])
-            for whose in filter(None, (text(header, "PatientID"), series.study_uid)):
-                other = seen.setdefault(whose, name)
-                if other != name:
-                    return other, name
+            other = seen.setdefault(text(header, "PatientID") or series.study_uid, name)
+            if other != name:
+                return other, name
     return None

@@ -185,7 +185,7 @@ class Benchmark:
             key,
             {
                 "data": data.name,
-                "remark": getattr(data, "remark", ""),
+                "remark": data.remark,
                 "failures": data.failures,
                 "convention": CONVENTION,
                 "records": records,

@@ -91,10 +91,11 @@ def test_importing_the_baseline_does_not_load_the_package():
     assert run.stdout == "False\n"
 
 
+@pytest.mark.parametrize("denoiser", [BM3D, KSVD])
 @pytest.mark.parametrize("sigma_hu", [0, -1, np.nan, np.inf])
-def test_a_sigma_that_is_not_positive_is_refused(sigma_hu):
+def test_a_sigma_that_is_not_positive_is_refused(denoiser, sigma_hu):
     with pytest.raises(ValueError, match="Expected sigma_hu above 0"):
-        BM3D(sigma_hu)
+        denoiser(sigma_hu)
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,10 @@ def test_a_sigma_that_is_not_positive_is_refused(sigma_hu):
     [np.zeros((1, 40, 40)), np.zeros((0, 40)), np.full((40, 40), np.nan)],
     ids=["3-D", "empty", "NaN"],
 )
-def test_what_is_no_finite_slice_is_refused(slice_hu):
+@pytest.mark.parametrize("denoiser", [BM3D, KSVD])
+def test_what_is_no_finite_slice_is_refused(denoiser, slice_hu):
     with pytest.raises(ValueError, match=r"Expected a finite slice of shape \(H, W\)"):
-        BM3D(25.0)(slice_hu)
+        denoiser(25.0)(slice_hu)
 
 
 def coloured(shape, texture, noise_hu, seed=4):
