@@ -109,7 +109,7 @@ def test_a_folder_without_normal_dose_series_is_one_line(tmp_path, capsys):
         ),
         (["--preset", "edge", "--version", "2"], "are known of a preset"),
         (["--network", "a.keras", "--version", "2"], "expected --version, --licence and --training-data"),
-        (["--network", "absent.keras", *OWN], "Expected a .keras file. Received: absent.keras"),
+        (["--network", "absent.keras", *OWN], "Received: absent.keras, which is none"),
         (["--preset", "edge", "--to", "onnx", "--side", "512"], "belong to --to tflite"),
         (
             ["--preset", "edge", "--precision", "int8"],

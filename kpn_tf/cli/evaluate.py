@@ -147,7 +147,7 @@ def _warmed(denoisers, pairs):
             seen.add(pair.low_hu.shape)
             for denoise in denoisers.values():
                 # What fails here fails again where it counts, and is told there.
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception, SystemExit):
                     denoise(pair.low_hu.copy())
         yield pair
 
