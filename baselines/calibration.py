@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kpn_tf.metrics import flat_regions, noise_power_spectrum, regional_noise_std_hu
+from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from kpn_tf.normal_dose import NO_NOISE_HU
 
 # A denoiser is given HU and no pixel spacing. At 0.7 mm, a usual pixel of a body, the 15 mm boxes of the metrics are
@@ -40,27 +40,6 @@ def calibrated_sigma_hu(slice_hu, factor):
         return factor * ASSUMED_NOISE_HU
     noise_hu = regional_noise_std_hu(slice_hu, regions)
     return factor * noise_hu if noise_hu >= NO_NOISE_HU else 0.0
-
-
-def noise_power_hu2(slice_hu, sigma_hu):
-    """How the noise of a slice spreads over its frequencies, measured in the same boxes.
-
-    Args:
-        slice_hu: `(H, W)` in HU.
-        sigma_hu: Standard deviation that all of it together has.
-
-    Returns:
-        Expected `|numpy.fft.fft2(noise)|²`, `(H, W)` in HU², the same in all directions; white noise's where there are
-        no boxes.
-    """
-    regions = flat_regions(slice_hu, BOX_PIXEL_MM)
-    frequencies = [np.fft.fftfreq(side) for side in slice_hu.shape]  # per pixel
-    radius = np.hypot(*np.meshgrid(*frequencies, indexing="ij"))  # (H, W)
-    shape = np.ones(slice_hu.shape)
-    if regions:
-        boxes_hu = np.stack([np.asarray(slice_hu, np.float64)[region] for region in regions])  # (n, 21, 21)
-        shape = np.interp(radius, *noise_power_spectrum(boxes_hu, 1.0))
-    return sigma_hu**2 * slice_hu.size * shape / shape.mean()
 
 
 def checked_sigma_hu(sigma_hu):

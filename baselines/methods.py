@@ -22,7 +22,7 @@ _NETWORKS = {"redcnn": REDCNN, "wavresnet": WavResNet}
 # Imported when chosen: both need an extra.
 _CLASSICAL = {"ksvd": ("baselines.ksvd", "KSVD"), "bm3d": ("baselines.bm3d", "BM3D")}
 # What was chosen for them on the validation patient.
-_CHOSEN = {"ksvd": ("FACTOR", "NOISY"), "bm3d": ("FACTOR", "THRESHOLD")}
+_CHOSEN = {"ksvd": ("FACTOR", "NOISY"), "bm3d": ("FACTOR", "NOISY")}
 _LOSSES = {"l1": lambda: absolute_error, "structure": StructureAwareLoss}
 
 

@@ -79,9 +79,9 @@ def _meaning(benchmark):
         f"of {PAPER_PATCH}×{PAPER_PATCH}. Below 100 % the budget was reduced, and a network that needs longer is "
         "judged too early. All networks of one budget and seed see the same patches in the same order.",
         "BM3D and K-SVD take their σ from the noise in the flat tissue of each slice, times a factor that comes with "
-        "the package; BM3D its spectrum as well. The factor was chosen on one patient (Colorectal-Liver-Metastases "
-        "1006, a quarter dose simulated), who is in no test. The package `bm3d` may be used for non-commercial "
-        "purposes only.",
+        "the package, as does the share of the noisy slice that is averaged in. Both were chosen on one patient "
+        "(Colorectal-Liver-Metastases 1006, a quarter dose simulated), who is in no test. The package `bm3d` may be "
+        "used for non-commercial purposes only.",
     ]
     return "\n\n".join(lines)
 
