@@ -20,6 +20,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from kpn_tf.datasets.idc import UNFINISHED
+from kpn_tf.files import sync_folder
 
 # Amazon's address of a public bucket.
 BUCKET_URL = "https://{bucket}.s3.amazonaws.com"
@@ -87,9 +88,9 @@ def download(series, output, *, progress):
             missing = [file for file in files if not _is_whole(part / file.name, file)]
             _fetch(missing, part, progress)
             _check_names(files, part)
-            _sync(part)
+            sync_folder(part)
             part.rename(folder)
-            _sync(folder.parent)
+            sync_folder(folder.parent)
     except DownloadError:
         raise
     except OSError as error:
@@ -97,14 +98,6 @@ def download(series, output, *, progress):
             f"{folder} cannot be written ({error.strerror or type(error).__name__})"
         ) from error
     return folder
-
-
-def _sync(folder):
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _check_finished(series, folder):

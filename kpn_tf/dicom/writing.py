@@ -8,6 +8,7 @@ import pydicom
 
 from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
+from kpn_tf.files import sync_folder
 
 
 class OutputExistsError(DicomError, FileExistsError):
@@ -69,15 +70,4 @@ def _publish(temporary, path):
         # empty file.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder):
-    # A name is on disk only when its folder is. Windows cannot open folders and needs none of this.
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)

@@ -7,6 +7,8 @@ import secrets
 import shutil
 from pathlib import Path
 
+from kpn_tf.files import sync_folder
+
 _PREFIX = ".kpn-partial-"
 _LOCK = "lock"
 
@@ -94,9 +96,9 @@ class Staging:
             return None
         try:
             # The slices are on disk already; this makes their names last as well as their contents.
-            _sync(self._folder / name)
+            sync_folder(self._folder / name)
             os.rename(self._folder / name, target)
-            _sync(self.output)
+            sync_folder(self.output)
         except OSError as error:
             self.drop_series(name)
             if os.path.lexists(target):
@@ -145,11 +147,3 @@ def _claim(path):
         os.close(lock)
         return None
     return lock
-
-
-def _sync(folder):
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
