@@ -83,7 +83,7 @@ def _denoised(source, output, denoiser):
     if not report.ok:
         raise RuntimeError(f"Expected the job to denoise {source}. Received: {report}")
     (series,), _ = find_series(output)
-    return np.stack([read_slice(file.path).slice_hu for file in series.slices])
+    return np.stack([read_slice(file.path, file.frame).slice_hu for file in series.slices])
 
 
 def show_torso(output, denoiser, body):

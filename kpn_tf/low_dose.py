@@ -82,7 +82,7 @@ def low_dose(parts, *, dose, seed):
     slices = []
     for file in measured_slices(parts):
         try:
-            slices.append(inside_hu(read_slice(file.path)))
+            slices.append(inside_hu(read_slice(file.path, file.frame)))
         except DicomError:
             continue  # It is named when its turn comes.
     if not slices:

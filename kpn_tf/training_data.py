@@ -104,7 +104,7 @@ def volumes(folder, note):
             continue
         try:
             pixel_mm = square_pixel_mm(series.pixel_spacing_mm)
-            volume_hu = np.stack([inside_hu(read_slice(file.path)) for file in series.slices])
+            volume_hu = np.stack([inside_hu(read_slice(file.path, file.frame)) for file in series.slices])
         except DicomError as error:
             note(f"{name}: {error}", True)
             continue

@@ -64,7 +64,7 @@ SLOW = """
 import time
 from kpn_tf.job import pipeline
 read = pipeline.read_slice
-pipeline.read_slice = lambda path: (time.sleep(0.05), read(path))[1]
+pipeline.read_slice = lambda *file: (time.sleep(0.05), read(*file))[1]
 """
 
 

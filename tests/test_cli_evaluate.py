@@ -141,7 +141,7 @@ def test_every_nth_slice_is_taken_and_at_least_one_of_a_series(scan, tmp_path):
 
 def test_slices_are_read_when_their_turn_comes(scan, low, monkeypatch):
     read = []
-    monkeypatch.setattr(stream, "read_slice", lambda path: (read.append(path), read_slice(path))[1])
+    monkeypatch.setattr(stream, "read_slice", lambda *file: (read.append(file), read_slice(*file))[1])
     for pairs, each in (
         (simulated_pairs(scan, dose=0.25, seed=0, every=1, note=pytest.fail).pairs, 1),
         (paired(low, scan, every=1, note=pytest.fail).pairs, 2),

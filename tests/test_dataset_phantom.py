@@ -18,6 +18,8 @@ from kpn_tf.evaluation import Pair, evaluate
 from kpn_tf.hounsfield import WATER_ATTENUATION_PER_MM
 from kpn_tf.metrics import flat_regions, psnr, regional_noise_std_hu
 from kpn_tf.phantom import write_series
+from tests.dicom_fixtures import save
+from tests.enhanced_fixtures import enhanced_ct, slices_of
 
 SETTINGS = [Setting(kv, ma) for kv in TUBE_VOLTAGES_KV for ma in TUBE_CURRENTS_MA]
 
@@ -331,3 +333,9 @@ def test_simulated_low_contrast_scans_of_three_doses_make_a_curve(ct_data, tmp_p
         10 * np.log10((1 / 0.1 + 1) / (1 / 0.55 + 1)), abs=1.5
     )
     assert smoothed.psnr_db[0] - low.psnr_db[0] > smoothed.psnr_db[1] - low.psnr_db[1] > 0
+
+
+def test_voltage_and_current_of_frames_are_found_in_their_groups(tmp_path):
+    save(enhanced_ct(slices_of(3)), tmp_path / "a.dcm")
+    (scan,) = phantom_scans(tmp_path, note=pytest.fail)
+    assert scan.setting == Setting(120, 211)

@@ -139,7 +139,7 @@ def test_what_is_no_ct_slice_is_refused_by_name(name, reason, failure):
     [
         (
             {"SOPClassUID": uid.EnhancedCTImageStorage},
-            r"is Enhanced CT Image Storage \(multi-frame\), .* single-frame",
+            r"is Enhanced CT Image Storage \(multi-frame\), whose frames are read one by one",
         ),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.2"}, "is Legacy Converted Enhanced CT Image Storage"),
         (

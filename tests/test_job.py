@@ -286,8 +286,8 @@ def test_memory_does_not_grow_with_the_series(tmp_path, box, monkeypatch):
     alive, most = set(), []
     original = pipeline.read_slice
 
-    def read(path):
-        ct = original(path)
+    def read(path, frame):
+        ct = original(path, frame)
         alive.add(path)
         weakref.finalize(ct, alive.discard, path)
         most.append(len(alive))

@@ -87,7 +87,7 @@ def test_sixteen_evenly_spaced_slices_of_the_longest_part_are_measured_however_l
 def test_no_more_than_the_measured_slices_are_read(scan, monkeypatch):
     long = replace(scan, slices=scan.slices * 20)
     read = []
-    monkeypatch.setattr(module, "read_slice", lambda path: (read.append(path), read_slice(path))[1])
+    monkeypatch.setattr(module, "read_slice", lambda *file: (read.append(file), read_slice(*file))[1])
     low_dose((long,), dose=0.25, seed=0)
     assert len(read) == 16
 

@@ -193,7 +193,7 @@ def test_regions_are_not_mixed_because_their_low_doses_differ(twin):
 
 def test_slices_are_read_when_their_turn_comes(written, monkeypatch):
     read = []
-    monkeypatch.setattr(stream, "read_slice", lambda path: (read.append(path), read_slice(path))[1])
+    monkeypatch.setattr(stream, "read_slice", lambda *file: (read.append(file), read_slice(*file))[1])
     given = nih(written, note=pytest.fail)
     for taken in (1, 2, 3):
         next(given.pairs)

@@ -173,7 +173,7 @@ def _unpaired(matched, note):
             j = int((i + 0.5) / len(low.slices) * len(normal.slices))
             try:
                 low_ct, normal_ct = (
-                    read_slice(series.slices[n].path) for series, n in ((low, i), (normal, j))
+                    read_slice(file.path, file.frame) for file in (low.slices[i], normal.slices[j])
                 )
             except DicomError as error:
                 note(str(error), True)

@@ -160,9 +160,9 @@ def _matched(name, scans, note):
             note_of_patient(f"has no {what}", True)
             return []
     matched = matched_series(scans.low, scans.normal, note_of_patient)
-    compared = {normal.path for _, pairs in matched for _, normal in pairs}
+    compared = {normal for _, pairs in matched for _, normal in pairs}
     for normal in scans.normal:
-        alone = sum(file.path not in compared for file in normal.slices)
+        alone = sum(file not in compared for file in normal.slices)
         if alone:
             line = (
                 f"{series_name(normal)}: {alone} of {len(normal.slices)} slices have no low-dose slice there"

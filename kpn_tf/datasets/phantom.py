@@ -9,6 +9,7 @@ from kpn_tf.datasets.dose_curve import Setting
 from kpn_tf.dicom import DicomError, Series
 from kpn_tf.dicom.attributes import numbers
 from kpn_tf.dicom.header import read_dataset
+from kpn_tf.dicom.multi_frame import multi_frame
 from kpn_tf.evaluation.matching import matched_series, series_name
 from kpn_tf.evaluation.stream import found_series, matched_pairs
 
@@ -53,7 +54,7 @@ def phantom_scans(folder, note):
             note(f"{series_name(series)}: made by kpn_tf, not scanned with what its header says", False)
             continue
         try:
-            exposures = np.array([_exposure(file.path) for file in series.slices])  # (Z, 2): kV, mA
+            exposures = np.array([_exposure(file) for file in series.slices])  # (Z, 2): kV, mA
         except DicomError as error:
             note(str(error), True)
             continue
@@ -112,9 +113,12 @@ def phantom(folder, *, every=1, note):
     )
 
 
-def _exposure(path):
+def _exposure(file):
     """Tube voltage in kV and tube current in mA of a slice; NaN where its header does not say."""
-    dataset = read_dataset(path, stop_before_pixels=True, specific_tags=["KVP", "XRayTubeCurrent"])
+    if file.frame is None:
+        dataset = read_dataset(file.path, stop_before_pixels=True, specific_tags=["KVP", "XRayTubeCurrent"])
+    else:
+        dataset = multi_frame(file.path).header(file.frame)
     return [(numbers(dataset, keyword) or (np.nan,))[0] for keyword in ("KVP", "XRayTubeCurrent")]
 
 

@@ -42,6 +42,11 @@ def is_decodable(transfer_syntax):
     return transfer_syntax in _NATIVE or transfer_syntax in _GDCM or transfer_syntax in _PLUGIN
 
 
+def is_native(transfer_syntax):
+    """Whether pixels follow each other uncompressed, perhaps inside of a file that is deflated as a whole."""
+    return transfer_syntax in _NATIVE
+
+
 def is_uncompressed(transfer_syntax):
     """Whether files in this transfer syntax are at least as large as their pixels."""
     return transfer_syntax in _NATIVE and transfer_syntax != uid.DeflatedExplicitVRLittleEndian

@@ -58,7 +58,7 @@ def derive_slice(ct, denoised_hu, derived_by):
     - New: SOP and Series Instance UID, SeriesNumber (source + 10000; + 20000 if simulated), the pixels.
     - Extended: ImageType (value 1 DERIVED), SeriesDescription, ImageComments, DerivationDescription,
       ContributingEquipmentSequence, and, if denoised, DerivationCodeSequence; SourceImageSequence names the
-      source.
+      source, and the frame of an Enhanced CT object.
     - Kept: patient, study, frame of reference, geometry, acquisition, slope, intercept, bit layout, padding,
       windows, and the history of lossy compression (added where only the transfer syntax told of it).
     - Dropped: what described the source's pixels (smallest and largest value, icon, overlays inside the
@@ -81,7 +81,7 @@ def derive_slice(ct, denoised_hu, derived_by):
     """
     source = ct.dataset
     name = getattr(source, "filename", None) or "dataset"
-    pixels, uids = pixel_header(name, source), identity(name, source)
+    pixels, uids = pixel_header(name, source), identity(name, source, ct.frame)
     denoised_hu = np.asarray(denoised_hu)
     if denoised_hu.shape != ct.slice_hu.shape:
         raise ValueError(f"Expected denoised_hu of shape {ct.slice_hu.shape}. Received: {denoised_hu.shape}")
@@ -90,7 +90,7 @@ def derive_slice(ct, denoised_hu, derived_by):
         with quiet_warnings:
             derived = _copied(source)
             _set_identity(derived, source, uids, derived_by)
-            _set_derivation(derived, source, uids, derived_by)
+            _set_derivation(derived, source, uids, ct.frame, derived_by)
             _set_lossy_history(derived, source, stored.nbytes)
             _set_pixels(derived, stored, pixels)
     except Exception as error:
@@ -131,7 +131,7 @@ def _copied(source):
 def _set_identity(derived, source, uids, by):
     derived.SOPClassUID = uid.CTImageStorage
     derived.Modality = "CT"
-    derived.SOPInstanceUID = derived_sop_instance_uid(uids.sop_instance_uid, by)
+    derived.SOPInstanceUID = derived_sop_instance_uid(uids.slice_uid, by)
     derived.SeriesInstanceUID = derived_series_uid(uids.series_uid, by)
     derived.StudyInstanceUID = uids.study_uid
     number = int((numbers(source, "SeriesNumber") or (0.0,))[0])
@@ -152,7 +152,7 @@ def _set_identity(derived, source, uids, by):
     meta.ImplementationVersionName = MANUFACTURER.upper()
 
 
-def _set_derivation(derived, source, uids, by):
+def _set_derivation(derived, source, uids, frame, by):
     kind = [part.strip() for part in text(source, "ImageType").split("\\")]
     # Value 2 (from the examination itself or not) is the source's; value 3 is required for CT (C.8.2.1.1.1).
     derived.ImageType = ["DERIVED", *(kind[1:] if len(kind) > 2 else ["PRIMARY", "AXIAL"])]
@@ -165,8 +165,10 @@ def _set_derivation(derived, source, uids, by):
             _code(*by.derivation_code),
         ]
     image = Dataset()
-    image.ReferencedSOPClassUID = uid.CTImageStorage
+    image.ReferencedSOPClassUID = text(source, "SOPClassUID") or uid.CTImageStorage
     image.ReferencedSOPInstanceUID = uids.sop_instance_uid
+    if frame is not None:
+        image.ReferencedFrameNumber = frame
     image.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]
     derived.SourceImageSequence = [image]
     equipment = Dataset()

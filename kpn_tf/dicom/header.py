@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 import pydicom
 from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import CTImageStorage, MediaStorageDirectoryStorage
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 
 from kpn_tf.dicom.attributes import number, text, whole_number
 from kpn_tf.dicom.decoding import is_decodable
@@ -12,10 +18,14 @@ from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
 
 # PS3.4 table B.5-1: CT that comes as many frames in one object.
-_ENHANCED_CT = {
+_MULTI_FRAME_CT = {
     "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
 }
+
+# PS3.3 C.8.16.1.4, value 4 of ImageType: frames computed from others that have another quantity or none. "US"
+# is the only RescaleType that such maps had when Enhanced CT was new.
+_MAPS = {"DIVISION", "MULTIPLICATION", "MTT", "RCBF", "RCBV", "TTP", "STD_DEVIATION", "T_TEST", "Z_SCORE"}
 
 # PS3.3 C.11.1.1.2: quantities that are not attenuation. "US" (unspecified) stays in: widespread converters
 # write it for plain HU.
@@ -101,8 +111,22 @@ def _not_dicom(path):
     )
 
 
+def set_transfer_syntax(dataset):
+    """Completes the meta header of a file without one: pydicom found the transfer syntax by looking."""
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+
+
+def multi_frame_name(dataset):
+    """What kind of CT with many frames a dataset is, by its name in the standard; "" if it is none."""
+    sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
+    return _MULTI_FRAME_CT.get(sop_class, "")
+
+
 def check_is_ct_slice(path, dataset):
-    """Passes single-frame CT slices, refuses everything else by name.
+    """Passes CT slices, frames of Enhanced CT among them, and refuses everything else by name.
 
     Raises:
         DicomError: With `failure=False` for what is no CT slice at all.
@@ -112,16 +136,11 @@ def check_is_ct_slice(path, dataset):
     modality = text(dataset, "Modality")
     if sop_class == MediaStorageDirectoryStorage:
         raise DicomError(path, "is a DICOMDIR, an index of other files", failure=False)
-    if sop_class in _ENHANCED_CT:
-        raise DicomError(
-            path,
-            f"is {_ENHANCED_CT[sop_class]} (multi-frame), which is not supported; convert to single-frame CT",
-        )
     if not sop_class and modality in ("", "CT"):
         if dataset.preamble is None and not modality:
             raise _not_dicom(path)
         raise DicomError(path, "has no SOPClassUID: its kind is unknown")
-    if sop_class != CTImageStorage:
+    if sop_class != CTImageStorage and not multi_frame_name(dataset):
         # Cut off or overwritten inside its first attributes, a CT file no longer says so in the second place.
         name = _uid_name(sop_class, "of an unknown kind")
         raise DicomError(path, f"is {name}, not a CT slice", failure=announced == CTImageStorage)
@@ -130,6 +149,8 @@ def check_is_ct_slice(path, dataset):
     image_type = [part.strip().upper() for part in text(dataset, "ImageType").split("\\")]
     if "LOCALIZER" in image_type:
         raise DicomError(path, "is a localizer (scout view), not a slice", failure=False)
+    if multi_frame_name(dataset) and not _MAPS.isdisjoint(image_type[3:4]):
+        raise DicomError(path, "is a map computed from other frames, not a slice", failure=False)
 
 
 def pixel_header(path, dataset):

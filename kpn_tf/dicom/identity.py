@@ -17,18 +17,21 @@ class Identity:
     """What a slice is and belongs to.
 
     Args:
-        sop_instance_uid: Of the slice.
+        slice_uid: Tells it from other slices: its object's SOP Instance UID, or, for a frame, a UID made from
+            that and the frame's number.
+        sop_instance_uid: Of its object.
         series_uid: Of its series.
         study_uid: Of its study.
     """
 
+    slice_uid: str
     sop_instance_uid: str
     series_uid: str
     study_uid: str
 
 
-def identity(path, dataset):
-    """The three UIDs of a slice; where anonymisation emptied them, deterministic substitutes.
+def identity(path, dataset, frame=None):
+    """The UIDs of a slice; where anonymisation emptied them, deterministic substitutes.
 
     The slice's own UID then comes from the meta header. Series and study get one made of what all slices of a
     reconstruction share: frame of reference, number, description and kernel.
@@ -36,6 +39,7 @@ def identity(path, dataset):
     Args:
         path: The file, for messages.
         dataset: Its dataset.
+        frame: Its number in an object with several frames, or None.
 
     Returns:
         An `Identity`.
@@ -57,7 +61,8 @@ def identity(path, dataset):
     if not series_uid:
         shared = (text(dataset, name) for name in ("SeriesNumber", "SeriesDescription", "ConvolutionKernel"))
         series_uid = uid_from_name("substitute series", study_uid, frame_of_reference, *shared)
-    return Identity(sop_instance_uid, series_uid, study_uid)
+    slice_uid = sop_instance_uid if frame is None else uid_from_name("frame", sop_instance_uid, str(frame))
+    return Identity(slice_uid, sop_instance_uid, series_uid, study_uid)
 
 
 def uid_from_name(*parts):

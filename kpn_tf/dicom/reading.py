@@ -1,4 +1,4 @@
-"""One DICOM file -> one slice in HU."""
+"""One DICOM file, or one frame of it -> one slice in HU."""
 
 import io
 from dataclasses import dataclass
@@ -6,15 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from kpn_tf.dicom.attributes import numbers
 from kpn_tf.dicom.decoding import decode_stored
-from kpn_tf.dicom.header import check_is_ct_slice, pixel_header, read_dataset
+from kpn_tf.dicom.header import (
+    check_is_ct_slice,
+    multi_frame_name,
+    pixel_header,
+    read_dataset,
+    set_transfer_syntax,
+)
 from kpn_tf.dicom.identity import identity
+from kpn_tf.dicom.multi_frame import multi_frame
 from kpn_tf.dicom.padding import padding_mask
 from kpn_tf.dicom.quiet import quiet_warnings
-from kpn_tf.dicom.refusal import DicomError
+from kpn_tf.dicom.refusal import DicomError, of_frame
 
 
 @dataclass
@@ -22,21 +28,25 @@ class CTSlice:
     """A CT slice in memory.
 
     Args:
-        dataset: As read, pixel data included. Nothing in this package alters it.
+        dataset: As read, pixel data included. Nothing in this package alters it. That of a frame has the
+            attributes which a single-frame slice would have, and SOPClassUID and SOPInstanceUID of its object.
         slice_hu: float32 `(H, W)` in HU.
         padding: bool `(H, W)`, True outside of the field of view; `slice_hu` holds the fill value there.
+        frame: Its number in an Enhanced CT object, from 1; None where the file is the slice.
     """
 
     dataset: pydicom.Dataset
     slice_hu: np.ndarray
     padding: np.ndarray
+    frame: int | None = None
 
 
-def read_slice(path):
-    """Reads a single-frame CT image.
+def read_slice(path, frame=None):
+    """Reads a CT image, or one frame of an Enhanced CT object.
 
     Args:
         path: A DICOM file, any transfer syntax for which a decoder exists.
+        frame: Number of the frame, from 1, as in `SliceFile`; None for a file that is one slice.
 
     Returns:
         A `CTSlice`.
@@ -50,9 +60,19 @@ def read_slice(path):
         >>> ct.slice_hu.shape, ct.slice_hu.dtype.name, float(ct.slice_hu.min())
         ((128, 128), 'float32', -896.0)
 
-    Source: DICOM PS3.3 C.8.2.1 (CT Image Module), C.7.6.3 (Image Pixel Module).
+    Source: DICOM PS3.3 C.8.2.1 (CT Image Module), C.7.6.3 (Image Pixel Module), C.7.6.16 (frames).
     """
     path = Path(path)
+    try:
+        dataset = _single(path) if frame is None else multi_frame(path).read(frame)
+        return _decoded(path, dataset, frame)
+    except DicomError as error:
+        if frame is None:
+            raise
+        raise DicomError(path, of_frame(frame, error.reason), failure=error.failure) from error
+
+
+def _single(path):
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -63,12 +83,18 @@ def read_slice(path):
         # Of compressed data without an end pydicom returns nothing at all: the header alone says more.
         dataset = read_dataset(path, io.BytesIO(content), stop_before_pixels=True)
     dataset.filename, dataset.buffer = str(path), None
+    if name := multi_frame_name(dataset):
+        raise DicomError(path, f"is {name} (multi-frame), whose frames are read one by one")
+    return dataset
+
+
+def _decoded(path, dataset, frame):
     check_is_ct_slice(path, dataset)
-    identity(path, dataset)
+    identity(path, dataset, frame)
     pixels = pixel_header(path, dataset)
     if "PixelData" not in dataset:
         raise DicomError(path, "has no pixel data, or is cut off inside it")
-    _set_transfer_syntax(dataset)
+    set_transfer_syntax(dataset)
     try:
         with quiet_warnings:
             stored = decode_stored(dataset, pixels)  # (H, W) int16 or uint16
@@ -77,17 +103,8 @@ def read_slice(path):
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DicomError(path, f"has pixel data that cannot be decoded: {what}") from error
     slice_hu = (stored * pixels.slope + pixels.intercept_hu).astype(np.float32)
-    return CTSlice(
-        dataset, slice_hu, padding_mask(stored, slice_hu, _declared_padding(dataset, stored.dtype))
-    )
-
-
-def _set_transfer_syntax(dataset):
-    """Files without a meta header have none: pydicom found out by looking."""
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        implicit, little = dataset.original_encoding
-        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    padding = padding_mask(stored, slice_hu, _declared_padding(dataset, stored.dtype))
+    return CTSlice(dataset, slice_hu, padding, frame)
 
 
 def _declared_padding(dataset, dtype):

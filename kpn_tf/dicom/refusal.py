@@ -23,9 +23,14 @@ class DicomError(ValueError):
         self.failure = failure
 
 
+def of_frame(frame, reason):
+    """The sentence about a file, or, where `frame` is a number, about that frame of it."""
+    return reason if frame is None else f"frame {frame} {reason}"
+
+
 @dataclass(frozen=True)
 class Refusal:
-    """A file that `find_series` left out.
+    """A file, or a frame of one, that `find_series` left out.
 
     Args:
         path: The file.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kpn_tf.dicom.refusal import DicomError, Refusal
-from kpn_tf.dicom.slice_header import read_slice_header
+from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
+from kpn_tf.dicom.slice_header import read_slice_headers
 
 # Slices of one scan agree to the last digit; what differs by more was another reconstruction.
 _SAME_DIRECTION = 1e-3
@@ -24,12 +24,14 @@ class SliceFile:
         path: The file.
         position_mm: Position along the slice normal. Where the header has none: SliceLocation, or, last of
             all, the InstanceNumber, which only gives the order.
-        sop_instance_uid: Its identity.
+        sop_instance_uid: Its identity. That of a frame is a UID made from its object's and its number.
+        frame: Its number, from 1, in an Enhanced CT object; None where the file is the slice.
     """
 
     path: Path
     position_mm: float
     sop_instance_uid: str
+    frame: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ def find_series(path):
         path: A file or a folder.
 
     Returns:
-        `(series, refusals)`: a list of `Series` and a list of `Refusal`, which name every file left out. A
-        single file that is not CT is a failure; in a folder it is merely skipped.
+        `(series, refusals)`: a list of `Series` and a list of `Refusal`, which name every file, and every
+        frame of an Enhanced CT object, left out. A single file that is not CT is a failure; in a folder it is
+        merely skipped.
 
     Raises:
         DicomError: If `path` does not exist.
@@ -94,7 +97,9 @@ def find_series(path):
     files, refusals = _files(path)
     for file in files:
         try:
-            headers.append(read_slice_header(file))
+            slices, left_out = read_slice_headers(file)
+            headers += slices
+            refusals += left_out
         except DicomError as error:
             refusals.append(Refusal(file, error.reason, error.failure or not path.is_dir()))
     headers, duplicates = _without_duplicates(headers)
@@ -128,19 +133,21 @@ def _files(path):
 
 def _without_duplicates(headers):
     """Keeps the first file of each SOP Instance UID. One that differs may be another image: a failure."""
-    first, kept, refusals = {}, [], []
+    first, kept, refusals = {}, [], {}
     for header in headers:
         original = first.setdefault(header.sop_instance_uid, header)
-        if original is header:
+        if original.path == header.path:
             kept.append(header)
+        elif header.path in refusals:
+            continue  # another frame of it
         elif filecmp.cmp(original.path, header.path, shallow=False):
-            refusals.append(Refusal(header.path, f"is a second copy of {original.path}", False))
+            refusals[header.path] = Refusal(header.path, f"is a second copy of {original.path}", False)
         else:
             reason = (
                 f"has the same SOPInstanceUID as {original.path} but other content; only that one is used"
             )
-            refusals.append(Refusal(header.path, reason, True))
-    return kept, refusals
+            refusals[header.path] = Refusal(header.path, reason, True)
+    return kept, list(refusals.values())
 
 
 def _groups(headers):
@@ -170,18 +177,17 @@ def _sorted_series(group):
     ruler = next(
         (name for name in positions if any(getattr(header, name) is not None for header in group)), None
     )
-    placed = [header for header in group if ruler and getattr(header, ruler) is not None]
-    refusals = [
-        Refusal(header.path, "has no ImagePositionPatient, SliceLocation or InstanceNumber to sort by", True)
-        for header in group
-        if header not in placed
-    ]
+    placed, unplaced = [], []
+    for header in group:
+        (unplaced if ruler is None or getattr(header, ruler) is None else placed).append(header)
+    nowhere = "has no ImagePositionPatient, SliceLocation or InstanceNumber to sort by"
+    refusals = [Refusal(header.path, of_frame(header.frame, nowhere), True) for header in unplaced]
     placed.sort(
         key=lambda header: (
             getattr(header, ruler),
             header.acquisition_number,
             header.instance_number or 0,
-            header.sop_instance_uid,
+            header.slice_uid,
         )
     )
     head = placed[0] if placed else group[0]
@@ -197,7 +203,7 @@ def _sorted_series(group):
         pixel_spacing_mm=head.pixel_spacing_mm,
         thickness_mm=head.thickness_mm,
         slices=tuple(
-            SliceFile(header.path, float(getattr(header, ruler)), header.sop_instance_uid)
+            SliceFile(header.path, float(getattr(header, ruler)), header.slice_uid, header.frame)
             for header in placed
         ),
         denoised=head.denoised,

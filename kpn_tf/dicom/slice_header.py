@@ -1,4 +1,4 @@
-"""What grouping and sorting need to know about one slice, from its header alone."""
+"""What grouping and sorting need to know about the slices in a file, from its header alone."""
 
 import os
 from dataclasses import dataclass
@@ -9,12 +9,13 @@ import numpy as np
 from kpn_tf.dicom.attributes import numbers, text
 from kpn_tf.dicom.decoding import is_uncompressed
 from kpn_tf.dicom.derived_by import MANUFACTURER
-from kpn_tf.dicom.header import check_is_ct_slice, pixel_header, read_dataset
+from kpn_tf.dicom.header import check_is_ct_slice, multi_frame_name, pixel_header, read_dataset
 from kpn_tf.dicom.identity import identity
-from kpn_tf.dicom.refusal import DicomError
+from kpn_tf.dicom.multi_frame import multi_frame
+from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
 from kpn_tf.dicom.simulated_by import SIMULATION
 
-# Everything `read_slice_header` looks at: pydicom skips the other elements, private blocks above all.
+# Everything that is looked at in a file with one slice: pydicom skips the other elements, private blocks above all.
 _TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -52,11 +53,16 @@ _TAGS = [
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """One slice of a series that is not sorted yet; `orientation` is () where no position is usable."""
+    """One slice of a series that is not sorted yet; `orientation` is () where no position is usable.
+
+    `slice_uid` is that of `Identity`; so is `sop_instance_uid`, the same for all frames of an object.
+    """
 
     path: Path
+    frame: int | None
     uid: str
     study_uid: str
+    slice_uid: str
     sop_instance_uid: str
     rows: int
     columns: int
@@ -72,24 +78,51 @@ class SliceHeader:
     simulated: bool
 
 
-def read_slice_header(path):
+def read_slice_headers(path):
     """Reads and checks the header of one file.
 
     Args:
         path: The file.
 
     Returns:
-        A `SliceHeader`.
+        `(headers, refusals)`: a `SliceHeader` for each slice, that is one, or one for each frame of an Enhanced
+        CT object; and a `Refusal` for each frame that is left out.
 
     Raises:
-        DicomError: If the file is not a CT slice or its pixels could not be read right.
+        DicomError: If the file holds no CT slice or its pixels could not be read right.
     """
     # Opening a pipe would wait for ever. os.path: a file that may not even be looked at is refused when opened.
     if os.path.exists(path) and not os.path.isfile(path):
         raise DicomError(path, "is not a regular file", failure=False)
     dataset = read_dataset(path, stop_before_pixels=True, specific_tags=_TAGS)
+    if multi_frame_name(dataset):
+        return _frames(multi_frame(path))
+    return [_slice_header(path, None, dataset)[0]], []
+
+
+def _frames(file):
+    headers, errors = [], {}
+    for frame in range(1, file.frames + 1):
+        try:
+            header, pixels = _slice_header(file.path, frame, file.header(frame))
+        except DicomError as error:
+            errors[frame] = error
+        else:
+            headers.append(header)
+    if headers:
+        file.locate(pixels)
+    elif len({error.reason for error in errors.values()}) == 1:
+        # Said once of the file, not a thousand times of its frames.
+        raise errors[1]
+    return headers, [
+        Refusal(file.path, of_frame(frame, error.reason), error.failure) for frame, error in errors.items()
+    ]
+
+
+def _slice_header(path, frame, dataset):
+    """A `SliceHeader` and the `PixelHeader` of a slice."""
     check_is_ct_slice(path, dataset)
-    uids = identity(path, dataset)
+    uids = identity(path, dataset, frame)
     pixels = pixel_header(path, dataset)
     if is_uncompressed(text(dataset.file_meta, "TransferSyntaxUID")) and (
         path.stat().st_size < 2 * pixels.rows * pixels.columns
@@ -103,10 +136,12 @@ def read_slice_header(path):
     instance = _first(numbers(dataset, "InstanceNumber"))
     equipment = dataset.get("ContributingEquipmentSequence") or []
     own = [text(item, "ManufacturerModelName") for item in equipment if _is_own(item)]
-    return SliceHeader(
+    header = SliceHeader(
         path=path,
+        frame=frame,
         uid=uids.series_uid,
         study_uid=uids.study_uid,
+        slice_uid=uids.slice_uid,
         sop_instance_uid=uids.sop_instance_uid,
         rows=pixels.rows,
         columns=pixels.columns,
@@ -124,6 +159,7 @@ def read_slice_header(path):
         denoised=any(model != SIMULATION for model in own),
         simulated=SIMULATION in own,
     )
+    return header, pixels
 
 
 def _is_own(equipment):

@@ -130,6 +130,7 @@ def _pairs(low_slices, normal_slices):
 
 def _patient(series):
     try:
-        return str(read_slice(series.slices[0].path).dataset.get("PatientID") or "").strip()
+        first = series.slices[0]
+        return str(read_slice(first.path, first.frame).dataset.get("PatientID") or "").strip()
     except DicomError:
         return ""  # The slice is named when its turn comes.

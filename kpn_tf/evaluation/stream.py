@@ -63,7 +63,7 @@ def _simulated(series, dose, seed, every, note):
         for part in parts:
             for number, file in _chosen(part.slices, every):
                 try:
-                    ct = read_slice(file.path)
+                    ct = read_slice(file.path, file.frame)
                     low_hu = lower(ct, part.pixel_spacing_mm, file.sop_instance_uid)
                 except DicomError as error:
                     note(str(error), True)
@@ -119,7 +119,7 @@ def _matched_pairs(chosen, note, label):
         for _, (low_file, normal_file) in pairs:
             name = slice_name(low, low.slices.index(low_file) + 1)
             try:
-                low_ct, normal_ct = read_slice(low_file.path), read_slice(normal_file.path)
+                low_ct, normal_ct = (read_slice(file.path, file.frame) for file in (low_file, normal_file))
             except DicomError as error:
                 note(str(error), True)
                 continue

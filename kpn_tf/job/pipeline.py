@@ -21,6 +21,7 @@ from kpn_tf.dicom import (
     read_slice,
     write_slice,
 )
+from kpn_tf.dicom.refusal import of_frame
 from kpn_tf.job.belt import Belt, BeltStoppedError
 from kpn_tf.job.outcome import SeriesReport
 from kpn_tf.job.process import SeriesError, Task, slice_count
@@ -119,7 +120,7 @@ def _decode_all(todo, process, decoded):
 
 def _decode(work):
     try:
-        ct = read_slice(work.slice_file.path)
+        ct = read_slice(work.slice_file.path, work.slice_file.frame)
     except DicomError as error:
         return replace(work, error=error.reason)
     noise_hu = noise_std_hu(ct.slice_hu, work.series.pixel_spacing_mm, ct.padding)
@@ -133,7 +134,9 @@ def _process_all(decoded, derived):
             try:
                 work.derived_hu = work.process_slice(work.ct, work.series, work.slice_file)
             except ValueError as error:
-                work.error = str(error)
+                # A sentence of its own: it does not go on from the name of the file.
+                frame = work.slice_file.frame
+                work.error = str(error) if frame is None else f"frame {frame}: {error}"
             work.seconds = time.perf_counter() - began
         derived.put(work)
     derived.put(None)
@@ -183,7 +186,7 @@ class Writer:
                 # What one slice lacks is that slice's failure; what the disk lacks is everybody's.
                 if isinstance(error.__cause__, OSError):
                     raise OutputError(self._staging.output, error) from error
-                work.error = error.reason
+                work.error = of_frame(work.slice_file.frame, error.reason)
         if work.error is None:
             noise_hu = noise_std_hu(work.derived_hu, work.series.pixel_spacing_mm, work.ct.padding)
             tally.noise_before_hu.append(work.noise_before_hu)
