@@ -405,9 +405,7 @@ def test_the_number_of_a_closed_standard_stream_is_never_given_to_a_slice(tmp_pa
 
 
 def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capfd):
-    train = commands.Command(
-        "train a network", lambda: pytest.fail("imported without its extra"), None, "train"
-    )
+    train = commands.Command("train a network", "imported_without_its_extra", "TrainConfig", "train")
     monkeypatch.setitem(commands.COMMANDS, "train", train)
     monkeypatch.setitem(extras.EXTRAS, "train", ("tensorflow_that_is_not_there",))
     assert kpn("train") == 2

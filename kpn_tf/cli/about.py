@@ -1,13 +1,18 @@
 """What this installation is: versions, devices, and every network there is."""
 
+import dataclasses
 import importlib.metadata
+import json
 import math
 import platform
+from dataclasses import field
 
 from kpn_tf import __version__
+from kpn_tf.cli.commands import OK
 from kpn_tf.denoiser import devices
 from kpn_tf.denoiser.artefact import fixed_form, shipped
 from kpn_tf.denoiser.trial import try_gpu
+from kpn_tf.job import console
 
 # Distributions whose versions explain a result; the last two come with the training extra.
 _DISTRIBUTIONS = (
@@ -25,6 +30,13 @@ _DISTRIBUTIONS = (
 # Preset of StructKPN -> trained values, and multiply-accumulates per 512x512 slice in units of 1e9. Written down
 # because only Keras could count them; tests/test_export.py holds them to the networks.
 PRESETS = {"edge": (369_664, 12.0), "paper": (1_981_763, 518.12)}
+
+
+@dataclasses.dataclass(frozen=True)
+class InfoConfig:
+    """What `kpn info` is told."""
+
+    json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
 
 
 def installation():
@@ -175,3 +187,11 @@ def _version(distribution):
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def run(config):
+    """Prints it and returns the exit status."""
+    with console.hushed():
+        about = installation()
+    print(json.dumps(about, indent=2, allow_nan=False) if config.json else "\n".join(lines(about)))
+    return OK
