@@ -1,6 +1,7 @@
 # make demo   the whole job on a digital torso, in an environment without TensorFlow
 # make test   lint, import contracts, doctests, README's code, tests; the core's tests again on JAX
 # make bench  what a slice, a process and a job cost here, beside the targets and RED-CNN (about ten minutes)
+# make soak   the DICOM node under load, killed again and again, out of disk, and for an hour (seventy-five minutes)
 # make locks  resolve the pinned requirements anew (after a change of dependencies in setup.py)
 #
 # Each makes its own environment from its lock file, once, and makes it anew when the lock, setup.py or the place of
@@ -8,7 +9,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test bench locks clean
+.PHONY: demo test bench soak locks clean
 
 # The first Python that is new enough and can make environments (a distribution may ship one without ensurepip).
 ifndef PYTHON
@@ -69,12 +70,19 @@ SWIFTSHADER := /usr/lib/chromium/libvk_swiftshader.so
 
 test: $(TEST_STAMP)
 	@$(call debian,command -v dciodvfy,dicom3tools,dciodvfy judges written DICOM)
+	@$(call debian,command -v Orthanc && command -v storescu,orthanc dcmtk,a scanner and an archive for the node)
+	@$(call debian,command -v chromium,chromium,a browser for pages)
 	@$(call debian,test -e $(SWIFTSHADER) && /sbin/ldconfig -p | grep libvulkan.so.1,chromium-common libvulkan1,a GPU in software)
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/lint-imports --no-logo
 	KERAS_BACKEND=tensorflow $(TEST)/bin/python -m pytest
 	KERAS_BACKEND=jax $(TEST)/bin/python -m pytest $(CORE_TESTS)
+
+# The node under load, killed, out of disk, and for an hour.
+soak: $(TEST_STAMP)
+	@$(call debian,command -v Orthanc && command -v storescu,orthanc dcmtk,a scanner and an archive for the node)
+	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m tests.soak
 
 bench: $(TEST_STAMP)
 	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m export.latency
@@ -87,7 +95,7 @@ locks:
 	@$(PYTHON) -m venv $(LOCKS)
 	@$(LOCKS)/bin/python -m pip install -qq --disable-pip-version-check uv==0.13.9
 	$(call lock,requirements/demo.txt)
-	$(call lock,requirements/test.txt,--extra train --extra export --extra baselines --extra figures --extra data --extra dev --constraint requirements/demo.txt)
+	$(call lock,requirements/test.txt,--extra train --extra export --extra baselines --extra figures --extra data --extra node --extra dev --constraint requirements/demo.txt)
 
 clean:
 	rm -rf $(DEMO) $(TEST) $(LOCKS) .venv-addons build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

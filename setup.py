@@ -22,6 +22,7 @@ PACKAGES = [
     "kpn_tf.losses",
     "kpn_tf.metrics",
     "kpn_tf.networks",
+    "kpn_tf.node",
     "kpn_tf.ops",
     "kpn_tf.phantom",
 ]
@@ -66,6 +67,9 @@ EXTRAS = {
     "figures": [
         "matplotlib>=3.11",
     ],
+    "node": [
+        "pynetdicom>=3.0.4,<4",
+    ],
     # The index of the Imaging Data Commons, and what reads it. Not idc-index: kpn_tf/datasets/idc.py says why.
     "data": [
         "duckdb>=1.4",
@@ -73,6 +77,7 @@ EXTRAS = {
     ],
     "dev": [
         "build",
+        "cryptography",
         "hypothesis",
         "import-linter",
         "jax",

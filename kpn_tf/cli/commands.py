@@ -46,6 +46,10 @@ COMMANDS = {
         "make the paper's tables and figures again", "benchmark", "BenchmarkConfig", extra="train"
     ),
     "export": Command("write a network for another runtime", "export", "ExportConfig", extra="export"),
+    "serve-dicom": Command(
+        "receive, denoise and forward series as a DICOM node", "serve_dicom", "ServeDicomConfig", extra="node"
+    ),
+    "node": Command("how the DICOM node is doing; retry; purge", "node", "NodeConfig"),
     "info": Command("versions, devices and networks", "about", "InfoConfig"),
 }
 
@@ -123,6 +127,11 @@ class _Terminated(BaseException):
 
 def _terminate(signum, frame):
     raise _Terminated
+
+
+def complain_of_usage(who, what):
+    """Says in one line what is wrong with a call; returns its exit status."""
+    return _complain(who, what, USAGE)
 
 
 def _complain(who, what, status):

@@ -8,6 +8,7 @@ EXTRAS = {
     "export": ("tensorflow", "keras", "tensorflow_serving", "onnx", "onnxruntime", "tf2onnx", "openvino"),
     "baselines": ("bm3d", "dictlearn"),
     "figures": ("matplotlib",),
+    "node": ("pynetdicom",),
     "data": ("idc_index_data", "duckdb"),
 }
 

@@ -13,8 +13,8 @@ def add_arguments(parser, config_class):
 
     An option whose annotation is `tuple[kind, ...]` takes several values, and may be given several times.
 
-    A field's metadata may hold `help`, and `kind`: the function from the typed word to the value where the
-    annotation is not enough.
+    A field's metadata may hold `help`, `required` for an option that must be given, and `kind`: the function from
+    the typed word to the value where the annotation is not enough.
 
     Args:
         parser: An `argparse.ArgumentParser`.
@@ -32,7 +32,9 @@ def add_arguments(parser, config_class):
         else:
             # argparse would add to a default list instead of replacing it: `build` puts the default in.
             several = {"action": "extend", "nargs": "+"} if _repeats(hints[name]) else {}
-            parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text, **several)
+            required = field.metadata.get("required", False)
+            option = f"--{name.replace('_', '-')}"
+            parser.add_argument(option, dest=name, type=kind, help=text, required=required, **several)
 
 
 def build(config_class, namespace):

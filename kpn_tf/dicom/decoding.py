@@ -36,10 +36,8 @@ _PLUGIN = {
     uid.RLELossless: "pydicom",
 }
 
-
-def is_decodable(transfer_syntax):
-    """Whether `decode_stored` reads this transfer syntax."""
-    return transfer_syntax in _NATIVE or transfer_syntax in _GDCM or transfer_syntax in _PLUGIN
+# Transfer syntaxes that `decode_stored` reads.
+DECODABLE = frozenset(map(str, (*_NATIVE, *_GDCM, *_PLUGIN)))
 
 
 def is_native(transfer_syntax):

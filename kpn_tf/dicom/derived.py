@@ -18,11 +18,9 @@ from kpn_tf.dicom.attributes import numbers, text
 from kpn_tf.dicom.decoding import has_embedded_overlay
 from kpn_tf.dicom.derived_by import MANUFACTURER, derived_series_uid, derived_sop_instance_uid
 from kpn_tf.dicom.header import pixel_header
-from kpn_tf.dicom.identity import identity, uid_from_name
+from kpn_tf.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, identity
 from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
-
-_IMPLEMENTATION_CLASS_UID = uid_from_name("implementation")
 
 _LARGEST_IS = 2**31 - 1
 
@@ -148,8 +146,8 @@ def _set_identity(derived, source, uids, by):
     meta.MediaStorageSOPClassUID = derived.SOPClassUID
     meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
     meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    meta.ImplementationClassUID = _IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = MANUFACTURER.upper()
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
 
 
 def _set_derivation(derived, source, uids, frame, by):

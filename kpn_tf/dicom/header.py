@@ -13,7 +13,7 @@ from pydicom.uid import (
 )
 
 from kpn_tf.dicom.attributes import number, text, whole_number
-from kpn_tf.dicom.decoding import is_decodable
+from kpn_tf.dicom.decoding import DECODABLE
 from kpn_tf.dicom.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
 
@@ -189,7 +189,7 @@ def pixel_header(path, dataset):
     if signed not in (0, 1):
         raise DicomError(path, "has a PixelRepresentation that is neither 0 nor 1")
     syntax = text(dataset.file_meta, "TransferSyntaxUID")
-    if syntax and not is_decodable(syntax):
+    if syntax and syntax not in DECODABLE:
         name = _uid_name(syntax, "of an unknown kind")
         raise DicomError(path, f"has compression {name}, for which there is no decoder")
     slope, intercept_hu = _rescale(path, dataset)

@@ -68,3 +68,8 @@ def identity(path, dataset, frame=None):
 def uid_from_name(*parts):
     """The same UID for the same parts, always and everywhere (uuid5 below 2.25, PS3.5 B.2)."""
     return UID(f"2.25.{uuid.uuid5(_NAMESPACE, '|'.join(parts)).int}")
+
+
+# Who writes these files and speaks on the network (PS3.7 D.3.3.2).
+IMPLEMENTATION_CLASS_UID = uid_from_name("implementation")
+IMPLEMENTATION_VERSION_NAME = "KPN_TF"

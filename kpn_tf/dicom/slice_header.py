@@ -131,7 +131,7 @@ def _slice_header(path, frame, dataset):
     spacing_mm = numbers(dataset, "PixelSpacing")
     if len(spacing_mm) != 2 or min(spacing_mm) <= 0:
         raise DicomError(path, "has no usable PixelSpacing")
-    orientation, position_mm = _position(dataset)
+    orientation, position_mm = slice_position(dataset)
     thickness_mm = _first(numbers(dataset, "SliceThickness"))
     instance = _first(numbers(dataset, "InstanceNumber"))
     equipment = dataset.get("ContributingEquipmentSequence") or []
@@ -170,7 +170,7 @@ def _first(values):
     return values[0] if values else None
 
 
-def _position(dataset):
+def slice_position(dataset):
     """Direction cosines and the position along their normal; ((), None) if the header has no usable ones."""
     corner_mm = np.array(numbers(dataset, "ImagePositionPatient"))
     cosines = np.array(numbers(dataset, "ImageOrientationPatient"))

@@ -1,0 +1,222 @@
+"""What happens to a series: it becomes complete, it is denoised, it is sent, its files are deleted."""
+
+import os
+import sqlite3
+import threading
+import time
+
+from kpn_tf.node import arrivals, deliveries, log, retention, steps
+from kpn_tf.node.arrival import CT_CLASSES
+from kpn_tf.node.journal import Object
+from kpn_tf.node.rule import first_match
+from kpn_tf.node.worker_process import WorkerError
+
+# How often is looked for what has become due; arrivals and retries through the journal are noticed then.
+TICK_S = 0.5
+
+_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+
+
+class Conductor:
+    """Two threads between `start` and `stop`: one that closes series, and one that has them denoised.
+
+    Args:
+        settings: A `Settings`.
+        spool: A `Spool`.
+        journal: A `Journal`.
+        worker: A `Worker`.
+        queued: Function that is called when there is something to send.
+    """
+
+    def __init__(self, settings, spool, journal, worker, queued):
+        self._settings = settings
+        self._spool = spool
+        self._journal = journal
+        self._worker = worker
+        self._queued = queued
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._loop, args=(step,), name=f"kpn-{step.__name__}")
+            for step in (self.close_series, self.denoise_series)
+        ]
+        self.busy = None
+
+    def start(self):
+        """Starts both threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self):
+        """Ends both; a series that is being denoised will be begun anew."""
+        self._stopping.set()
+        self._worker.stop()
+        for thread in self._threads:
+            thread.join()
+
+    def _loop(self, step):
+        while not self._stopping.is_set():
+            try:
+                more = step()
+            except Exception as error:
+                # A full disk, most likely. What was begun is begun again; a thread that has ended begins nothing.
+                log.warning("step failed", step=step.__name__, error=type(error).__name__)
+                more = False
+            if not more:
+                self._stopping.wait(TICK_S)
+
+    def close_series(self):
+        """Closes the series that are complete, and those of which everything has arrived; deletes what is due."""
+        now = time.time()
+        for series in arrivals.finished(self._journal, self._settings.node.quiet_s, now):
+            try:
+                self._close(series, now)
+            except Exception as error:
+                # One that cannot be closed holds up no other.
+                log.warning("step failed", step="close", error=type(error).__name__)
+        for row in steps.settle(self._journal, now):
+            log.info(
+                "sent",
+                series=self._name(row),
+                destinations=row["destinations"].split(),
+                dead_letters=deliveries.dead_letters(self._journal, row["id"]),
+            )
+        retention.delete_due(self._settings, self._spool, self._journal, now)
+        return False
+
+    def _close(self, series, now):
+        traits, processed = steps.traits(self._journal, series)
+        rule = first_match(self._settings.rule, traits)
+        notes = []
+        row = self._journal.one("SELECT * FROM series WHERE id = ?", series)
+        missing = arrivals.missing_mm(self._journal, series)
+        if missing:
+            shown = ", ".join(f"{position:g}" for position in missing[:5])
+            notes.append(f"slices are missing at {shown}{' ...' if len(missing) > 5 else ''} mm")
+        came = arrivals.came(self._journal, row)
+        if came < row["expected"]:
+            notes.append(f"{came} of {row['expected']} slices came")
+        if rule is None:
+            notes.append("no rule matches")
+        elif processed and rule.preset:
+            notes.append("not denoised: its images are derived already")
+        self._exhume(steps.complete(self._journal, series, rule, "; ".join(notes), now))
+        log.info(
+            "complete",
+            series=self._name(row),
+            slices=row["slices"],
+            rule=rule.name if rule else None,
+            missing_mm=missing[:100],
+            note="; ".join(notes),
+        )
+        self._queued()
+
+    def denoise_series(self):
+        """Has the next complete series denoised; returns whether there was one."""
+        row = steps.next_complete(self._journal, time.time(), self._settings.retry.longest_s)
+        if row is None:
+            return False
+        if not row["preset"]:
+            steps.denoised(self._journal, row["id"], [], row["note"], None, time.time())
+        else:
+            self._denoise(row)
+        self._queued()
+        return True
+
+    def _denoise(self, row):
+        series, name = row["id"], self._name(row)
+        if row["attempts"] >= self._settings.retry.attempts:
+            self._fail(row, f"given up after {row['attempts']} attempts that ended without an answer")
+            return
+        # All that lies there is denoised: it must be what was acknowledged, and nothing else.
+        self._spool.keep_only(series, {entry.file for entry in arrivals.objects(self._journal, series)})
+        steps.attempt(self._journal, series)
+        self.busy = name, 0, row["slices"]
+        try:
+            answer = self._worker.ask(
+                {
+                    "preset": row["preset"],
+                    "strength": row["strength"],
+                    "device": self._settings.node.device,
+                    "threads": self._settings.node.threads,
+                    "input": str(self._spool.originals(series)),
+                    "output": str(self._spool.derived(series)),
+                },
+                progress=self._progress(name, row["slices"]),
+            )
+        except WorkerError as error:
+            if self._stopping.is_set():
+                steps.postpone(self._journal, series, 0.0, row["note"])
+                return
+            self._again(row, str(error))
+            return
+        finally:
+            self.busy = None
+        if answer.get("passing"):
+            self._again(row, answer["reason"])
+        elif not answer["ok"]:
+            self._fail(row, answer["reason"])
+        elif answer["stopped"]:
+            self._postpone(row)
+        elif not answer["derived"] and answer["failed"]:
+            self._fail(row, answer["reason"])
+        else:
+            try:
+                self._finish(row, answer)
+            except (OSError, sqlite3.Error):
+                self._postpone(row)
+
+    def _again(self, row, reason):
+        attempt = row["attempts"] + 1
+        steps.again(self._journal, row["id"], time.time() + self._settings.retry.pause_s(attempt))
+        log.warning("denoising failed", series=self._name(row), reason=reason, attempt=attempt)
+
+    def _postpone(self, row):
+        # The disk, not the series.
+        due = time.time() + self._settings.retry.longest_s
+        steps.postpone(self._journal, row["id"], due, row["note"])
+        log.warning("denoising postponed", series=self._name(row), reason="output cannot be written")
+
+    def _finish(self, row, answer):
+        objects = [
+            Object(
+                path.stem,
+                str(CT_CLASSES[0]),
+                _EXPLICIT_LITTLE_ENDIAN,
+                os.path.relpath(path, self._spool.folder),
+            )
+            for uid in answer["derived"]
+            for path in self._spool.publish(row["id"], uid)
+        ]
+        notes = [row["note"]] if row["note"] else []
+        if answer["failed"]:
+            notes.append(f"{answer['failed']} slices could not be denoised: the first {answer['reason']}")
+        elif not objects:
+            # A scout view is nothing to complain of.
+            notes.append(f"not denoised: {answer['reason']}")
+        note = "; ".join(notes)
+        self._exhume(steps.denoised(self._journal, row["id"], objects, note, answer["seconds"], time.time()))
+        log.info(
+            "denoised",
+            series=self._name(row),
+            slices=len(objects),
+            failed=answer["failed"],
+            seconds=round(answer["seconds"], 3),
+        )
+
+    def _exhume(self, files):
+        for file in files:
+            self._spool.exhume(file)
+
+    def _fail(self, row, reason):
+        note = f"{row['note']}; {reason}" if row["note"] else reason
+        steps.fail(self._journal, row["id"], note, time.time())
+        log.warning("failed", series=self._name(row), reason=reason)
+
+    def _progress(self, name, slices):
+        def told(done):
+            self.busy = name, done, slices
+
+        return told
+
+    def _name(self, row):
+        return log.pseudonym(self._journal.key, row["uid"])

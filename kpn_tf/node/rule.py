@@ -1,0 +1,86 @@
+"""Which series is denoised how, and where it goes."""
+
+import fnmatch
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What rules look at.
+
+    Args:
+        calling_ae_title: Who sent the series.
+        modality: As in the header; may be empty.
+        description: Of the series; may be empty.
+        kernel: Convolution kernel; may be empty.
+        thickness_mm: Slice thickness, or `None`.
+    """
+
+    calling_ae_title: str
+    modality: str
+    description: str
+    kernel: str
+    thickness_mm: float | None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`[[rule]]`: the first rule whose conditions all hold is the one for a series.
+
+    Args:
+        name: In logs and on the status page.
+        destinations: Names of destinations.
+        calling_ae_title: Patterns with `*` and `?`, of which one must match; likewise the next three. Case does
+            not matter.
+        modality: Of the series.
+        description: Of the series.
+        kernel: Of the series.
+        thickness_mm: Smallest and largest slice thickness; empty for any. A series without one matches only then.
+        preset: A shipped network or a .tflite; `""` for none: the series is only forwarded.
+        strength: Share of the correction, 0 to 1.
+        originals: Whether the originals are forwarded too.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    name: str
+    destinations: tuple[str, ...]
+    calling_ae_title: tuple[str, ...] = ("*",)
+    modality: tuple[str, ...] = ("*",)
+    description: tuple[str, ...] = ("*",)
+    kernel: tuple[str, ...] = ("*",)
+    thickness_mm: tuple[float, ...] = ()
+    preset: str = "edge"
+    strength: float = 1.0
+    originals: bool = False
+
+    def __post_init__(self):
+        if not 0.0 <= self.strength <= 1.0:
+            raise ValueError(f"Expected strength from 0 to 1. Received: {self.strength}")
+        if len(self.thickness_mm) not in (0, 2):
+            raise ValueError(
+                f"Expected thickness_mm of two numbers, smallest and largest. Received: {list(self.thickness_mm)}"
+            )
+
+    def matches(self, traits):
+        """Whether all conditions hold for `Traits`."""
+        words = ("calling_ae_title", "modality", "description", "kernel")
+        return all(_any(getattr(self, name), getattr(traits, name)) for name in words) and self._is_thick(
+            traits
+        )
+
+    def _is_thick(self, traits):
+        if not self.thickness_mm:
+            return True
+        smallest, largest = self.thickness_mm
+        return traits.thickness_mm is not None and smallest <= traits.thickness_mm <= largest
+
+
+def first_match(rules, traits):
+    """Returns the first of the rules that matches `Traits`, or `None`."""
+    return next((rule for rule in rules if rule.matches(traits)), None)
+
+
+def _any(patterns, text):
+    return any(fnmatch.fnmatchcase(text.upper(), pattern.upper()) for pattern in patterns)

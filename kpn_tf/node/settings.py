@@ -1,0 +1,274 @@
+"""What a node is told: one TOML file, checked whole before anything starts."""
+
+import ipaddress
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kpn_tf.node.rule import Rule
+from kpn_tf.node.tables import built
+
+
+class SettingsError(ValueError):
+    """The configuration cannot be used; one sentence that names the file and what to correct."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """`[node]`: who the node is.
+
+    Args:
+        spool: Folder for everything that is kept; made, mode 0700, if it does not exist.
+        ae_title: Its AE title, which callers must use.
+        host: Address to listen on.
+        port: Port to listen on.
+        quiet_s: A series is complete so many seconds after its last slice.
+        threads: For the network; `None` leaves it to the network.
+        device: `"cpu"`, `"gpu"` (where it proves right) or `"auto"` (where it is faster as well).
+    """
+
+    spool: Path
+    ae_title: str = "KPN"
+    host: str = "0.0.0.0"
+    port: int = 11112
+    quiet_s: float = 60.0
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self):
+        _check_title(self.ae_title)
+        _check(self.device in ("cpu", "gpu", "auto"), "device cpu, gpu or auto", repr(self.device))
+        _check(0 < self.port < 65536, "port between 1 and 65535", self.port)
+        _check(self.quiet_s > 0, "quiet_s above 0", self.quiet_s)
+        _check(self.threads is None or self.threads > 0, "threads of 1 or more", self.threads)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`[limits]`: what the node refuses.
+
+    Args:
+        associations: Most associations at once.
+        object_mb: Largest object, in units of 1e6 bytes.
+        keep_free_gb: Objects are refused while less than this is free, in units of 1e9 bytes: room for what has
+            been accepted to be denoised.
+        timeout_s: A peer that is silent for so long in the middle of something is left.
+        stall_s: A network that takes longer for one slice is ended.
+    """
+
+    associations: int = 10
+    object_mb: float = 1000.0
+    keep_free_gb: float = 5.0
+    timeout_s: float = 30.0
+    stall_s: float = 300.0
+
+    def __post_init__(self):
+        for name in ("associations", "object_mb", "keep_free_gb", "timeout_s", "stall_s"):
+            _check(getattr(self, name) > 0, f"{name} above 0", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Retention:
+    """`[retention]`: when what is kept is deleted.
+
+    Args:
+        days: Files of a series that has arrived everywhere, or that no rule takes.
+        dead_days: Files of a series that failed or could not be delivered.
+        journal_days: The line that remains of a series, without identifiers.
+    """
+
+    days: float = 7.0
+    dead_days: float = 30.0
+    journal_days: float = 365.0
+
+    def __post_init__(self):
+        for name in ("days", "dead_days", "journal_days"):
+            _check(getattr(self, name) >= 0, f"{name} of 0 or more", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Retry:
+    """`[retry]`: how often something is tried again.
+
+    Args:
+        first_s: First pause; each further one is twice as long.
+        longest_s: Longest pause.
+        refusals: An object that was refused so often goes to the dead letters.
+        give_up_h: So do all that wait for a destination that has been out of reach for so long.
+        attempts: A series that the network did not survive so often has failed.
+    """
+
+    first_s: float = 5.0
+    longest_s: float = 900.0
+    refusals: int = 10
+    give_up_h: float = 72.0
+    attempts: int = 3
+
+    def __post_init__(self):
+        for name in ("first_s", "longest_s", "refusals", "give_up_h", "attempts"):
+            _check(getattr(self, name) > 0, f"{name} above 0", getattr(self, name))
+
+    def pause_s(self, failures):
+        """Seconds to wait after so many failures in a row, 1 or more."""
+        return min(self.longest_s, self.first_s * 2.0 ** min(failures - 1, 60))
+
+
+@dataclass(frozen=True)
+class Status:
+    """`[status]`: the status page, on the loopback interface only.
+
+    Args:
+        port: Its port; 0 for none.
+    """
+
+    port: int = 8104
+
+    def __post_init__(self):
+        _check(0 <= self.port < 65536, "port between 0 and 65535", self.port)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """`[tls]`: certificates, PEM. Peers must show one that the authorities signed, and so must destinations.
+
+    Args:
+        certificate: The node's certificate chain.
+        key: Its private key.
+        authorities: Certificates of the authorities that are trusted.
+    """
+
+    certificate: Path
+    key: Path
+    authorities: Path
+
+    def __post_init__(self):
+        for name in ("certificate", "key", "authorities"):
+            path = getattr(self, name)
+            _check(os.access(path, os.R_OK), f"{name} to name a file that can be read", path)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """`[[peer]]`: who may send.
+
+    Args:
+        ae_title: Calling AE title.
+        addresses: Its addresses or networks, such as `"192.0.2.7"` or `"192.0.2.0/24"`.
+    """
+
+    ae_title: str
+    addresses: tuple[str, ...]
+
+    def __post_init__(self):
+        _check_title(self.ae_title)
+        _check(bool(self.addresses), "at least one address", "none")
+        for address in self.addresses:
+            try:
+                ipaddress.ip_network(address)
+            except ValueError:
+                _check(False, "addresses such as 192.0.2.7 or 192.0.2.0/24", repr(address))
+
+    def is_at(self, address):
+        """Whether it may send from an address."""
+        return any(ipaddress.ip_address(address) in ipaddress.ip_network(known) for known in self.addresses)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """`[[destination]]`: where series go.
+
+    Args:
+        name: As rules name it.
+        ae_title: Called AE title.
+        host: Its host name or address.
+        port: Its port.
+        tls: Whether it is spoken to over TLS.
+    """
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    tls: bool = False
+
+    def __post_init__(self):
+        _check_title(self.ae_title)
+        _check(0 < self.port < 65536, "port between 1 and 65535", self.port)
+        # It becomes the name of a folder, too.
+        _check(
+            self.name.replace("-", "").replace("_", "").isalnum(),
+            "name of letters and digits",
+            repr(self.name),
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole file."""
+
+    node: Own
+    peer: tuple[Peer, ...]
+    rule: tuple[Rule, ...]
+    destination: tuple[Destination, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    retention: Retention = field(default_factory=Retention)
+    retry: Retry = field(default_factory=Retry)
+    status: Status = field(default_factory=Status)
+    tls: Tls | None = None
+
+    def __post_init__(self):
+        names = [destination.name for destination in self.destination]
+        _check(len(set(names)) == len(names), "every destination to have a name of its own", ", ".join(names))
+        for rule in self.rule:
+            unknown = sorted(set(rule.destinations) - set(names))
+            _check(not unknown, f"destinations of rule {rule.name!r} to be defined", ", ".join(unknown))
+        if self.tls is None:
+            _check(
+                not any(destination.tls for destination in self.destination),
+                "[tls] where a destination has tls = true",
+                "none",
+            )
+
+    def knows(self, ae_title, address):
+        """Whether a caller of this title may send from this address."""
+        return any(peer.ae_title == ae_title and peer.is_at(address) for peer in self.peer)
+
+
+def read_settings(path):
+    """Reads the configuration of a node.
+
+    Args:
+        path: A TOML file; the page docs/node.md lists what may stand in it.
+
+    Returns:
+        A `Settings`. Relative paths in it are taken from the file's folder.
+
+    Raises:
+        SettingsError: If it cannot be read or used.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(
+            f"Expected a configuration file. Received: {path}, which cannot be read ({error.strerror})"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"Expected TOML in {path}. Received: {error}") from error
+    try:
+        return built(Settings, table, path.absolute().parent)
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def _check_title(title):
+    # PS3.5 table 6.2-1, AE: 16 characters, no backslash, not only spaces.
+    right = 0 < len(title) <= 16 and title == title.strip() and title.isascii() and title.isprintable()
+    _check(right and "\\" not in title, "ae_title of 1 to 16 printable characters", repr(title))
+
+
+def _check(right, expected, received):
+    if not right:
+        raise ValueError(f"Expected {expected}. Received: {received}")

@@ -1,0 +1,106 @@
+"""The status page of a node in a busy week, in a real browser; every entry is made up.
+
+The picture in the docs: `python -m tests.node_status_picture docs/images/node_status.png`, with Debian's chromium.
+"""
+
+import html
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from kpn_tf.node import deliveries, log, retention, steps
+from kpn_tf.node.status import snapshot
+from kpn_tf.node.status_page import page
+from tests.node_journal import ROOT, Site
+
+# 14 November 2023, 22:13:20 UTC.
+NOW = 1_700_000_000.0
+
+CHROMIUM = shutil.which("chromium")
+
+# Width and height of a phone and of a laptop, in CSS pixels.
+PHONE, LAPTOP = (390, 844), (1280, 800)
+
+_HEIGHT = 1510
+
+
+def busy_page(folder):
+    """Returns the page of a node with a bit of everything."""
+    site = Site.made(folder)
+    for number in range(1, 6):
+        then = NOW - 3600.0 * (30 - 4.1 * number)
+        note = "slices are missing at 112.5, 115 mm" if number == 4 else ""
+        series = site.arrive_everywhere(number, 40 + 13 * number % 57, then, note)
+        if number < 3:
+            retention.forget_series(site.spool, site.journal, series, then + 60.0)
+    reason = "given up after 3 attempts that ended without an answer"
+    site.fail(20, 64, NOW - 5400.0, reason)
+    buried = site.receive(21, 58, NOW - 2500.0)
+    site.complete(buried, NOW - 2400.0)
+    site.denoise(buried, 58, NOW - 2380.0)
+    site.bury("pacs", 2, "refuses it with status A900", NOW - 2300.0)
+    site.send("pacs", 56, NOW - 2300.0)
+    site.send("archive", 58, NOW - 2300.0)
+    steps.settle(site.journal, NOW - 2290.0)
+    since = NOW - 1500.0
+    deliveries.unreachable(site.journal, "archive", "cannot be connected to", lambda failures: 0.0, since)
+    deliveries.unreachable(site.journal, "archive", "cannot be connected to", lambda failures: 1580.0, since)
+    series = site.receive(22, 77, NOW - 700.0)
+    site.complete(series, NOW - 640.0)
+    site.denoise(series, 77, NOW - 600.0, 15.2)
+    site.send("pacs", 31, NOW - 590.0)
+    site.complete(site.receive(23, 120, NOW - 90.0), NOW - 30.0)
+    site.complete(site.receive(24, 96, NOW - 80.0), NOW - 20.0)
+    site.receive(25, 33, NOW - 2.0)
+    busy = log.pseudonym(site.journal.key, f"{ROOT}.23"), 47, 120
+    told = snapshot(
+        site.settings, site.spool, site.journal, NOW, runs=True, started=NOW - 9.2 * 86400.0, busy=busy
+    )
+    site.journal.close()
+    told["disk"]["free_bytes"] = 812_000_000_000
+    return page(told)
+
+
+def framed(*frames):
+    """Documents, each with a size, in frames side by side: chromium's own window is never narrower than 500 pixels."""
+    frames = "".join(
+        f'<iframe width="{width}" height="{height}" srcdoc="{html.escape(document)}"></iframe>'
+        for document, (width, height) in frames
+    )
+    style = "body { margin: 0; display: flex; gap: 16px; padding: 16px; background: #8a939c } iframe { border: 0 }"
+    return f"<!DOCTYPE html><style>{style}</style>{frames}"
+
+
+def browse(document, folder, *options):
+    """Opens a document in a browser without a window; returns what that prints."""
+    path = folder / "page.html"
+    path.write_text(document, encoding="utf-8")
+    command = [
+        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *(f"--user-data-dir={folder / 'browser'}", *options, path.as_uri()),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def main(target):
+    """Takes the picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        # Scrollbars would be the browser's, not the page's.
+        document = busy_page(folder).replace("</style>", "html { scrollbar-width: none; }</style>")
+        by_night = document.replace("(prefers-color-scheme: dark)", "all").replace("light dark", "dark")
+        laptop, phone = (1100, _HEIGHT), (PHONE[0], _HEIGHT)
+        width, height = laptop[0] + phone[0] + 48, _HEIGHT + 32
+        browse(
+            framed((document, laptop), (by_night, phone)),
+            folder,
+            f"--screenshot={target}",
+            f"--window-size={width},{height}",
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute())

@@ -1,0 +1,325 @@
+"""Malformed and hostile input: a clear refusal, nothing outside of the spool, and the node stays up."""
+
+import contextlib
+import io
+import socket
+import struct
+import warnings
+import zlib
+
+import pydicom
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pynetdicom import build_context
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.sop_class import Verification
+
+from tests.ct_series import write_ct_series
+from tests.node_peers import CT, EXPLICIT, IMPLICIT, Node, Recorder, associate, until
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+JPEG_LS = "1.2.840.10008.1.2.4.80"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """A node that keeps what it takes, and sends nothing anywhere."""
+    limits = "[limits]\nobject_mb = 4.0\nkeep_free_gb = 0.01\ntimeout_s = 2.0\nassociations = 4\n"
+    rule = 'name = "keep"\ndestinations = []\npreset = ""'
+    with Node(tmp_path_factory.mktemp("hostile"), rule=rule, sections=limits) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A slice as it goes over the wire, which no test sends as it is: its data set, and its UID."""
+    return wire(tmp_path_factory.mktemp("slice"), "hostile")
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """Another one, to be damaged at random, perhaps harmlessly."""
+    return wire(tmp_path_factory.mktemp("slice"), "damaged")
+
+
+def wire(folder, name):
+    (path,) = write_ct_series(folder, name=name, slices=1)
+    return data_set(path), str(pydicom.dcmread(path).SOPInstanceUID)
+
+
+def data_set(path):
+    """The bytes of a file after its meta header."""
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<I", content, 140)
+    return content[144 + length :]
+
+
+def store(node, content, sop_uid, *, syntax=EXPLICIT, sop_class=CT, announced=None):
+    """Sends bytes as they are; returns status and comment, or `None` where the association was ended."""
+    association = associate(node.port, contexts=[build_context(sop_class, syntax)])
+    assert association.is_established
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom, of what is meant to be wrong
+            request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = announced or sop_class, sop_uid
+            request.DataSet = io.BytesIO(content)
+            association._reactor_checkpoint.clear()
+            until(lambda: association._is_paused)
+            association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+            _, response = association.dimse.get_msg(block=True)
+    finally:
+        association._reactor_checkpoint.set()
+        if association.is_established:
+            association.release()
+    return None if response is None else (response.Status, str(response.ErrorComment or ""))
+
+
+def answers(node):
+    """Whether the node still takes part in the protocol."""
+    association = associate(node.port, contexts=[build_context(Verification)])
+    assert association.is_established
+    status = association.send_c_echo()
+    association.release()
+    return node.process.poll() is None and status.Status == 0x0000
+
+
+def kept(node):
+    """SOP Instance UIDs that the journal holds."""
+    return {row[0] for row in node.journal("SELECT sop_uid FROM instance")}
+
+
+def strangers(node):
+    """Files in the spool or beside it that have no place there."""
+    known = {
+        "node.toml",
+        "log.jsonl",
+        "spool",
+        "lock",
+        "journal.sqlite",
+        "journal.sqlite-wal",
+        "journal.sqlite-shm",
+    }
+    found = [path for path in node.folder.rglob("*") if path.is_file() and path.name not in known]
+    return [path for path in found if path.parent.name not in ("originals", "incoming")]
+
+
+def changed(content, keyword, value):
+    """A data set with one attribute changed, encoded without any check."""
+    dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+    dataset.file_meta.TransferSyntaxUID = EXPLICIT
+    vr = dataset[keyword].VR
+    dataset[keyword] = pydicom.dataelem.RawDataElement(
+        pydicom.datadict.tag_for_keyword(keyword), vr, len(value), value, 0, False, True
+    )
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, force_encoding=True, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_header_with_any_bytes_overwritten_is_taken_or_refused(node, damaged, data):
+    content, sop_uid = bytearray(damaged[0]), damaged[1]
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, 900))
+        patch = data.draw(st.binary(min_size=1, max_size=8))
+        content[at : at + len(patch)] = patch
+    answer = store(node, bytes(content), sop_uid)
+    assert answer is None or answer[0] in (0x0000, 0xA900, 0xC000)
+    assert strangers(node) == []
+    assert answers(node)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0.0, 0.999))
+def test_a_slice_that_is_cut_off_anywhere_is_refused(node, whole, share):
+    content, sop_uid = whole
+    status, comment = store(node, content[: int(len(content) * share)] or b"\0", sop_uid)
+    assert status in (0xC000, 0xA900)
+    assert comment
+    assert sop_uid not in kept(node)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"../../../../etc/passwd",
+        b"/tmp/kpn_hostile",
+        b"1.2.3\0../x",
+        b"1.2.3/../../4",
+        b"..",
+        b"1" * 70,
+        b"%2e%2e",
+    ],
+)
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"])
+def test_path_characters_in_a_uid_are_refused_and_touch_no_file(node, whole, keyword, name):
+    content = changed(whole[0], keyword, name + b"\0" * (len(name) % 2))
+    sop_uid = name.decode() if keyword == "SOPInstanceUID" else whole[1]
+    answer = store(node, content, sop_uid[:64])
+    assert answer is None or answer[0] == 0xC000
+    assert strangers(node) == []
+    assert answers(node)
+
+
+@pytest.mark.parametrize(
+    "tag", [b"\x08\x00\x18\x00", b"\x09\x00\x10\x10", b"\x10\x00\x10\x00", b"\xe0\x7f\x10\x00"]
+)
+def test_an_element_that_claims_four_gigabytes_is_refused(node, whole, tag):
+    content, sop_uid = whole
+    at = content.find(tag) if tag in content else 0
+    content = content[:at] + tag + b"OB\0\0\xf0\xff\xff\xff" + content[at + 8 :]
+    answer = store(node, content, sop_uid)
+    assert answer is not None
+    assert answer[0] in (0xC000, 0xA900)
+    assert answers(node)
+
+
+def test_a_sequence_nested_ten_thousand_deep_is_refused(node, whole):
+    nested = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 10_000
+    content, sop_uid = whole
+    answer = store(node, nested + content, sop_uid)
+    assert answer is not None
+    assert answer[0] == 0xC000
+    assert answers(node)
+
+
+def test_compressed_pixels_without_their_end_are_refused(node, whole, tmp_path):
+    dataset = pydicom.dcmread(io.BytesIO(whole[0]), force=True)
+    dataset.file_meta.TransferSyntaxUID = EXPLICIT
+    dataset.compress(JPEG_LS, generate_instance_uid=False)
+    dataset.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    content = data_set(tmp_path / "x.dcm")
+    status, comment = store(node, content[:-300], whole[1], syntax=JPEG_LS)
+    assert (status, comment) == (0xC000, "is cut off inside its pixel data")
+
+
+def test_a_deflated_bomb_is_refused_before_it_inflates(node, whole):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = (
+        packer.compress(whole[0])
+        + b"".join(packer.compress(b"\0" * 10**6) for _ in range(200))
+        + packer.flush()
+    )
+    assert len(bomb) < 4e6
+    status, comment = store(node, bomb, whole[1], syntax=DEFLATED)
+    assert (status, comment) == (0xC000, "inflates to more than 4 MB")
+
+
+def test_an_object_above_the_limit_ends_the_association_and_leaves_no_file(node, whole):
+    assert store(node, whole[0] + b"\0" * 5_000_000, whole[1]) is None
+    assert answers(node)
+    assert until(lambda: not list((node.spool / "incoming").iterdir()))
+
+
+def test_what_is_no_object_may_not_be_long(node):
+    association = associate(node.port, contexts=[build_context(Verification)])
+    piece = b"\0" * 100_000
+    with contextlib.suppress(OSError):
+        for _ in range(30):
+            # P-DATA-TF with a fragment of a command that never ends (PS3.8 9.3.5).
+            value = (
+                struct.pack(">IBB", len(piece) + 2, association.accepted_contexts[0].context_id, 0x01) + piece
+            )
+            association.dul.socket.socket.sendall(struct.pack(">BBI", 4, 0, len(value)) + value)
+    until(
+        lambda: any(line["reason"] == "object above limit" for line in node.lines("association ended")[-1:])
+    )
+    association.abort()
+    until(lambda: answers_if_it_can(node), 30.0)
+
+
+def test_a_slice_that_says_it_is_another_than_announced_is_refused(node, whole):
+    assert store(node, whole[0], "1.2.3") == (0xC000, "has another SOPInstanceUID than was announced")
+    assert store(node, whole[0], whole[1], sop_class="1.2.840.10008.5.1.4.1.1.2.1")[0] == 0xA900
+
+
+def test_an_object_of_another_class_is_refused(node, whole):
+    content = whole[0].replace(
+        b"UI\x1a\x001.2.840.10008.5.1.4.1.1.2\0", b"UI\x1a\x001.2.840.10008.5.1.4.1.1.4\0", 1
+    )
+    assert content != whole[0]
+    answer = store(node, content, whole[1], announced="1.2.840.10008.5.1.4.1.1.4")
+    assert answer == (0xA900, "has another SOPClassUID than was announced")
+
+
+def test_an_object_that_cannot_be_encoded_anew_is_a_dead_letter_and_holds_up_no_other(tmp_path, damaged):
+    deep = b"\xfa\xff\xfa\xffSQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 3000
+    content, sop_uid = wire(tmp_path / "deep", "deep")
+    good, good_uid = wire(tmp_path / "good", "good")
+    rule = 'name = "forward"\npreset = ""\noriginals = true\ndestinations = ["pacs"]'
+    with (
+        Recorder(syntaxes=[IMPLICIT]) as pacs,
+        Node(tmp_path / "node", [("pacs", pacs.title, pacs.port)], rule=rule) as running,
+    ):
+        assert store(running, content + deep, sop_uid)[0] == 0x0000
+        assert store(running, good, good_uid)[0] == 0x0000
+        until(lambda: set(pacs.digests) == {good_uid})
+        (line,) = until(lambda: running.lines("dead letter"))
+    assert line["reason"] == "cannot be sent (RecursionError)"
+
+
+def test_another_slice_of_the_same_uid_is_refused_and_the_same_slice_is_taken_twice(node, tmp_path):
+    content, sop_uid = wire(tmp_path, "twice")
+    other = content[:-2] + b"\1\0"
+    assert store(node, content, sop_uid)[0] == 0x0000
+    assert store(node, content, sop_uid)[0] == 0x0000
+    assert store(node, other, sop_uid) == (0xC000, "has the UID of another object that is here already")
+    assert len(node.journal(f"SELECT 1 FROM instance WHERE sop_uid = '{sop_uid}'")) == 1
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(garbage=st.binary(min_size=1, max_size=300))
+@example(garbage=b"\x01\x00\xff\xff\xff\xff")
+@example(garbage=b"\x04\x00\xff\xff\xff\xf0" + b"\0" * 100)
+@example(garbage=b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+def test_bytes_that_are_no_dicom_end_their_connection_only(node, garbage):
+    with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+        connection.sendall(garbage)
+    assert node.process.poll() is None
+
+
+def test_connections_that_say_nothing_are_ended_and_are_not_without_number(node):
+    silent = [socket.create_connection(("127.0.0.1", node.port), timeout=10) for _ in range(40)]
+    try:
+        assert any(
+            line["reason"] == "too many connections"
+            for line in until(lambda: node.lines("connection refused"))
+        )
+        until(lambda: answers_if_it_can(node), 30.0)
+    finally:
+        for connection in silent:
+            connection.close()
+
+
+def test_one_association_too_many_is_rejected_and_comes_in_when_another_ends(node):
+    until(lambda: answers_if_it_can(node), 30.0)
+    contexts = [build_context(Verification)]
+    held = [associate(node.port, contexts=contexts) for _ in range(4)]
+    try:
+        assert all(association.is_established for association in held)
+        assert associate(node.port, contexts=contexts).is_rejected
+        assert until(lambda: node.lines("association refused"))[-1]["reason"] == "too many associations"
+    finally:
+        for association in held:
+            association.release()
+    until(lambda: answers_if_it_can(node), 30.0)
+
+
+def answers_if_it_can(node):
+    try:
+        return answers(node)
+    except AssertionError:
+        return False
+
+
+def test_no_thread_has_died_of_any_of_this_and_the_log_tells_no_names(node):
+    assert answers(node)
+    assert node.lines("thread died") == []
+    text = node.log.read_text()
+    assert all(line.startswith("{") for line in text.splitlines())
+    assert "Secret" not in text
+    assert "0815" not in text
