@@ -23,12 +23,14 @@ class Command:
             It is imported only when the command is chosen.
         config: Name of the configuration dataclass in it.
         extra: Extra it needs, or `None`.
+        epilog: Last line of its own help, or `None`.
     """
 
     text: str
     module: str
     config: str
     extra: str | None = None
+    epilog: str | None = None
 
     def load(self):
         """Imports its module; returns the configuration dataclass and `run`."""
@@ -37,7 +39,12 @@ class Command:
 
 
 COMMANDS = {
-    "denoise": Command("remove noise from CT series", "denoise", "DenoiseConfig"),
+    "denoise": Command(
+        "remove noise from CT series",
+        "denoise",
+        "DenoiseConfig",
+        epilog="kpn denoise --watch FOLDER --output OUTPUT does it for every series that is put into a folder.",
+    ),
     "simulate": Command("simulate CT series at a lower dose", "simulate", "SimulateConfig"),
     "evaluate": Command("compare denoisers on pairs of low and normal dose", "evaluate", "EvaluateConfig"),
     "data": Command("list or download real pairs of low and normal dose", "data", "DataConfig", extra="data"),
@@ -52,6 +59,15 @@ COMMANDS = {
     "node": Command("how the DICOM node is doing; retry; purge", "node", "NodeConfig"),
     "info": Command("versions, devices and networks", "about", "InfoConfig"),
 }
+
+# `kpn denoise` with other arguments: instead of a folder that is there, one that fills.
+WATCH = Command("remove noise from CT series as they appear in a folder", "watch", "WatchConfig")
+
+
+def _chosen(name, argv):
+    """The command that the words after `kpn` choose."""
+    watching = any(word.partition("=")[0] == "--watch" for word in argv)
+    return WATCH if name == "denoise" and watching else COMMANDS[name]
 
 
 def main(argv=None):
@@ -70,8 +86,11 @@ def main(argv=None):
     )
     parser.add_argument("--version", action="version", version=f"kpn_tf {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=command.text, description=command.text)
+    for name in COMMANDS:
+        command = _chosen(name, argv)
+        subparser = subparsers.add_parser(
+            name, help=COMMANDS[name].text, description=command.text, epilog=command.epilog
+        )
         # Only the chosen command's configuration: another's may need an extra that is not installed.
         if argv[:1] == [name]:
             try:

@@ -1,0 +1,76 @@
+"""`kpn denoise --watch`: a folder whose series are denoised as they appear, until the command is told to stop."""
+
+import dataclasses
+from dataclasses import field
+from pathlib import Path
+
+from kpn_tf.cli import kinds
+from kpn_tf.cli.commands import OK, complain_of_usage
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchConfig:
+    """What `kpn denoise --watch` is told."""
+
+    watch: Path = field(
+        default=None, metadata={"help": "folder that series are put into; it is only read", "required": True}
+    )
+    output: Path = field(
+        default=None, metadata={"help": "folder that derived series appear in, each whole", "required": True}
+    )
+    strength: float = field(
+        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": kinds.fraction}
+    )
+    network: str = field(
+        default="edge", metadata={"help": "shipped network or exported .tflite (default edge)"}
+    )
+    device: str = field(
+        default="cpu",
+        metadata={
+            "help": "cpu (default), gpu (where it proves right), auto (where it is faster as well)",
+            "kind": kinds.one_of("cpu", "gpu", "auto"),
+        },
+    )
+    threads: int | None = field(
+        default=None,
+        metadata={
+            "help": "threads for the network (default: physical cores, at most 4)",
+            "kind": kinds.count,
+        },
+    )
+    quiet: float = field(
+        default=60.0,
+        metadata={
+            "help": "seconds without a new slice after which a series is complete (default 60)",
+            "kind": kinds.positive,
+        },
+    )
+
+
+def run(config):
+    """Runs the command.
+
+    Returns:
+        Exit status.
+    """
+    from kpn_tf.denoiser.artefact import open_artefact
+    from kpn_tf.node.rule import Rule
+    from kpn_tf.node.settings import Limits, Own, Retention, Settings
+    from kpn_tf.node.watch import watch
+
+    if not config.watch.is_dir():
+        return complain_of_usage(
+            "kpn denoise", f"Expected a folder to watch. Received: {config.watch}, which is none"
+        )
+    # The network runs in a process of its own, which may be in another folder.
+    network = config.network
+    if network.endswith(".tflite"):
+        network = str(open_artefact(network).path.absolute())
+    own = Own(config.output, quiet_s=config.quiet, threads=config.threads, device=config.device)
+    rule = Rule("watch", (), preset=network, strength=config.strength)
+    # The copies are of use until a series is done; the day is for slices that come late.
+    watch(
+        config.watch,
+        Settings(own, peer=(), rule=(rule,), limits=Limits(keep_free_gb=0.5), retention=Retention(days=1.0)),
+    )
+    return OK
