@@ -5,35 +5,15 @@ import sys
 from dataclasses import field
 from pathlib import Path
 
-from kpn_tf.cli import kinds
+from kpn_tf.cli.network_in_use import NetworkInUse
 
 
-@dataclasses.dataclass(frozen=True)
-class DenoiseConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenoiseConfig(NetworkInUse):
     """What `kpn denoise` is told."""
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
     output: Path = field(metadata={"help": "folder for the derived series; nothing in it is overwritten"})
-    strength: float = field(
-        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": kinds.fraction}
-    )
-    network: str = field(
-        default="edge", metadata={"help": "shipped network or exported .tflite (default edge)"}
-    )
-    device: str = field(
-        default="cpu",
-        metadata={
-            "help": "cpu (default), gpu (where it proves right), auto (where it is faster as well)",
-            "kind": kinds.one_of("cpu", "gpu", "auto"),
-        },
-    )
-    threads: int | None = field(
-        default=None,
-        metadata={
-            "help": "threads for the network (default: physical cores, at most 4)",
-            "kind": kinds.count,
-        },
-    )
     json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import OK, complain_of_usage
+from kpn_tf.cli.network_in_use import NetworkInUse
 
 
-@dataclasses.dataclass(frozen=True)
-class WatchConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WatchConfig(NetworkInUse):
     """What `kpn denoise --watch` is told."""
 
     watch: Path = field(
@@ -17,26 +18,6 @@ class WatchConfig:
     )
     output: Path = field(
         default=None, metadata={"help": "folder that derived series appear in, each whole", "required": True}
-    )
-    strength: float = field(
-        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": kinds.fraction}
-    )
-    network: str = field(
-        default="edge", metadata={"help": "shipped network or exported .tflite (default edge)"}
-    )
-    device: str = field(
-        default="cpu",
-        metadata={
-            "help": "cpu (default), gpu (where it proves right), auto (where it is faster as well)",
-            "kind": kinds.one_of("cpu", "gpu", "auto"),
-        },
-    )
-    threads: int | None = field(
-        default=None,
-        metadata={
-            "help": "threads for the network (default: physical cores, at most 4)",
-            "kind": kinds.count,
-        },
     )
     quiet: float = field(
         default=60.0,

@@ -1,0 +1,32 @@
+"""What every command is told that denoises with one network."""
+
+import dataclasses
+from dataclasses import field
+
+from kpn_tf.cli import kinds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkInUse:
+    """Which network, how much of it, and on what."""
+
+    strength: float = field(
+        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": kinds.fraction}
+    )
+    network: str = field(
+        default="edge", metadata={"help": "shipped network or exported .tflite (default edge)"}
+    )
+    device: str = field(
+        default="cpu",
+        metadata={
+            "help": "cpu (default), gpu (where it proves right), auto (where it is faster as well)",
+            "kind": kinds.one_of("cpu", "gpu", "auto"),
+        },
+    )
+    threads: int | None = field(
+        default=None,
+        metadata={
+            "help": "threads for the network (default: physical cores, at most 4)",
+            "kind": kinds.count,
+        },
+    )
