@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pydicom
 from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -22,6 +23,9 @@ _MULTI_FRAME_CT = {
     "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
 }
+
+# All that slices can be read from.
+CT_CLASSES = (CTImageStorage, *map(UID, _MULTI_FRAME_CT))
 
 # PS3.3 C.8.16.1.4, value 4 of ImageType: frames computed from others that have another quantity or none. "US"
 # is the only RescaleType that such maps had when Enhanced CT was new.

@@ -15,13 +15,6 @@ from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.dicom.slice_header import slice_position
 from kpn_tf.node.rule import Traits
 
-# PS3.4 table B.5-1: CT, enhanced CT, and enhanced CT that was converted from plain CT.
-CT_CLASSES = (
-    uid.CTImageStorage,
-    uid.UID("1.2.840.10008.5.1.4.1.1.2.1"),
-    uid.UID("1.2.840.10008.5.1.4.1.1.2.2"),
-)
-
 # How many there are: of the series (PS3.4 C.6.1.1.5, written by some senders), or of the acquisition.
 _COUNTS = ("NumberOfSeriesRelatedInstances", "ImagesInAcquisition")
 
@@ -44,10 +37,6 @@ _TAGS = [
     "SliceThickness",
     "ImagePositionPatient",
     "ImageOrientationPatient",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "NumberOfFrames",
     *_COUNTS,
 ]
 

@@ -95,7 +95,7 @@ def _enter(journal, series, arrival, digest, size, file, now):
             journal.change("INSERT INTO place VALUES (?, ?, ?)", series, plane, position_mm)
     journal.change(
         "UPDATE series SET slices = slices + ?, changed = ?, processed = max(processed, ?), "
-        "expected = max(coalesce(expected, 0), ?) WHERE id = ?",
+        "expected = max(expected, ?) WHERE id = ?",
         len(arrival.places),
         now,
         arrival.processed,

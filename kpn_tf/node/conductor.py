@@ -5,16 +5,15 @@ import sqlite3
 import threading
 import time
 
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
 from kpn_tf.node import arrivals, deliveries, log, retention, steps
-from kpn_tf.node.arrival import CT_CLASSES
 from kpn_tf.node.journal import Object
 from kpn_tf.node.rule import first_match
 from kpn_tf.node.worker_process import WorkerError
 
 # How often is looked for what has become due; arrivals and retries through the journal are noticed then.
 TICK_S = 0.5
-
-_EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 
 
 class Conductor:
@@ -84,10 +83,9 @@ class Conductor:
         return False
 
     def _close(self, series, now):
-        traits, processed = steps.traits(self._journal, series)
-        rule = first_match(self._settings.rule, traits)
-        notes = []
         row = self._journal.one("SELECT * FROM series WHERE id = ?", series)
+        rule = first_match(self._settings.rule, steps.traits(row))
+        notes = []
         missing = arrivals.missing_mm(self._journal, series)
         if missing:
             shown = ", ".join(f"{position:g}" for position in missing[:5])
@@ -97,7 +95,7 @@ class Conductor:
             notes.append(f"{came} of {row['expected']} slices came")
         if rule is None:
             notes.append("no rule matches")
-        elif processed and rule.preset:
+        elif row["processed"] and rule.preset:
             notes.append("not denoised: its images are derived already")
         self._exhume(steps.complete(self._journal, series, rule, "; ".join(notes), now))
         log.info(
@@ -178,10 +176,11 @@ class Conductor:
 
     def _finish(self, row, answer):
         objects = [
+            # As `derive_slice` makes them, and `write_slice` names them.
             Object(
                 path.stem,
-                str(CT_CLASSES[0]),
-                _EXPLICIT_LITTLE_ENDIAN,
+                str(CTImageStorage),
+                str(ExplicitVRLittleEndian),
                 os.path.relpath(path, self._spool.folder),
             )
             for uid in answer["derived"]

@@ -28,7 +28,7 @@ CREATE TABLE series (
     state TEXT NOT NULL,
     opened REAL NOT NULL,
     changed REAL NOT NULL,
-    expected INTEGER,
+    expected INTEGER NOT NULL DEFAULT 0,
     slices INTEGER NOT NULL DEFAULT 0,
     modality TEXT NOT NULL,
     description TEXT NOT NULL,

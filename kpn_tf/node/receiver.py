@@ -10,10 +10,11 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 
+from kpn_tf.dicom.header import CT_CLASSES
 from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.node import arrivals, log
 from kpn_tf.node.application_entity import application_entity
-from kpn_tf.node.arrival import CT_CLASSES, content_start, read_arrival
+from kpn_tf.node.arrival import content_start, read_arrival
 from kpn_tf.node.server import LARGEST_PDU, BoundedHandler, bound_server
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -79,7 +80,8 @@ class Receiver:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_CONN_CLOSE, _drop_unfinished),
-            (evt.EVT_C_ECHO, _echo),
+            (evt.EVT_DIMSE_RECV, _message_came),
+            (evt.EVT_C_ECHO, lambda event: _SUCCESS),
             (evt.EVT_C_STORE, self._store),
         ]
         address = (self._settings.node.host, self._settings.node.port)
@@ -132,7 +134,6 @@ class Receiver:
         log.warning("association refused", calling=title, address=address, reason=reason)
 
     def _store(self, event):
-        event.assoc.kpn_received = 0
         calling = event.assoc.requestor.ae_title
         free_bytes = self._spool.free_bytes()
         if free_bytes < self._settings.limits.keep_free_gb * 1e9:
@@ -178,9 +179,9 @@ class Receiver:
         return _SUCCESS
 
 
-def _echo(event):
+def _message_came(event):
+    # Limits are those of one message, whatever its kind.
     event.assoc.kpn_received = 0
-    return _SUCCESS
 
 
 def _drop_unfinished(event):

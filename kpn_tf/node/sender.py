@@ -92,19 +92,23 @@ class Sender:
         if not rows:
             return False
         try:
-            self._send(rows)
+            self._send(rows, outage is not None)
         except _OutOfReachError as error:
             self._out_of_reach(rows, str(error))
         return True
 
-    def _send(self, rows):
+    def _send(self, rows, was_out_of_reach):
         association = self._associated(rows)
+        accepted = {
+            (context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts
+        }
         try:
             for row in rows:
                 if self._stopping.is_set():
                     return
-                self._send_one(association, row)
-                if deliveries.outage(self._journal, self._destination.name):
+                self._send_one(association, accepted, row)
+                if was_out_of_reach:
+                    was_out_of_reach = False
                     deliveries.reachable(self._journal, self._destination.name)
                     log.info("destination reached again", destination=self._destination.name)
         finally:
@@ -139,14 +143,11 @@ class Sender:
             )
         return association
 
-    def _send_one(self, association, row):
+    def _send_one(self, association, accepted, row):
         path = self._spool.folder / row["file"]
         if not path.is_file():
             self._give_up(row, row["file"], "its file is gone")
             return
-        accepted = {
-            (context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts
-        }
         kind, syntax = row["sop_class"], row["syntax"]
         as_it_is = (kind, syntax) in accepted
         if not as_it_is and not (

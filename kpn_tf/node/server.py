@@ -1,6 +1,5 @@
 """The listening socket: strangers are turned away before a byte is read, and nobody can hold up the others."""
 
-import socket
 import threading
 
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
@@ -130,8 +129,3 @@ def _received(connection, length):
     view.release()
     del data[at:]
     return data
-
-
-def listening_port(server):
-    """Returns the port that a server listens on."""
-    return socket.socket.getsockname(server.socket)[1]

@@ -1,7 +1,6 @@
 """The node as a whole: started in order, stopped in order."""
 
 import contextlib
-import os
 import ssl
 import tempfile
 
@@ -10,14 +9,12 @@ import pynetdicom
 from kpn_tf import __version__
 from kpn_tf.node import log
 from kpn_tf.node.conductor import Conductor
-from kpn_tf.node.journal import Journal
+from kpn_tf.node.opening import opened
 from kpn_tf.node.receiver import Receiver
 from kpn_tf.node.sender import Sender
 from kpn_tf.node.spool import Spool
 from kpn_tf.node.status_server import StatusServer
 from kpn_tf.node.stopping import told_to_stop
-from kpn_tf.node.sweeping import sweep
-from kpn_tf.node.worker_process import tested_worker
 
 # A scanner that is in the middle of a slice when the node is stopped may finish it.
 _PATIENCE_S = 10.0
@@ -45,20 +42,13 @@ def serve(settings):
 
 
 def _start(settings, stack):
-    os.umask(0o077)
-    spool = Spool(settings.node.spool)
-    stack.callback(os.close, spool.lock())
+    spool, journal, worker = opened(Spool, settings, stack)
     # What arrives goes straight to the spool's own disk, in files of mode 0600, and never whole into memory.
     tempfile.tempdir = str(spool.incoming)
     pynetdicom._config.STORE_RECV_CHUNKED_DATASET = True
     # What is sent is not even parsed.
     pynetdicom._config.STORE_SEND_CHUNKED_DATASET = True
     pynetdicom._config.LOG_HANDLER_LEVEL = "none"
-    journal = Journal(spool.journal)
-    stack.callback(journal.close)
-    sweep(spool, journal)
-    worker = tested_worker(settings)
-    stack.callback(worker.stop)
     server_context, client_context = _contexts(settings.tls)
     senders = [
         Sender(settings, destination, spool, journal, client_context) for destination in settings.destination

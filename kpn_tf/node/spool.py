@@ -1,12 +1,12 @@
 """The folder in which a node keeps everything, readable by its owner alone.
 
-lock                             held by the node that runs
-journal.sqlite                   `kpn_tf.node.journal`
-incoming/                        objects while they arrive
-series/<number>/originals/       as they were received
-series/<number>/derived/<uid>/   denoised
-dead/<destination>/<number>/     what could not be delivered
-    unknown/                         what the journal does not know: a journal may have been lost
+- `lock`: held by the node that runs
+- `journal.sqlite`: `kpn_tf.node.journal`
+- `incoming/`: objects while they arrive
+- `series/<number>/originals/`: as they were received
+- `series/<number>/derived/<uid>/`: denoised
+- `dead/<destination>/<number>/`: what could not be delivered
+- `unknown/`: what the journal does not know; a journal may have been lost
 """
 
 import contextlib

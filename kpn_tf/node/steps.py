@@ -4,13 +4,9 @@ from kpn_tf.node import arrivals, deliveries
 from kpn_tf.node.rule import Traits
 
 
-def traits(journal, series):
-    """Returns the `Traits` of a series, and whether it was derived from other images."""
-    row = journal.one("SELECT * FROM series WHERE id = ?", series)
-    return (
-        Traits(row["peer"], row["modality"], row["description"], row["kernel"], row["thickness_mm"]),
-        bool(row["processed"]),
-    )
+def traits(row):
+    """Returns the `Traits` of a series from its row."""
+    return Traits(row["peer"], row["modality"], row["description"], row["kernel"], row["thickness_mm"])
 
 
 def complete(journal, series, rule, note, now):

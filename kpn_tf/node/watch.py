@@ -11,15 +11,14 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ImplicitVRLittleEndian
 
 from kpn_tf import __version__
+from kpn_tf.dicom.header import CT_CLASSES
 from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.node import arrivals, log
-from kpn_tf.node.arrival import CT_CLASSES, read_arrival
+from kpn_tf.node.arrival import read_arrival
 from kpn_tf.node.conductor import Conductor
 from kpn_tf.node.inbox import Inbox
-from kpn_tf.node.journal import Journal
+from kpn_tf.node.opening import opened
 from kpn_tf.node.stopping import told_to_stop
-from kpn_tf.node.sweeping import sweep
-from kpn_tf.node.worker_process import tested_worker
 
 # A file is looked at when it has not changed between two looks at its folder.
 LOOK_S = 1.0
@@ -48,15 +47,8 @@ def watch(folder, settings):
         SelfTestError: If the network does not do what it is for.
     """
     log.start()
-    os.umask(0o077)
     with told_to_stop() as stopping, contextlib.ExitStack() as stack:
-        inbox = Inbox(settings.node.spool)
-        stack.callback(os.close, inbox.lock())
-        journal = Journal(inbox.journal)
-        stack.callback(journal.close)
-        sweep(inbox, journal)
-        worker = tested_worker(settings)
-        stack.callback(worker.stop)
+        inbox, journal, worker = opened(Inbox, settings, stack)
         conductor = Conductor(settings, inbox, journal, worker, lambda: None)
         conductor.start()
         stack.callback(conductor.stop)
@@ -95,9 +87,7 @@ class Watcher:
         self._stopping = stopping
         self._before = {}
         self._full = False
-        self._known = {
-            row["path"]: (row["bytes"], row["changed_ns"]) for row in journal.all("SELECT * FROM watched")
-        }
+        self._known = self._recalled()
         self._remembered = 0.0
 
     def look(self):
@@ -156,10 +146,8 @@ class Watcher:
             log.warning("refused", file=name, reason=error.reason)
         except arrivals.OtherContentError:
             log.warning("refused", file=name, reason="has the UID of another object that is here already")
-        except FileNotFoundError:
-            # It has gone again.
-            log.warning("refused", file=name, reason="cannot be read (FileNotFoundError)")
-        except (PermissionError, ValueError) as error:
+        except (FileNotFoundError, PermissionError, ValueError) as error:
+            # It has gone again, is not for this user, or is empty.
             log.warning("refused", file=name, reason=f"cannot be read ({type(error).__name__})")
         finally:
             copy.unlink(missing_ok=True)
@@ -171,11 +159,12 @@ class Watcher:
             for path in seen.keys() & self._known.keys():
                 self._journal.change("UPDATE watched SET seen = ? WHERE path = ?", now, path)
             self._journal.change("DELETE FROM watched WHERE seen < ?", now - _FORGOTTEN_DAYS * _DAY_S)
-        self._known = {
-            row["path"]: (row["bytes"], row["changed_ns"])
-            for row in self._journal.all("SELECT * FROM watched")
-        }
+        self._known = self._recalled()
         self._remembered = now
+
+    def _recalled(self):
+        rows = self._journal.all("SELECT * FROM watched")
+        return {row["path"]: (row["bytes"], row["changed_ns"]) for row in rows}
 
 
 def _copied(path, copy):
