@@ -1,7 +1,4 @@
-"""The figures of the benchmark's page as matplotlib draws them; what they show is chosen in `baselines.figures`.
-
-Without pyplot, and in a style of their own, so that neither settings of the user nor other drawings touch them.
-"""
+"""The figures of the benchmark's page as matplotlib draws them; what they show is chosen in `baselines.figures`."""
 
 import textwrap
 
@@ -10,13 +7,8 @@ from matplotlib.colors import FuncNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.style import context
 
-# The salt makes the names inside an SVG the same in every process.
-_STYLE = [
-    "default",
-    {"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 9, "svg.hashsalt": "kpn_tf", "axes.titlepad": 4},
-]
+from kpn_tf.figures.style import in_style, line_style
 
 # In pixels: whole multiples of a crop's side, so that all its pixels become equally large; three abreast fill a page.
 _DPI = 100
@@ -29,13 +21,8 @@ _LETTERS = 36
 # Squared error, absolute error, similarity: the channels of the map.
 _CHANNELS = {"squared error": "red", "absolute error": "lime", "similarity": "blue"}
 
-# Okabe and Ito, "Color Universal Design" (2008), but grey for yellow, which vanishes on white.
-_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#8A8A8A")
-# One more than colours: the pairs repeat late.
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 
-
-@context(_STYLE)
+@in_style
 def crops_figure(slices_hu, window):
     """Crops side by side.
 
@@ -55,7 +42,7 @@ def crops_figure(slices_hu, window):
     return figure
 
 
-@context(_STYLE)
+@in_style
 def structure_figure(low_hu, normal_hu, window, shares, pixels, kernels):
     """A crop, what the structure-aware loss weighs there, and kernels at some of its pixels.
 
@@ -104,7 +91,7 @@ def structure_figure(low_hu, normal_hu, window, shares, pixels, kernels):
     return figure
 
 
-@context(_STYLE)
+@in_style
 def dose_figure(curves, y_label):
     """PSNR over tube current, a panel for each tube voltage.
 
@@ -123,12 +110,10 @@ def dose_figure(curves, y_label):
     )
     lines = {}
     for curve in curves:
-        number = names.index(curve.denoiser)
         (lines[curve.denoiser],) = panels[curve.tube_voltage_kv].plot(
             curve.currents_ma,
             curve.psnr_db,
-            color=_COLOURS[number % len(_COLOURS)],
-            marker=_MARKERS[number % len(_MARKERS)],
+            **line_style(names.index(curve.denoiser)),
             label=curve.denoiser,
         )
     for voltage_kv, axes in panels.items():
@@ -140,21 +125,6 @@ def dose_figure(curves, y_label):
     panels[voltages_kv[0]].set_ylabel(y_label)
     figure.legend(handles=[lines[name] for name in names], loc="outside lower center", ncols=2)
     return figure
-
-
-@context(_STYLE)
-def write(figure, path):
-    """Writes a figure, whole or not at all; the same figure gives the same bytes.
-
-    Args:
-        figure: `matplotlib.figure.Figure`.
-        path: Of the file, which ends in `.png` or `.svg`.
-    """
-    part = path.with_name(f".{path.name}.part")
-    # What would name the day and the version.
-    metadata = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}[path.suffix]
-    figure.savefig(part, format=path.suffix[1:], metadata=metadata)
-    part.replace(path)
 
 
 def _panels(rows, columns, *, between=3 * _LINE, left=_GAP, below=_GAP):

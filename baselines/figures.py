@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines.drawing import crops_figure, dose_figure, structure_figure, write
+from baselines.drawing import crops_figure, dose_figure, structure_figure
 from baselines.tables import LOW_DOSE, in_full
 from kpn_tf.datasets.dose_curve import dose_curves
 from kpn_tf.evaluation import LOW_DOSE as LOW_DOSE_NAME
 from kpn_tf.evaluation import Results
+from kpn_tf.figures.style import write
 from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.normal_dose import SeriesNoise, noise_like, simulate_low_dose

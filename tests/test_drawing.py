@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Annotation, Text
 
-from baselines.drawing import crops_figure, dose_figure, structure_figure, write
+from baselines.drawing import crops_figure, dose_figure, structure_figure
 from baselines.tables import TABLES
 from kpn_tf.datasets.dose_curve import DoseCurve
+from kpn_tf.figures import write
 from kpn_tf.hounsfield import WINDOWS
 
 NAMES = ("low dose", *(row.title for row in TABLES[0].rows[1:]), "normal dose")
@@ -219,13 +220,15 @@ def test_a_file_is_written_whole_or_left_alone(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write(drawn_crops(), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_drawing_needs_no_pyplot(tmp_path):
     script = (
         "import pathlib, sys\n"
-        "from baselines.drawing import dose_figure, write\n"
+        "from baselines.drawing import dose_figure\n"
         "from kpn_tf.datasets.dose_curve import DoseCurve\n"
+        "from kpn_tf.figures import write\n"
         "curve = DoseCurve('low dose', 80, (30,), (20.0,), ((19.0, 21.0),))\n"
         f"write(dose_figure([curve], 'dB'), pathlib.Path({str(tmp_path)!r}) / 'a.svg')\n"
         "print('matplotlib.pyplot' in sys.modules)"
