@@ -4,6 +4,8 @@ import importlib
 
 # Public name -> module that holds it. Resolved on first use: each figure loads only what it draws from.
 _PUBLIC = {
+    "remarkable_pixels": "kpn_tf.figures.structure",
+    "structure_figure": "kpn_tf.figures.structure",
     "write": "kpn_tf.figures.style",
 }
 _EXTRAS = {"matplotlib": "figures", "tensorflow": "train", "keras": "train"}
@@ -16,10 +18,11 @@ def __getattr__(name):
         try:
             return getattr(importlib.import_module(_PUBLIC[name]), name)
         except ModuleNotFoundError as missing:
-            if missing.name not in _EXTRAS:
+            package = missing.name.partition(".")[0]
+            if package not in _EXTRAS:
                 raise
             raise ImportError(
-                f"kpn_tf.figures.{name} needs {missing.name}: pip install 'kpn-tf[{_EXTRAS[missing.name]}]'"
+                f"kpn_tf.figures.{name} needs {package}: pip install 'kpn-tf[{_EXTRAS[package]}]'"
             ) from None
     raise AttributeError(f"module 'kpn_tf.figures' has no attribute {name!r}")
 
