@@ -4,11 +4,9 @@ import keras
 from keras import ops
 
 from kpn_tf.hounsfield import UNIT_HU, WINDOWS
+from kpn_tf.metrics.structure import NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
 from kpn_tf.ops.ssim import ssim_map
 from kpn_tf.ops.structure_tensor import strength_and_coherence
-
-SIGMA_L2 = 1.8
-SIGMA_L1 = 0.35
 
 
 def soft_tissue_unit(slice_hu):
@@ -54,7 +52,13 @@ class StructureAwareLoss(keras.losses.Loss):
     Source: Xu et al., ICIP 2021, Eq. 2 to 6.
     """
 
-    def __init__(self, size=11, strength="literal", reduction="sum_over_batch_size", name="structure_aware"):
+    def __init__(
+        self,
+        size=NEIGHBOURHOOD,
+        strength="literal",
+        reduction="sum_over_batch_size",
+        name="structure_aware",
+    ):
         super().__init__(reduction=reduction, name=name)
         self.size = size
         self.strength = strength

@@ -141,7 +141,8 @@ def noise_power_spectrum_2d(regions_hu, pixel_spacing_mm):
     """Noise power spectrum of equally sized flat regions, each about its own fitted plane.
 
     `NPS(f) = Δy·Δx / (h·w) · mean |DFT(region - plane)|²`: its sum times the area of a frequency bin is the
-    mean variance of the detrended regions.
+    mean variance of the detrended regions. The plane takes what it can reach: of white noise, 30 % of the first
+    frequency of each axis (`3/π²`), 8 % of the second, and nothing off the axes.
 
     Args:
         regions_hu: `(n, h, w)` in HU.
@@ -189,3 +190,24 @@ def noise_power_spectrum(regions_hu, pixel_spacing_mm):
         np.bincount(ring[kept], frequency[kept])[filled] / count[filled],
         np.bincount(ring[kept], nps[kept])[filled] / count[filled],
     )
+
+
+def mean_frequency(frequency_per_mm, nps):
+    """Mean frequency of a radial noise power spectrum, `Σ f·NPS(f) / Σ NPS(f)`: coarse grain is low.
+
+    Args:
+        frequency_per_mm: `(n,)`, evenly spaced.
+        nps: `(n,)`, in any unit.
+
+    Returns:
+        1/mm; NaN of a spectrum that is 0.
+
+    Source: AAPM Task Group Report 233, "Performance evaluation of computed tomography systems" (2019), 2.3.
+
+    Example:
+
+    >>> mean_frequency([0.1, 0.2, 0.3], [1.0, 2.0, 1.0])
+    0.2
+    """
+    total = np.sum(nps)
+    return float(np.dot(frequency_per_mm, nps) / total) if total > 0 else float("nan")
