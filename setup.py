@@ -26,6 +26,7 @@ PACKAGES = [
     "kpn_tf.node",
     "kpn_tf.ops",
     "kpn_tf.phantom",
+    "kpn_tf.report",
 ]
 
 # A workstation denoises with these alone; TensorFlow comes with the extra [train].
@@ -89,6 +90,7 @@ EXTRAS = {
         "scikit-image",
         "scipy",
         "setuptools>=77",
+        "websockets>=17.1",
         "wheel",
     ],
 }
@@ -105,7 +107,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=PACKAGES,
-    package_data={"kpn_tf": ["weights/*"], "baselines": ["weights/*"]},
+    package_data={"kpn_tf": ["weights/*", "report/page/*"], "baselines": ["weights/*"]},
     entry_points={"console_scripts": ["kpn=kpn_tf.cli:main"]},
     install_requires=BASE,
     extras_require=EXTRAS,

@@ -47,7 +47,7 @@ def simulated_pairs(folder, *, dose, seed, every, note):
             note(f"{series_name(part)}: made by kpn_tf, no normal-dose scan to simulate from", False)
         else:
             series.setdefault(part.uid, []).append(part)
-    count = sum(len(_chosen(part.slices, every)) for parts in series.values() for part in parts)
+    count = sum(len(chosen(part.slices, every)) for parts in series.values() for part in parts)
     name = f"{100 * dose:g} % of the dose, simulated (seed {seed})" + _every(every)
     return PairStream(name, count, _simulated(list(series.values()), dose, seed, every, note))
 
@@ -61,7 +61,7 @@ def _simulated(series, dose, seed, every, note):
             note(f"{series_name(parts[0])}: {error}", False)
             continue
         for part in parts:
-            for number, file in _chosen(part.slices, every):
+            for number, file in chosen(part.slices, every):
                 try:
                     ct = read_slice(file.path, file.frame)
                     low_hu = lower(ct, part.pixel_spacing_mm, file.sop_instance_uid)
@@ -109,13 +109,13 @@ def matched_pairs(data_name, matched, *, every, note, label=None):
     Returns:
         A `PairStream`.
     """
-    chosen = [(low, _chosen(pairs, every)) for low, pairs in matched]
-    pairs = _matched_pairs(chosen, note, label or _Patients().label)
-    return PairStream(data_name + _every(every), sum(len(pairs) for _, pairs in chosen), pairs)
+    taken = [(low, chosen(pairs, every)) for low, pairs in matched]
+    pairs = _matched_pairs(taken, note, label or _Patients().label)
+    return PairStream(data_name + _every(every), sum(len(pairs) for _, pairs in taken), pairs)
 
 
-def _matched_pairs(chosen, note, label):
-    for low, pairs in chosen:
+def _matched_pairs(taken, note, label):
+    for low, pairs in taken:
         for _, (low_file, normal_file) in pairs:
             name = slice_name(low, low.slices.index(low_file) + 1)
             try:
@@ -167,8 +167,16 @@ def found_series(folder, note):
     return found
 
 
-def _chosen(slices, every):
-    """`(number, slice)` of every so many-th, from the middle of the first such group; one at least."""
+def chosen(slices, every):
+    """Takes every so many-th slice, from the middle of the first such group; one at least.
+
+    Args:
+        slices: A series' slices, in order.
+        every: Takes one in so many.
+
+    Returns:
+        List of `(number, slice)`, counted from 1.
+    """
     start = (min(every, len(slices)) - 1) // 2
     return [(i + 1, slices[i]) for i in range(start, len(slices), every)]
 

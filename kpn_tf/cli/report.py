@@ -1,0 +1,87 @@
+"""`kpn report`: one HTML file that shows a series before and after, and why each pixel became what it is."""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from dataclasses import field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kpn_tf.cli import kinds
+from kpn_tf.cli.commands import FAILED, OK, USAGE
+from kpn_tf.cli.network_in_use import NetworkInUse
+from kpn_tf.job.console import hushed, say
+from kpn_tf.report import USUAL_SLICES, plan, report_slices, write_report
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportConfig(NetworkInUse):
+    """What `kpn report` is told."""
+
+    input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
+    output: Path = field(
+        default=None, metadata={"help": "the .html file to write; an older one is replaced", "required": True}
+    )
+    reference: Path | None = field(
+        default=None, metadata={"help": "folder with the same series at normal dose"}
+    )
+    every: int | None = field(
+        default=None,
+        metadata={
+            "help": f"take one slice in so many (default: so many as make {USUAL_SLICES} at most)",
+            "kind": kinds.count,
+        },
+    )
+    patient: bool = field(
+        default=False, metadata={"help": "show name, ID and study date of the patient (default: nowhere)"}
+    )
+
+
+def run(config):
+    """Writes the report and returns the exit status."""
+    wrong = _wrong(config)
+    if wrong:
+        say(f"kpn report: {wrong}", sys.stderr)
+        return USAGE
+    from kpn_tf.denoiser import Denoiser
+
+    with hushed():
+        denoiser = Denoiser(
+            config.network, device=config.device, threads=config.threads, strength=config.strength
+        )
+    failures = []
+
+    def note(line, failure):
+        failures.append(line) if failure else None
+        say(f"{'failed' if failure else 'skipped'}: {line}", sys.stderr)
+
+    planned = plan(config.input, config.reference, config.every, note)
+    subject = planned.subject
+    if config.patient:
+        subject = f"{planned.patient()}, {subject}"
+    slices = report_slices(planned, denoiser, note)
+    with contextlib.closing(
+        tqdm(slices, total=len(planned.chosen), unit="slice", file=sys.stderr, disable=None, leave=False)
+    ) as pieces:
+        shown = write_report(config.output, subject, pieces, denoiser)
+    if not shown:
+        say("kpn report: none of the slices could be used, nothing was written", sys.stderr)
+        return FAILED
+    megabytes = config.output.stat().st_size / 1e6
+    say(f"{planned.subject} -> {config.output} ({megabytes:.1f} MB)", sys.stdout)
+    return FAILED if failures else OK
+
+
+def _wrong(config):
+    """What is wrong with the call, or `None`."""
+    for folder in (config.input, config.reference):
+        if folder is not None and not os.path.exists(folder):
+            return f"expected a CT file or a folder, received {folder}, which does not exist"
+    output = config.output
+    if output.suffix.lower() not in (".html", ".htm"):
+        return f"expected --output to end in .html, received {output}"
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        return f"expected a file in a folder that can be written, received {output}"
+    return None

@@ -1,0 +1,156 @@
+"""What a report shows: slices before and after, beside their normal dose where there is one."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from kpn_tf.dicom import DicomError, read_slice
+from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
+from kpn_tf.evaluation.stream import chosen, found_series
+from kpn_tf.hounsfield import AIR_HU
+
+# A report of this many slices of 512x512 stays below 25 MB.
+USUAL_SLICES = 30
+
+
+@dataclass(frozen=True)
+class ReportSlice:
+    """One slice of a report.
+
+    Args:
+        name: Where it lies, as the page says it.
+        images_hu: Dict of `(H, W)` float32 in HU, NaN outside the field of view: `"before"`, `"after"` and, where
+            there is a normal dose, `"reference"`.
+        steps_hu: HU between neighbouring stored values of each image; those of `"after"` are not yet rounded to it.
+        pixel_spacing_mm: `(rows, columns)` distance between pixels.
+    """
+
+    name: str
+    images_hu: dict[str, np.ndarray]
+    steps_hu: dict[str, float]
+    pixel_spacing_mm: tuple[float, float]
+
+    def filled_hu(self, kind):
+        """An image with air outside the field of view, as the network sees it."""
+        return np.nan_to_num(self.images_hu[kind], nan=AIR_HU)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The slices a report will show.
+
+    Args:
+        chosen: List of `(series, number, slice file, normal-dose slice file or None)`.
+        total: How many slices there are to choose from.
+        every: One in so many was chosen.
+    """
+
+    chosen: list
+    total: int
+    every: int
+
+    @property
+    def subject(self):
+        """What is shown, without saying whose it is."""
+        names = list(dict.fromkeys(series_name(series) for series, *_ in self.chosen))
+        slices = f"{len(self.chosen)} slices"
+        if self.every > 1:
+            slices += f", one in {self.every} of {self.total}"
+        return f"{'; '.join(names)}: {slices}"
+
+    def patient(self):
+        """Name, ID and study date as the header of the first slice has them."""
+        _, _, file, _ = self.chosen[0]
+        dataset = read_slice(file.path, file.frame).dataset
+        values = (str(dataset.get(name) or "").strip() for name in ("PatientName", "PatientID", "StudyDate"))
+        return ", ".join(value or "not said" for value in values)
+
+
+def plan(folder, reference, every, note):
+    """Chooses the slices of a report, from headers alone.
+
+    Args:
+        folder: CT file, or folder that is searched recursively.
+        reference: The same for the normal dose, or `None`.
+        every: Takes every so many-th slice; `None` for as many as make 30.
+        note: Called with `(line, failure)` for everything that is left out.
+
+    Returns:
+        A `Plan`.
+
+    Raises:
+        DicomError: If a folder does not exist.
+        ValueError: If there is nothing to show.
+    """
+    usable = []
+    for series in found_series(folder, note):
+        if series.denoised:
+            note(
+                f"{series_name(series)}: denoised by kpn_tf already; give the series it was made from", False
+            )
+        else:
+            usable.append(series)
+    if reference is None:
+        groups = [(series, [(file, None) for file in series.slices]) for series in usable]
+    else:
+        groups = matched_series(usable, found_series(reference, note), note)
+    total = sum(len(slices) for _, slices in groups)
+    if total == 0:
+        raise ValueError(f"expected CT slices to show in {folder}, received none that can be used")
+    every = every or math.ceil(total / USUAL_SLICES)
+    return Plan(
+        [(series, n, *files) for series, slices in groups for n, files in chosen(slices, every)], total, every
+    )
+
+
+def report_slices(planned, denoiser, note):
+    """Reads and denoises what was planned, one slice in memory at a time.
+
+    Args:
+        planned: `Plan`.
+        denoiser: `kpn_tf.Denoiser`.
+        note: Called with `(line, failure)` for every slice that is left out.
+
+    Yields:
+        `ReportSlice`.
+    """
+    several = len({series.uid for series, *_ in planned.chosen}) > 1
+    for series, number, file, normal_file in planned.chosen:
+        try:
+            ct = read_slice(file.path, file.frame)
+            normal = None if normal_file is None else read_slice(normal_file.path, normal_file.frame)
+            after_hu = denoiser(ct.slice_hu, ct.padding)
+        except DicomError as error:
+            note(str(error), True)
+            continue
+        except ValueError as error:
+            note(f"{file.path}: {error}", True)
+            continue
+        if normal and not same_corner(ct.dataset, normal.dataset, series.pixel_spacing_mm):
+            note(f"{file.path}: lies elsewhere in its plane, or is tilted, against the normal dose", True)
+            continue
+        name = f"slice {number}"
+        if series.ruler != "instance_number":
+            name += f" at {file.position_mm:.1f} mm"
+        images_hu, step_hu = (
+            {"before": _inside_hu(ct, ct.slice_hu), "after": _inside_hu(ct, after_hu)},
+            _step_hu(ct),
+        )
+        steps_hu = dict.fromkeys(images_hu, step_hu)
+        if normal:
+            images_hu["reference"], steps_hu["reference"] = (
+                _inside_hu(normal, normal.slice_hu),
+                _step_hu(normal),
+            )
+        name = f"{series_name(series)}, {name}" if several else name
+        yield ReportSlice(name, images_hu, steps_hu, series.pixel_spacing_mm)
+
+
+def _inside_hu(ct, slice_hu):
+    return np.where(ct.padding, np.float32(np.nan), slice_hu)
+
+
+def _step_hu(ct):
+    """HU between neighbouring stored values."""
+    return abs(float(ct.dataset.RescaleSlope))

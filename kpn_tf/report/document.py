@@ -1,0 +1,164 @@
+"""The report as one HTML file that asks for nothing outside itself."""
+
+import html
+import json
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+
+from kpn_tf import __version__
+from kpn_tf.hounsfield import AIR_HU, UNIT_HU, WINDOWS, Window
+from kpn_tf.metrics.structure import CLASSES, NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
+from kpn_tf.report import numbers, simd
+from kpn_tf.report.codec import encode, text_of
+from kpn_tf.report.edge_network import NoEdgeNetworkError
+from kpn_tf.report.proof import proved_network
+
+_PAGE = Path(__file__).parent / "page"
+
+# Display windows of the page: the metrics' soft and lung, and a usual one for bone.
+_PRESETS = {"Soft": WINDOWS["soft"], "Lung": WINDOWS["lung"], "Bone": Window(-450.0, 1050.0)}
+
+# Side of the windows of the noise map: a handful of grains of noise, less than most organs.
+NOISE_MM = 10.0
+
+
+def write_report(path, subject, slices, denoiser):
+    """Writes a report, whole or not at all, one slice in memory at a time.
+
+    Args:
+        path: The .html file; an older one is replaced.
+        subject: What is shown, as its first lines say it.
+        slices: Iterable of `kpn_tf.report.content.ReportSlice`.
+        denoiser: `kpn_tf.Denoiser` that made them.
+
+    Returns:
+        How many slices it shows; nothing is written if it is none.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    head, tail = _template(subject, denoiser).split("{{data}}")
+    abouts, records, network, reason = [], [], None, None
+    try:
+        # Private until it is whole: it shows a patient.
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(head)
+            for piece in slices:
+                if not abouts:
+                    try:
+                        network = proved_network(denoiser, piece.filled_hu("before"))
+                    except NoEdgeNetworkError as error:
+                        reason = f"No kernels are shown: {error}."
+                records.append(numbers.measured(piece))
+                abouts.append(_slice(file, len(abouts), piece))
+            if not abouts:
+                return 0
+            if network:
+                _write_network(file, network)
+            _write_about(file, abouts, records, network, reason)
+            file.write(tail)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return len(abouts)
+
+
+def _template(subject, denoiser):
+    """The page with everything in its place but the data."""
+    page = (_PAGE / "report.html").read_text(encoding="utf-8")
+    identity = denoiser.identity
+    origin = f"{identity.model} {identity.version} ({identity.sha256[:12]})"
+    if denoiser.strength < 1:
+        origin += f", strength {denoiser.strength:g}"
+    words = {
+        "version": __version__,
+        "subject": subject,
+        "origin": f"Denoised with {origin}, kpn_tf {__version__}.",
+    }
+    for name, text in words.items():
+        page = page.replace(f"{{{{{name}}}}}", html.escape(text))
+    page = page.replace("{{style}}", (_PAGE / "style.css").read_text(encoding="utf-8"))
+    for script in sorted(_PAGE.glob("*.js")):
+        page = page.replace(f"{{{{{script.name}}}}}", script.read_text(encoding="utf-8"))
+    return page
+
+
+def _slice(file, number, piece):
+    """Writes the images of a slice; returns what the page must know about them."""
+    images = {}
+    for kind, slice_hu in piece.images_hu.items():
+        coded = encode(slice_hu, piece.steps_hu[kind])
+        name = f"{kind}-{number}"
+        _write_text(file, name, coded.text)
+        images[kind] = {"id": name, "origin": coded.origin_hu, "step": coded.step_hu}
+    rows, columns = piece.images_hu["before"].shape
+    return {
+        "name": piece.name,
+        "rows": rows,
+        "columns": columns,
+        "spacing": list(piece.pixel_spacing_mm),
+        "noiseSide": noise_side(piece.pixel_spacing_mm),
+        "images": images,
+    }
+
+
+def noise_side(pixel_spacing_mm):
+    """Side of the noise map's windows: the odd number of pixels nearest to 10 mm, 3 or more."""
+    return max(3, 2 * round((NOISE_MM / float(np.mean(pixel_spacing_mm)) - 1) / 2) + 1)
+
+
+def _write_network(file, network):
+    _write_text(file, "wasm", text_of(simd.module()))
+    _write_text(file, "bank", text_of(network.bank.astype("<f4")))
+    for i, convolution in enumerate(network.convolutions):
+        _write_text(file, f"filters-{i}", text_of(convolution.filters.astype("<f4")))
+        _write_text(file, f"bias-{i}", text_of(convolution.bias.astype("<f4")))
+
+
+def _write_text(file, name, text):
+    file.write(f'<script type="text/plain" id="{name}">{text}</script>\n')
+
+
+def _write_about(file, abouts, records, network, reason):
+    soft = WINDOWS["soft"]
+    with_reference = "psnr" in records[0]
+    about = {
+        "slices": abouts,
+        "hasReference": with_reference,
+        "presets": [{"name": name, "low": w.low_hu, "high": w.high_hu} for name, w in _PRESETS.items()],
+        "airHu": AIR_HU,
+        "structure": {
+            "classes": list(CLASSES),
+            "size": NEIGHBOURHOOD,
+            "softHu": [soft.low_hu, soft.high_hu],
+            "sigmaL2": SIGMA_L2,
+            "sigmaL1": SIGMA_L1,
+        },
+        "numbers": numbers.rows(records),
+        "notes": [numbers.NOISE_NOTE, *([numbers.REFERENCE_NOTE] if with_reference else [])],
+        "network": network
+        and {
+            "shapes": [list(convolution.filters.shape) for convolution in network.convolutions],
+            "side": network.bank.shape[0],
+            "unitHu": UNIT_HU,
+            "softHu": [soft.low_hu, soft.high_hu],
+        },
+        "noKernels": reason,
+    }
+    # No name may end the element.
+    text = json.dumps(about, allow_nan=False).replace("<", "\\u003c")
+    file.write(f"<script>const REPORT = {text};</script>\n")
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

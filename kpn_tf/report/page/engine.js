@@ -1,0 +1,255 @@
+// The kernels of a network of preset `edge`, computed from its weights where and when they are asked for.
+//
+// Every layer keeps what it has computed of a slice. What a pixel lacks of its 91 x 91 pixels of context is computed
+// then: the first pixel costs milliseconds, its neighbours next to nothing. Runs in the page and in its worker.
+
+"use strict";
+
+// Channels that the WebAssembly function computes at once.
+const GROUP = 32;
+
+/** One layer's numbers over a slice, with a margin of zeros that 3 x 3 filters may look into. */
+class Plane {
+  constructor(rows, columns, channels) {
+    Object.assign(this, { rows, columns, channels });
+    this.rowBytes = (columns + 2) * channels * 4;
+    this.bytes = (rows + 2) * this.rowBytes;
+    this.done = new Uint8Array(rows * columns);
+  }
+
+  /** Where a cell lies in memory, in bytes; -1 is the margin. */
+  place(row, column) {
+    return this.start + (row + 1) * this.rowBytes + (column + 1) * this.channels * 4;
+  }
+
+  /** The part of a box [top, bottom, left, right) that is still to be computed, as a box; null if none is. */
+  missing([top, bottom, left, right]) {
+    let box = null;
+    for (let row = Math.max(top, 0); row < Math.min(bottom, this.rows); row++)
+      for (let column = Math.max(left, 0); column < Math.min(right, this.columns); column++)
+        if (!this.done[row * this.columns + column]) {
+          if (!box) box = [row, row, column, column];
+          box = [box[0], row, Math.min(box[2], column), Math.max(box[3], column)];
+        }
+    return box && [box[0], box[1] + 1, box[2], box[3] + 1];
+  }
+}
+
+class Engine {
+  /**
+   * @param {BufferSource} wasm What `kpn_tf.report.simd.module` assembles.
+   * @param {object} network `convolutions`, each with `shape` (rows, columns, in, out), `filters` and `bias`; `bank`
+   *   (side, side, filters) with `side`; `unitHu`, `softHu`.
+   */
+  constructor(wasm, network) {
+    this.network = network;
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(wasm), {});
+    this.memory = exports.memory;
+    this.cell = exports.cell;
+    this.end = 16; // A place of 0 means that nothing is added.
+    const last = network.convolutions.length - 1;
+    // What spreads over phases of the slice is kept apart by the phase: two rows of the cells above, four pixels.
+    this.weights = network.convolutions.map((convolution, i) => this.packed(convolution, { 12: 2, [last]: 4 }[i] || 1));
+    this.moments = this.packed(this.secondMoments(), 1)[0];
+    this.shares = this.reserve(GROUP * 4);
+    this.sums = this.reserve(4 * GROUP * 4);
+    this.free = this.end;
+    this.grown = [0, 0];
+  }
+
+  reserve(bytes) {
+    const start = this.end;
+    this.end += (bytes + 15) & ~15;
+    const missing = this.end - this.memory.buffer.byteLength;
+    if (missing > 0) this.memory.grow(Math.ceil(missing / 65536));
+    return start;
+  }
+
+  /** Lays weights (rows, columns, in, out) out as (rows, columns, in, 32) for each 32 channels out, in `parts`. */
+  packed({ shape, filters, bias }, parts) {
+    const [rows, columns, inputs, outputs] = shape;
+    const [taps, size] = [columns * inputs, outputs / parts];
+    const start = this.reserve(filters.length * 4);
+    const biasStart = this.reserve(outputs * 4);
+    const target = new Float32Array(this.memory.buffer, start, filters.length);
+    let at = 0;
+    for (let group = 0; group < outputs; group += GROUP)
+      for (let tap = 0; tap < rows * taps; tap++)
+        for (let c = 0; c < GROUP; c++) target[at++] = filters[tap * outputs + group + c];
+    new Float32Array(this.memory.buffer, biasStart, outputs).set(bias);
+    return Array.from({ length: parts }, (_, part) => ({
+      ...{ rows, taps, outputs: size },
+      start: start + part * rows * taps * size * 4,
+      bias: biasStart + part * size * 4,
+    }));
+  }
+
+  /**
+   * Quadratic forms in the shares: of a kernel's squared taps the sum, and the sums times row squared, column squared,
+   * row times column. No kernel has to be written out for a map of them.
+   */
+  secondMoments() {
+    const { bank, side } = this.network;
+    const filters = new Float32Array(GROUP * 4 * GROUP);
+    const weigh = [() => 1, (y) => y * y, (y, x) => x * x, (y, x) => y * x];
+    for (let tap = 0; tap < side * side; tap++) {
+      const y = Math.floor(tap / side) - (side >> 1);
+      const x = (tap % side) - (side >> 1);
+      for (let a = 0; a < GROUP; a++)
+        for (let b = 0; b < GROUP; b++) {
+          const product = bank[tap * GROUP + a] * bank[tap * GROUP + b];
+          for (let form = 0; form < 4; form++)
+            filters[a * 4 * GROUP + form * GROUP + b] += product * weigh[form](y, x);
+        }
+    }
+    return { shape: [1, 1, GROUP, 4 * GROUP], filters, bias: new Float32Array(4 * GROUP) };
+  }
+
+  /** Turns to another slice: a Float32Array of rows x columns in HU, air where nothing was reconstructed. */
+  show(hu, rows, columns) {
+    const [least, multiple] = [21, 4];
+    const grown = [rows, columns].map((length) => Math.ceil(Math.max(length, least) / multiple) * multiple);
+    if (grown.some((length, i) => length !== this.grown[i])) this.lay(grown);
+    for (const plane of this.planes) plane.done.fill(0);
+    const input = this.planes[0];
+    input.done.fill(1);
+    const { unitHu, softHu } = this.network;
+    const [low, high] = softHu;
+    // As the network grows a slice: a short side repeats its edge up to 21, then 1234 goes on as 1234 32.
+    const source = (length) => (i) => {
+      const long = Math.max(length, least);
+      return Math.min(i < long ? i : 2 * (long - 1) - i, length - 1);
+    };
+    const [rowOf, columnOf] = [source(rows), source(columns)];
+    for (let row = 0; row < grown[0]; row++) {
+      const from = rowOf(row) * columns;
+      for (let column = 0; column < grown[1]; column++) {
+        const value = hu[from + columnOf(column)];
+        const at = (input.place(row >> 1, column >> 1) >> 2) + (row & 1) * 4 + (column & 1) * 2;
+        this.numbers[at] = value / unitHu;
+        this.numbers[at + 1] = (Math.min(Math.max(value, low), high) - (low + high) / 2) / ((high - low) / 4);
+      }
+    }
+  }
+
+  /** Makes room for slices of another size; the order of the convolutions is that of `EdgeNetwork.shares`. */
+  lay(grown) {
+    this.end = this.free;
+    const half = grown.map((length) => length / 2);
+    const quarter = grown.map((length) => length / 4);
+    this.planes = [new Plane(...half, 8)];
+    this.layers = [null];
+    const add = (size, number, from, more) => {
+      const layer = { parts: this.weights[number], from, relu: 0, added: null, stride: 1, ...more };
+      this.planes.push(new Plane(...size, layer.channels || layer.parts[0].outputs));
+      return this.layers.push(layer) - 1;
+    };
+    const block = (size, number, from) =>
+      add(size, number + 1, add(size, number, from, { relu: 1 }), { added: from });
+    const fine = block(half, 1, add(half, 0, 0));
+    let coarse = add(quarter, 3, fine, { stride: 2 });
+    for (let number = 4; number < 12; number += 2) coarse = block(quarter, number, coarse);
+    const joined = add(half, 12, coarse, { added: fine, stride: 0.5, channels: GROUP });
+    block(half, 13, joined);
+    for (const plane of this.planes) plane.start = this.reserve(plane.bytes);
+    this.numbers = new Float32Array(this.memory.buffer);
+    for (const plane of this.planes) this.numbers.fill(0, plane.start >> 2, (plane.start + plane.bytes) >> 2);
+    this.grown = grown;
+  }
+
+  /** Computes what is missing of a layer in a box [top, bottom, left, right) of its cells. */
+  need(number, wanted) {
+    const [plane, layer] = [this.planes[number], this.layers[number]];
+    let box = plane.missing(wanted);
+    if (!box) return;
+    const { parts, from, relu, added, stride } = layer;
+    const source = this.planes[from];
+    // A cell of the coarse plane becomes two by two.
+    if (stride < 1) box = box.map((edge, i) => (i % 2 ? edge + (edge & 1) : edge & ~1));
+    const margin = parts[0].rows === 3 ? 1 : 0;
+    const [top, bottom, left, right] = box;
+    this.need(from, [top * stride - margin, bottom * stride + margin, left * stride - margin, right * stride + margin]);
+    if (added !== null) this.need(added, box);
+    const groups = parts[0].outputs / GROUP;
+    const step = stride < 1 ? 2 : 1;
+    for (let row = top; row < bottom; row++) {
+      const { rows, taps, start, bias } = parts[row % parts.length];
+      for (let column = left; column < right; column += step) {
+        const cell = row * plane.columns + column;
+        if (plane.done[cell]) continue;
+        const input = source.place(Math.floor(row * stride) - margin, Math.floor(column * stride) - margin);
+        const output = plane.place(row, column);
+        const more = added === null ? 0 : this.planes[added].place(row, column);
+        this.cell(input, source.rowBytes, rows, taps, start, bias, more, output, groups, relu);
+        plane.done.fill(1, cell, cell + step);
+      }
+    }
+  }
+
+  /** How much of each filter of the bank a pixel takes; the numbers lie in memory until the next call. */
+  sharesAt(row, column) {
+    const last = this.planes.length - 1;
+    const [y, x] = [row >> 1, column >> 1];
+    this.need(last, [y, y + 1, x, x + 1]);
+    const { taps, start, bias } = this.weights.at(-1)[(row & 1) * 2 + (column & 1)];
+    this.cell(this.planes[last].place(y, x), 0, 1, taps, start, bias, 0, this.shares, 1, 0);
+    const shares = this.numbers.subarray(this.shares >> 2, (this.shares >> 2) + GROUP);
+    let [largest, sum] = [-Infinity, 0];
+    for (let c = 0; c < GROUP; c++) if (shares[c] > largest) largest = shares[c];
+    for (let c = 0; c < GROUP; c++) sum += shares[c] = Math.exp(shares[c] - largest);
+    for (let c = 0; c < GROUP; c++) shares[c] /= sum;
+    return shares;
+  }
+
+  /** The kernel of a pixel, a Float32Array of side x side taps, rows first. */
+  kernelAt(row, column) {
+    const { bank, side } = this.network;
+    const shares = this.sharesAt(row, column);
+    const kernel = new Float32Array(side * side);
+    for (let tap = 0; tap < kernel.length; tap++) {
+      let sum = 0;
+      for (let c = 0; c < GROUP; c++) sum += shares[c] * bank[tap * GROUP + c];
+      kernel[tap] = sum;
+    }
+    return kernel;
+  }
+
+  /** Of the squared taps of a pixel's kernel: sum, and sums times row squared, column squared, row times column. */
+  momentsAt(row, column) {
+    const shares = this.sharesAt(row, column);
+    const { taps, start, bias } = this.moments;
+    this.cell(this.shares, 0, 1, taps, start, bias, 0, this.sums, 4, 0);
+    const sums = this.numbers.subarray(this.sums >> 2, (this.sums >> 2) + 4 * GROUP);
+    const moments = [0, 0, 0, 0];
+    for (let form = 0; form < 4; form++)
+      for (let c = 0; c < GROUP; c++) moments[form] += shares[c] * sums[form * GROUP + c];
+    return moments;
+  }
+}
+
+/** The same four sums from a kernel itself. */
+function kernelMoments(kernel, side) {
+  const moments = [0, 0, 0, 0];
+  for (let tap = 0; tap < kernel.length; tap++) {
+    const y = Math.floor(tap / side) - (side >> 1);
+    const x = (tap % side) - (side >> 1);
+    const square = kernel[tap] ** 2;
+    [1, y * y, x * x, y * x].forEach((weight, form) => (moments[form] += square * weight));
+  }
+  return moments;
+}
+
+/**
+ * What the four sums say: `radius` in pixels, for a Gaussian its sigma; `angle` of the long axis in degrees from 0 to
+ * 180, 0 along the rows and 90 upwards; `anisotropy` from 0, round, to 1, a line; `noise`, what is left of white noise.
+ */
+function describe([energy, yy, xx, yx]) {
+  const spread = Math.hypot(xx - yy, 2 * yx);
+  const degrees = (Math.atan2(-2 * yx, xx - yy) * 90) / Math.PI;
+  return {
+    radius: Math.sqrt((yy + xx) / energy),
+    angle: (degrees + 180) % 180,
+    anisotropy: yy + xx > 0 ? spread / (yy + xx) : 0,
+    noise: Math.sqrt(energy),
+  };
+}

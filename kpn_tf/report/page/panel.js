@@ -1,0 +1,86 @@
+// The numbers beside the images: of the pixel, of its kernel, of the region.
+
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const hu = (value) => (Number.isNaN(value) || value === undefined ? "outside" : `${value.toFixed(1)} HU`);
+
+/** Replaces the rows of a table: each a heading and cells. */
+function fill(table, rows) {
+  while (table.rows.length < rows.length) table.insertRow();
+  while (table.rows.length > rows.length) table.deleteRow(-1);
+  rows.forEach(([heading, ...cells], i) => {
+    const row = table.rows[i];
+    if (row.cells.length !== cells.length + 1) {
+      row.replaceChildren(document.createElement("th"), ...cells.map(() => document.createElement("td")));
+      row.cells[0].scope = "row";
+    }
+    [heading, ...cells].forEach((text, c) => {
+      if (row.cells[c].textContent !== text) row.cells[c].textContent = text;
+    });
+  });
+}
+
+function showValues(slice, [row, column]) {
+  $("place").textContent = `Row ${row}, column ${column}`;
+  const i = row * slice.columns + column;
+  const rows = [
+    ["before", hu(slice.before[i])],
+    ["after", hu(slice.after[i])],
+    ["after minus before", hu(slice.after[i] - slice.before[i])],
+  ];
+  if (slice.reference) rows.push(["reference", hu(slice.reference[i])]);
+  const names = Object.keys(STRUCTURE);
+  rows.push(["structure", names.map((name, c) => `${name} ${(100 * structureOf(slice)[c][i]).toFixed(0)} %`).join(", ")]);
+  fill($("values"), rows);
+}
+
+/** Shows a kernel, its numbers, and what it makes of the slice before, which must be the slice after. */
+function showKernel(slice, [row, column], kernel, side) {
+  const shape = describe(kernelMoments(kernel, side));
+  const [centre, radius] = [kernel[kernel.length >> 1], side >> 1];
+  let [sum, made, largest] = [0, 0, 0];
+  const mirror = (i, length) => (i < 0 ? -i : i < length ? i : 2 * (length - 1) - i);
+  const seen = slice.seen;
+  kernel.forEach((tap, i) => {
+    const y = mirror(row + Math.floor(i / side) - radius, slice.rows);
+    const x = mirror(column + (i % side) - radius, slice.columns);
+    sum += tap;
+    made += tap * seen[y * slice.columns + x];
+    largest = Math.max(largest, Math.abs(tap));
+  });
+  const mm = shape.radius * Math.sqrt(slice.spacing[0] * slice.spacing[1]);
+  const round = shape.anisotropy < 0.05;
+  fill($("shape"), [
+    ["effective radius", `${shape.radius.toFixed(2)} pixels, ${mm.toFixed(2)} mm`],
+    ["centre weight", centre.toFixed(4)],
+    ["anisotropy", `${shape.anisotropy.toFixed(2)}${round ? ", round" : ` at ${shape.angle.toFixed(0)}°`}`],
+    ["sum of taps", sum.toFixed(6)],
+    ["white noise left", `${(100 * shape.noise).toFixed(0)} %`],
+    ["kernel times before", hu(made)],
+  ]);
+  const canvas = $("kernel");
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(side, side);
+  const target = new Uint32Array(image.data.buffer);
+  kernel.forEach((tap, i) => (target[i] = tapColour(tap / largest)));
+  context.putImageData(image, 0, 0);
+  $("scale").textContent = `Red above zero, blue below, by the root of the tap; the largest is ${largest.toFixed(4)}.`;
+  if ($("numbers").open) {
+    const lines = Array.from({ length: side }, (_, y) => [...kernel.subarray(y * side, (y + 1) * side)]);
+    $("taps").textContent = lines.map((line) => line.map((tap) => tap.toFixed(7)).join(" ")).join("\n");
+  }
+}
+
+function showRegion(slice, region) {
+  if (!region) return fill($("region"), [["no region yet", ""]]);
+  const of = (values) => discStatistics(values, slice.rows, slice.columns, slice.spacing, region);
+  const rows = [["", "mean (HU)", "SD (HU)"]];
+  const add = (name, { mean, sd }) => rows.push([name, mean.toFixed(1), sd.toFixed(1)]);
+  add("before", of(slice.before));
+  add("after", of(slice.after));
+  if (slice.reference) add("reference", of(slice.reference));
+  add("after minus before", of(valuesOf(slice, "change")));
+  rows.push(["pixels", String(of(slice.before).count), ""]);
+  fill($("region"), rows);
+}

@@ -1,0 +1,95 @@
+// What an image of the page can show of a slice, and in which colours.
+
+"use strict";
+
+const minus = (a, b) => a.map((value, i) => value - b[i]);
+
+/** Air where nothing was reconstructed, as the network sees it. */
+const filled = (hu) => hu.map((value) => (Number.isNaN(value) ? REPORT.airHu : value));
+
+const VIEWS = {
+  before: { title: "Before", window: "hu", values: (slice) => slice.before },
+  after: { title: "After", window: "hu", values: (slice) => slice.after },
+  reference: { title: "Reference (normal dose)", window: "hu", values: (slice) => slice.reference, asks: "reference" },
+  change: { title: "After minus before", window: "difference", values: (slice) => minus(slice.after, slice.before) },
+  error: {
+    ...{ title: "After minus reference", window: "difference", asks: "reference" },
+    values: (slice) => minus(slice.after, slice.reference),
+  },
+  noiseBefore: { title: "Noise SD before", window: "noise", values: (slice) => noiseOf(slice, slice.before), ramp: MAP },
+  noiseAfter: { title: "Noise SD after", window: "noise", values: (slice) => noiseOf(slice, slice.after), ramp: MAP },
+  radius: { title: "Kernel radius", window: "radius", values: (slice) => slice.maps.radius, ramp: MAP, asks: "kernels" },
+  direction: { title: "Kernel direction", asks: "kernels" },
+  structure: { title: "Structure" },
+};
+
+const WINDOWS = {
+  hu: { unit: "HU", low: REPORT.presets[0].low, high: REPORT.presets[0].high },
+  difference: { unit: "HU", low: -50, high: 50 },
+  noise: { unit: "HU", low: 0, high: 30 },
+  radius: { unit: "pixels", low: 0, high: 3 },
+};
+
+function noiseOf(slice, hu) {
+  const map = noiseMap(filled(hu), slice.rows, slice.columns, slice.noiseSide);
+  return map.map((value, i) => (Number.isNaN(hu[i]) ? NaN : value));
+}
+
+/** Paints a view of a slice onto a canvas of its own, one canvas pixel to a pixel; what is painted already is kept. */
+function painted(slice, name) {
+  const view = VIEWS[name];
+  const { low, high } = WINDOWS[view.window] || {};
+  const kept = (slice.painted ||= {})[name];
+  if (kept && kept.low === low && kept.high === high) return kept.canvas;
+  const canvas = kept ? kept.canvas : Object.assign(document.createElement("canvas"), { width: slice.columns, height: slice.rows });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(slice.columns, slice.rows);
+  const target = new Uint32Array(image.data.buffer);
+  if (name === "direction") paintDirection(target, slice.maps.angle, slice.maps.anisotropy);
+  else if (name === "structure") paintStructure(target, structureOf(slice));
+  else paintRamp(target, valuesOf(slice, name), view.ramp || GREY, { low, high });
+  context.putImageData(image, 0, 0);
+  slice.painted[name] = { canvas, low, high };
+  return canvas;
+}
+
+function valuesOf(slice, name) {
+  return ((slice.computed ||= {})[name] ||= VIEWS[name].values(slice));
+}
+
+function structureOf(slice) {
+  return (slice.structure ||= structureMap(filled(slice.reference || slice.after), slice.rows, slice.columns, REPORT.structure));
+}
+
+/** Shows what the colours of a view mean. */
+function explain(element, name) {
+  const view = VIEWS[name];
+  element.replaceChildren();
+  const say = (text) => element.append(Object.assign(document.createElement("span"), { textContent: text }));
+  const bar = (colours) => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 256, height: 1 });
+    const image = canvas.getContext("2d").createImageData(256, 1);
+    new Uint32Array(image.data.buffer).set(colours);
+    canvas.getContext("2d").putImageData(image, 0, 0);
+    element.append(canvas);
+  };
+  if (name === "direction") {
+    say("along the row 0°");
+    bar(CYCLE);
+    say("180°, up at the middle; grey where the kernel is round");
+  } else if (name === "structure") {
+    for (const [kind, colour] of Object.entries(STRUCTURE)) {
+      const swatch = Object.assign(document.createElement("span"), { className: "swatch" });
+      swatch.style.background = `rgb(${colour})`;
+      element.append(swatch);
+      say(kind);
+    }
+    say(`weights of the loss, of the ${REPORT.hasReference ? "reference" : "slice after"}`);
+  } else if (view.ramp) {
+    const { low, high, unit } = WINDOWS[view.window];
+    say(low.toFixed(1));
+    bar(view.ramp);
+    say(`${high.toFixed(1)} ${unit}`);
+    if (view.window === "noise") say("about a plane in 10 mm windows, edges included");
+  }
+}

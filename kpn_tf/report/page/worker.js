@@ -1,0 +1,32 @@
+// Maps of all kernels of a slice, beside the page, a band of rows at a time so that a newer slice need not wait long.
+
+"use strict";
+
+const BAND = 16;
+let engine = null;
+let newest = 0;
+
+onmessage = async ({ data }) => {
+  if (data.network) {
+    engine = new Engine(data.wasm, data.network);
+    return;
+  }
+  const { ticket, hu, rows, columns } = data;
+  newest = ticket;
+  engine.show(hu, rows, columns);
+  const maps = { radius: new Float32Array(rows * columns), angle: new Float32Array(rows * columns) };
+  maps.anisotropy = new Float32Array(rows * columns);
+  for (let top = 0; top < rows; top += BAND) {
+    const bottom = Math.min(top + BAND, rows);
+    engine.need(engine.planes.length - 1, [top >> 1, (bottom + 1) >> 1, 0, (columns + 1) >> 1]);
+    for (let row = top; row < bottom; row++)
+      for (let column = 0; column < columns; column++) {
+        const kernel = describe(engine.momentsAt(row, column));
+        for (const name in maps) maps[name][row * columns + column] = kernel[name];
+      }
+    postMessage({ ticket, share: bottom / rows });
+    await new Promise((resolve) => setTimeout(resolve));
+    if (newest !== ticket) return;
+  }
+  postMessage({ ticket, maps }, Object.values(maps).map((map) => map.buffer));
+};

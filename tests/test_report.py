@@ -1,0 +1,241 @@
+"""`kpn report`: what the page is given is exact, nobody is named in it, and one bad slice takes nothing else along."""
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pydicom
+import pytest
+
+from kpn_tf import Denoiser, StructKPN, cli
+from kpn_tf.denoiser import artefact
+from kpn_tf.report import document, proof, simd
+from kpn_tf.report.codec import encode
+from kpn_tf.report.edge_network import NoEdgeNetworkError, read_edge_network
+from tests.noisy_torso import noisy_volume, write_torso
+from tests.reference.slow_slices import decode
+
+EDGE = artefact.WEIGHTS_FOLDER / "edge.tflite"
+BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
+
+
+def kpn(*words):
+    """Runs `kpn` in this process and returns its exit status."""
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture(scope="module")
+def edge():
+    """The shipped network in Keras."""
+    return keras.saving.load_model(artefact.WEIGHTS_FOLDER / "edge.keras", compile=False)
+
+
+@pytest.fixture(scope="module")
+def torso(tmp_path_factory):
+    """A folder with a small scan."""
+    folder = tmp_path_factory.mktemp("torso")
+    write_torso(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(torso):
+    """Text of its report."""
+    path = torso.with_name("torso.html")
+    assert kpn("report", torso, "--output", path) == 0
+    return path.read_text(encoding="utf-8")
+
+
+def test_slices_come_back_as_they_were(rng):
+    slice_hu = rng.integers(-1024, 3071, (11, 7)).astype(np.float32)
+    slice_hu[3:5, 2] = np.nan
+    np.testing.assert_array_equal(decode(encode(slice_hu, 1.0), 11, 7), slice_hu)
+
+
+def test_steps_other_than_one_and_the_whole_range_of_16_bits_come_back(rng):
+    slice_hu = -1024 + 0.5 * rng.integers(0, 2**16 - 1, (7, 11))
+    slice_hu[0, :2] = -1024, -1024 + 0.5 * (2**16 - 2)
+    np.testing.assert_array_equal(decode(encode(slice_hu, 0.5), 7, 11), slice_hu)
+
+
+def test_a_slice_without_any_field_of_view_is_all_outside():
+    assert np.isnan(decode(encode(np.full((3, 4), np.nan), 1.0), 3, 4)).all()
+
+
+def test_what_was_denoised_is_rounded_to_what_its_series_can_store():
+    assert decode(encode(np.array([[-1000.0, 0.49], [0.51, 40.2]]), 1.0), 2, 2).tolist() == [
+        [-1000, 0],
+        [1, 40],
+    ]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20261122)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(52, 44), (41, 63), (21, 30)])
+def test_kernels_from_the_file_are_those_of_keras(edge, rng, rows, columns):
+    slice_hu = rng.normal(40, 60, (rows, columns)).astype(np.float32)
+    pixels = [0, rows - 1, rows // 2, 5, 6], [columns - 1, 0, columns // 2, 8, 9]
+    kernels = read_edge_network(EDGE).kernels_at(slice_hu, *pixels)
+    np.testing.assert_allclose(kernels, edge.kernels_at(slice_hu, *pixels), atol=1e-6)
+
+
+def test_kernels_of_a_file_in_half_precision_are_near_those_of_keras(edge, tmp_path):
+    from export import Release, to_tflite
+
+    to_tflite(edge, tmp_path / "half.tflite", Release("0", "Apache-2.0", "none"), side=100)
+    slice_hu = noisy_volume()[1][:64, :60].astype(np.float32)
+    kernels = read_edge_network(tmp_path / "half.tflite").kernels_at(slice_hu, [3, 30], [40, 31])
+    np.testing.assert_allclose(kernels, edge.kernels_at(slice_hu, [3, 30], [40, 31]), atol=1e-3)
+
+
+def test_another_network_has_no_kernels_that_could_be_read():
+    with pytest.raises(
+        NoEdgeNetworkError, match=r"Expected a network of preset edge .* Received: box.tflite"
+    ):
+        read_edge_network(BOX)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.4])
+def test_the_kernels_of_a_page_filter_as_the_denoiser_did(edge, strength):
+    denoiser = Denoiser("edge", threads=1, strength=strength)
+    slice_hu = noisy_volume()[1].astype(np.float32)
+    network = proof.proved_network(denoiser, slice_hu)
+    kernel = network.kernels_at(slice_hu, [48], [64])[0]
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)
+    delta = np.zeros((21, 21))
+    delta[10, 10] = 1
+    expected = strength * edge.kernels_at(slice_hu, [48], [64])[0] + (1 - strength) * delta
+    np.testing.assert_allclose(kernel, expected, atol=1e-6)
+    filtered_hu = (kernel * slice_hu[38:59, 54:75]).sum()
+    assert filtered_hu == pytest.approx(denoiser(slice_hu)[48, 64], abs=0.01)
+
+
+def test_kernels_that_do_not_filter_as_the_denoiser_did_are_not_shown(monkeypatch):
+    network = read_edge_network(EDGE)
+    monkeypatch.setattr(
+        proof, "read_edge_network", lambda path: replace(network, bank=network.bank[:, :, ::-1])
+    )
+    with pytest.raises(NoEdgeNetworkError, match=r"filter up to \S+ HU away from what it made"):
+        proof.proved_network(Denoiser("edge", threads=1), noisy_volume()[1])
+
+
+# The numbers and codes are the examples of "LEB128" in Wikipedia, read 2026-11-22.
+def test_numbers_of_a_module_are_written_as_the_standard_says():
+    assert bytes(simd._number(624485)) == b"\xe5\x8e\x26"
+    assert bytes(simd._signed(-123456)) == b"\xc0\xbb\x78"
+    assert simd.module().startswith(b"\0asm\1\0\0\0")
+
+
+def test_the_noise_map_looks_at_ten_millimetres():
+    assert document.noise_side((0.75, 0.75)) * 0.75 == pytest.approx(10, abs=0.75)
+    assert document.noise_side((2.8, 2.8)) == 3
+
+
+def test_a_page_asks_for_nothing_outside_itself(page):
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert not re.search(r"""(?:src|href)\s*=|url\(|@import|\b(?:fetch|XMLHttpRequest|WebSocket)\b""", page)
+    assert "{{" not in page
+
+
+def test_a_page_names_nobody_unless_asked(torso, page, tmp_path, capfd):
+    secrets = ("Secret", "ID-0815", str(torso))
+    assert not [secret for secret in secrets if secret in page]
+    assert kpn("report", torso, "--output", tmp_path / "named.html", "--patient") == 0
+    out, _ = capfd.readouterr()
+    assert "Secret" not in out
+    assert "Secret^Person, ID-0815" in (tmp_path / "named.html").read_text(encoding="utf-8")
+
+
+def test_a_name_in_a_header_is_text_in_the_page(tmp_path):
+    write_torso(tmp_path / "in", noisy_volume()[:1], changes={"PatientName": "<script>alert(1)</script>"})
+    assert kpn("report", tmp_path / "in", "--output", tmp_path / "r.html", "--patient") == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_research_use_is_said_twice_and_the_network_named(page):
+    assert page.count("Research use, not for diagnosis") == 2
+    assert Denoiser("edge").identity.sha256[:12] in page
+
+
+def test_a_page_shows_thirty_slices_at_most_unless_told_otherwise(tmp_path, capfd):
+    write_torso(tmp_path / "in", np.repeat(noisy_volume(), 11, axis=0)[:, :32, :32])
+    assert kpn("report", tmp_path / "in", "--output", tmp_path / "r.html") == 0
+    assert "17 slices, one in 2 of 33" in capfd.readouterr().out
+    assert kpn("report", tmp_path / "in", "--output", tmp_path / "r.html", "--every", "1") == 0
+    assert "33 slices ->" in capfd.readouterr().out
+
+
+def test_one_bad_slice_is_named_and_the_others_are_shown(torso, tmp_path, capfd):
+    shutil.copytree(torso, tmp_path / "in")
+    bad = sorted((tmp_path / "in").iterdir())[1]
+    dataset = pydicom.dcmread(bad)
+    dataset.PixelData = dataset.PixelData[:100]
+    dataset.save_as(bad)
+    assert kpn("report", tmp_path / "in", "--output", tmp_path / "r.html") == 1
+    out, err = capfd.readouterr()
+    assert f"failed: {bad}: " in err
+    assert len(re.findall(r'id="before-\d+"', (tmp_path / "r.html").read_text(encoding="utf-8"))) == 2
+    assert "3 slices" not in out
+
+
+def test_nothing_is_left_behind_where_no_slice_can_be_used(tmp_path, capfd):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.dcm").write_text("no CT", encoding="utf-8")
+    assert kpn("report", tmp_path / "in", "--output", tmp_path / "r.html") == 1
+    assert "expected CT slices to show" in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_older_report_stays_whole_until_the_new_one_is(torso, tmp_path, monkeypatch):
+    path = tmp_path / "r.html"
+    path.write_text("older", encoding="utf-8")
+    monkeypatch.setattr(document, "_write_about", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    assert kpn("report", torso, "--output", path) == 1
+    assert path.read_text(encoding="utf-8") == "older"
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_what_was_denoised_already_is_not_denoised_again(torso, tmp_path, capfd):
+    assert kpn("denoise", torso, tmp_path / "out") == 0
+    assert kpn("report", tmp_path / "out", "--output", tmp_path / "r.html") == 1
+    assert "denoised by kpn_tf already; give the series it was made from" in capfd.readouterr().err
+
+
+def test_a_network_of_another_kind_is_reported_without_kernels(torso, tmp_path):
+    assert kpn("report", torso, "--output", tmp_path / "r.html", "--network", BOX) == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "No kernels are shown: Expected a network of preset edge" in page
+    assert 'id="wasm"' not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--output", "r.txt"), "expected --output to end in .html, received r.txt"),
+        (("--output", "nowhere/r.html"), "expected a file in a folder that can be written"),
+        (("--output", "r.html", "--reference", "nowhere"), "which does not exist"),
+        ((), "--output"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(torso, tmp_path, monkeypatch, capfd, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert kpn("report", torso, *words) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_the_order_of_the_layers_is_that_of_a_network_of_preset_edge():
+    parameters = sum(c.filters.size + c.bias.size for c in read_edge_network(EDGE).convolutions)
+    assert parameters + 21 * 21 * 32 == StructKPN("edge").count_params()

@@ -1,0 +1,462 @@
+"""The report in a real browser: wheel, keys, mouse and fingers, and kernels that are those of Keras."""
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from kpn_tf import StructKPN, StructureAwareLoss, cli
+from kpn_tf.denoiser import artefact
+from kpn_tf.dicom import find_series, read_slice
+from kpn_tf.hounsfield import AIR_HU
+from kpn_tf.metrics import noise_std_map
+from kpn_tf.report.document import noise_side
+from tests.browser import CHROMIUM, LAPTOP, PHONE, Browser
+from tests.noisy_torso import noisy_volume, write_torso
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
+
+READY = "document.body.dataset.slice !== undefined"
+REAL_SLICES = 30
+
+
+def _kpn(*words):
+    return cli.main([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def edge():
+    """The shipped network in Keras."""
+    return keras.saving.load_model(
+        artefact.WEIGHTS_FOLDER / "edge.keras", custom_objects={"StructKPN": StructKPN}, compile=False
+    )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def torso(tmp_path_factory):
+    """A small scan and the path of its report, which has a normal dose beside it."""
+    folder = tmp_path_factory.mktemp("torso")
+    write_torso(folder / "low", noisy_volume(noise_hu=30.0))
+    write_torso(folder / "normal")
+    words = ("report", folder / "low", "--reference", folder / "normal", "--output", folder / "report.html")
+    assert _kpn(*words) == 0
+    return folder
+
+
+@pytest.fixture
+def page(browser, torso):
+    """The report on a laptop, in its middle slice."""
+    browser.resize(LAPTOP)
+    browser.said.clear()
+    browser.open(torso / "report.html")
+    browser.wait(READY)
+    yield browser
+    assert browser.complaints() == []
+
+
+def choose(page, pane, view):
+    """Chooses what an image shows, as the keyboard or the mouse would."""
+    page.evaluate(
+        f"(() => {{ const s = document.querySelector('#{pane} select'); s.value = '{view}';"
+        "s.dispatchEvent(new Event('change')); })()"
+    )
+    if view in ("radius", "direction"):
+        page.wait("Boolean(slice.maps)")
+
+
+def place_of(page, row, column, pane="left"):
+    """Where a pixel is in the window."""
+    return page.evaluate(
+        f"(() => {{ const b = document.querySelector('#{pane} canvas').getBoundingClientRect();"
+        f"const p = Pane.part(slice, state);"
+        f"return [b.left + ({column} + 0.5 - p.left) / p.columns * b.width,"
+        f"b.top + ({row} + 0.5 - p.top) / p.rows * b.height] }})()"
+    )
+
+
+def colour_at(page, row, column, pane="left"):
+    """Red, green and blue of a pixel on the screen."""
+    return page.evaluate(
+        f"(() => {{ draw(); const c = document.querySelector('#{pane} canvas'), p = Pane.part(slice, state);"
+        f"const x = ({column} + 0.5 - p.left) / p.columns * c.width, y = ({row} + 0.5 - p.top) / p.rows * c.height;"
+        "return [...c.getContext('2d').getImageData(Math.floor(x), Math.floor(y), 1, 1).data].slice(0, 3) })()"
+    )
+
+
+def texts(page, table):
+    """Rows of a table of the page."""
+    return dict(
+        page.evaluate(
+            f"[...document.querySelectorAll('#{table} tr')].map(r => [r.cells[0].textContent, r.cells[1].textContent])"
+        )
+    )
+
+
+def taps(page):
+    """The kernel that the page shows, from its own text."""
+    page.evaluate("document.getElementById('numbers').open = true")
+    page.wait("document.getElementById('taps').textContent !== ''")
+    lines = page.evaluate("document.getElementById('taps').textContent").splitlines()
+    return np.array([[float(tap) for tap in line.split()] for line in lines])
+
+
+def shown_slice(folder, number):
+    """Slice of a series in HU as the network sees it, and its pixel spacing."""
+    (series,), _ = find_series(folder)
+    file = series.slices[number]
+    ct = read_slice(file.path, file.frame)
+    return np.where(ct.padding, AIR_HU, ct.slice_hu).astype(np.float32), series.pixel_spacing_mm
+
+
+def test_hovering_shows_the_kernel_that_keras_applies(page, torso, edge):
+    low_hu, _ = shown_slice(torso / "low", 1)
+    for row, column in ((48, 64), (20, 100), (0, 0), (95, 127), (47, 31)):
+        page.mouse("mouseMoved", *place_of(page, row, column))
+        assert page.evaluate("document.getElementById('place').textContent") == f"Row {row}, column {column}"
+        np.testing.assert_allclose(taps(page), edge.kernels_at(low_hu, [row], [column])[0], atol=1e-3)
+
+
+def test_the_numbers_beside_the_kernel_are_its_own(page, torso, edge):
+    low_hu, spacing_mm = shown_slice(torso / "low", 1)
+    page.mouse("mouseMoved", *place_of(page, 40, 70))
+    kernel = edge.kernels_at(low_hu, [40], [70])[0].astype(np.float64)
+    y, x = np.mgrid[-10:11, -10:11]
+    squares = kernel**2 / (kernel**2).sum()
+    shape = texts(page, "shape")
+    radius = np.sqrt((squares * (x**2 + y**2)).sum())
+    assert shape["effective radius"] == f"{radius:.2f} pixels, {radius * spacing_mm[0]:.2f} mm"
+    assert float(shape["centre weight"]) == pytest.approx(kernel[10, 10], abs=1e-4)
+    assert float(shape["sum of taps"]) == pytest.approx(1, abs=2e-5)
+    assert shape["white noise left"] == f"{100 * np.sqrt((kernel**2).sum()):.0f} %"
+    values = texts(page, "values")
+    # The slice after has whole HU.
+    after_hu, made_hu = (float(text.split()[0]) for text in (values["after"], shape["kernel times before"]))
+    assert abs(after_hu - made_hu) <= 0.6
+    assert values["before"] == f"{low_hu[40, 70]:.1f} HU"
+
+
+# A Gaussian's squared taps are a Gaussian of 1/√2 its width, so the radius is σ for both axes together:
+# sqrt((along² + across²) / 2).
+@pytest.mark.parametrize(
+    ("degrees", "along", "across"), [(0, 2.0, 1.0), (30, 2.0, 1.0), (90, 2.4, 1.2), (150, 3.0, 1.0)]
+)
+def test_a_gaussian_kernel_has_its_own_width_direction_and_elongation(page, degrees, along, across):
+    y, x = np.mgrid[-10:11, -10:11]
+    angle = np.radians(degrees)
+    u, v = np.cos(angle) * x - np.sin(angle) * y, np.sin(angle) * x + np.cos(angle) * y  # rows go down
+    kernel = np.exp(-0.5 * ((u / along) ** 2 + (v / across) ** 2))
+    kernel /= kernel.sum()
+    told = page.evaluate(f"describe(kernelMoments(Float32Array.from({kernel.ravel().tolist()}), 21))")
+    assert told["radius"] == pytest.approx(np.sqrt((along**2 + across**2) / 2), rel=0.01)
+    assert (told["angle"] - degrees + 90) % 180 - 90 == pytest.approx(0, abs=1)
+    assert told["anisotropy"] == pytest.approx((along**2 - across**2) / (along**2 + across**2), abs=0.01)
+    assert told["noise"] == pytest.approx(1 / np.sqrt(4 * np.pi * along * across), rel=0.01)
+
+
+def test_maps_of_the_kernels_say_what_each_kernel_says(page):
+    choose(page, "left", "radius")
+    for row, column in ((48, 64), (3, 120), (80, 17)):
+        at = row * 128 + column
+        of_map = page.evaluate(
+            f"[slice.maps.radius[{at}], slice.maps.angle[{at}], slice.maps.anisotropy[{at}]]"
+        )
+        of_kernel = page.evaluate(
+            f"(() => {{ const k = describe(kernelMoments(engine.kernelAt({row}, {column}), 21));"
+            "return [k.radius, k.angle, k.anisotropy] })()"
+        )
+        np.testing.assert_allclose(of_map, of_kernel, rtol=1e-3, atol=1e-3)
+
+
+def test_the_structure_map_holds_the_weights_of_the_loss(page, torso):
+    normal_hu, _ = shown_slice(torso / "normal", 1)
+    weights = np.asarray(StructureAwareLoss().weights(normal_hu[None, :, :, None]))[0]
+    of_page = page.evaluate("structureOf(slice).map((weight) => [...weight])")
+    np.testing.assert_allclose(np.moveaxis(np.reshape(of_page, (3, 96, 128)), 0, -1), weights, atol=1e-3)
+
+
+def test_the_noise_map_is_that_of_the_metrics(page, torso):
+    low_hu, spacing_mm = shown_slice(torso / "low", 1)
+    expected = noise_std_map(low_hu, noise_side(spacing_mm))
+    of_page = page.evaluate(
+        "[...valuesOf(slice, 'noiseBefore')].map((value) => value === value ? value : null)"
+    )
+    np.testing.assert_allclose(np.array(of_page, float).reshape(96, 128), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_wheel_keys_and_slider_scroll_both_images_together(page):
+    def number():
+        return page.evaluate("Number(document.body.dataset.slice)")
+
+    assert number() == 1
+    x, y = page.middle("#right canvas")
+    page.mouse("mouseWheel", x, y, deltaX=0, deltaY=100)
+    page.wait("document.body.dataset.slice === '2'")
+    page.mouse("mouseWheel", x, y, deltaX=0, deltaY=100)
+    page.evaluate("document.querySelector('#left canvas').focus()")
+    page.key("PageUp")
+    page.wait("document.body.dataset.slice === '1'")
+    page.key("Home")
+    page.wait("document.body.dataset.slice === '0'")
+    assert page.evaluate("document.getElementById('slice').value") == "0"
+    page.evaluate("document.getElementById('slice').focus()")
+    page.key("ArrowRight")
+    page.wait("document.body.dataset.slice === '1'")
+    assert page.evaluate("document.getElementById('slice').getAttribute('aria-valuetext')").startswith(
+        "2 of 3"
+    )
+
+
+def test_windows_by_preset_by_dragging_and_by_number(page, torso):
+    low_hu, _ = shown_slice(torso / "low", 1)
+    row, column = 30, 40
+
+    def expected(low, high):
+        return round(255 * min(max((low_hu[row, column] - low) / (high - low), 0), 1))
+
+    assert colour_at(page, row, column) == pytest.approx([expected(-160, 240)] * 3, abs=1)
+    page.click("#presets button:nth-child(2)")
+    assert colour_at(page, row, column) == pytest.approx([expected(-1350, 150)] * 3, abs=1)
+    page.evaluate("document.querySelector('#left canvas').focus()")
+    page.key("3")
+    assert colour_at(page, row, column) == pytest.approx([expected(-450, 1050)] * 3, abs=1)
+    x, y = page.middle("#left canvas")
+    page.drag((x, y), (x + 50, y + 25))
+    low, high = page.evaluate("[WINDOWS.hu.low, WINDOWS.hu.high]")
+    # 50 pixels of 250 to the right widen by a fifth, 25 down raise the level by a tenth of the width.
+    assert high - low == pytest.approx(1500 * 1.2)
+    assert (low + high) / 2 == pytest.approx(300 + 150)
+    page.evaluate("(() => { const w = document.getElementById('width'); w.value = 100; w.oninput() })()")
+    low, high = page.evaluate("[WINDOWS.hu.low, WINDOWS.hu.high]")
+    assert (low, high) == pytest.approx((400, 500))
+
+
+def test_a_difference_has_a_window_of_its_own(page):
+    choose(page, "right", "change")
+    x, y = page.middle("#right canvas")
+    page.drag((x, y), (x + 125, y))
+    assert page.evaluate("[WINDOWS.difference.low, WINDOWS.difference.high]") == pytest.approx([-75, 75])
+    assert page.evaluate("[WINDOWS.hu.low, WINDOWS.hu.high]") == [-160, 240]
+
+
+def test_the_wipe_shows_one_image_beside_the_other(page):
+    before, after = (
+        page.evaluate(f"[slice.{kind}[40 * 128 + 30], slice.{kind}[40 * 128 + 100]]")
+        for kind in ("before", "after")
+    )
+    page.click("#wipe")
+    assert page.evaluate("getComputedStyle(document.querySelector('#right canvas')).display") == "none"
+
+    def grey(value):
+        return pytest.approx([round(255 * min(max((value + 160) / 400, 0), 1))] * 3, abs=1)
+
+    assert colour_at(page, 40, 30) == grey(before[0])
+    assert colour_at(page, 40, 100) == grey(after[1])
+    page.evaluate("(() => { const w = document.getElementById('wipe-at'); w.value = 10; w.oninput() })()")
+    assert colour_at(page, 40, 30) == grey(after[0])
+
+
+def test_a_region_has_the_mean_and_deviation_of_its_disc_in_every_image(page, torso):
+    low_hu, _ = shown_slice(torso / "low", 1)
+    normal_hu, _ = shown_slice(torso / "normal", 1)
+    page.evaluate("document.querySelector('input[name=drag][value=region]').checked = true")
+    page.drag(place_of(page, 50, 60), place_of(page, 50, 70))
+    y, x = np.mgrid[:96, :128]
+    disc = np.hypot(y - 50, x - 60) <= 10
+    rows = page.evaluate(
+        "[...document.querySelectorAll('#region tr')].map(r => [...r.cells].map(c => c.textContent))"
+    )
+    found = {name: cells for name, *cells in rows}
+    assert found["pixels"][0] == str(disc.sum())
+    for name, slice_hu in (("before", low_hu), ("reference", normal_hu)):
+        values_hu = slice_hu[disc].astype(np.float64)
+        assert found[name] == [f"{values_hu.mean():.1f}", f"{values_hu.std(ddof=1):.1f}"]
+
+
+def test_everything_can_be_done_with_the_keyboard_alone(page, torso, edge):
+    low_hu, _ = shown_slice(torso / "low", 1)
+    reached = []
+    page.evaluate("document.body.focus()")
+    for _ in range(24):
+        page.key("Tab")
+        reached.append(
+            page.evaluate(
+                "document.activeElement.id || document.activeElement.parentElement.id ||"
+                "document.activeElement.closest('figure, aside')?.id"
+            )
+        )
+    assert {"slice", "presets", "level", "width", "wipe", "zoom-in", "left", "right", "pin"} <= set(reached)
+    page.evaluate("document.querySelector('#left canvas').focus()")
+    for key, modifiers in (("ArrowRight", 8), ("ArrowDown", 0), ("ArrowDown", 0), ("ArrowLeft", 0)):
+        page.key(key, modifiers)
+    assert page.evaluate("document.getElementById('place').textContent") == "Row 50, column 73"
+    assert page.evaluate("document.getElementById('live').textContent").startswith(
+        "Slice 2, row 50, column 73: "
+    )
+    np.testing.assert_allclose(taps(page), edge.kernels_at(low_hu, [50], [73])[0], atol=1e-3)
+    page.key("r")
+    assert page.evaluate("document.querySelectorAll('#region tr').length") == 6
+    page.key("w")
+    assert page.evaluate("document.getElementById('wipe').checked")
+
+
+def test_a_click_pins_the_pixel_until_the_next(page):
+    x, y = place_of(page, 30, 30)
+    for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+        page.mouse(kind, x, y, button="left" if kind != "mouseMoved" else "none", clickCount=1)
+    page.mouse("mouseMoved", *place_of(page, 60, 60))
+    assert page.evaluate("document.getElementById('place').textContent") == "Row 30, column 30"
+    page.click("#pin")
+    page.mouse("mouseMoved", *place_of(page, 61, 60))
+    assert page.evaluate("document.getElementById('place').textContent") == "Row 61, column 60"
+
+
+def test_zooming_keeps_the_pixel_under_the_mouse_true(page):
+    page.mouse("mouseMoved", *place_of(page, 20, 90))
+    page.click("#zoom-in")
+    page.click("#zoom-in")
+    page.mouse("mouseMoved", *place_of(page, 25, 85))
+    assert page.evaluate("document.getElementById('place').textContent") == "Row 25, column 85"
+
+
+def test_a_finger_taps_for_a_kernel_and_scrolls(browser, torso, edge):
+    browser.resize(PHONE, mobile=True)
+    browser.open(torso / "report.html")
+    browser.wait(READY)
+    low_hu, _ = shown_slice(torso / "low", 1)
+    browser.evaluate(
+        "document.querySelector('#left canvas').scrollIntoView({ block: 'center', behavior: 'instant' })"
+    )
+    x, y = place_of(browser, 48, 40)
+    browser.touch((x, y))
+    browser.wait("document.getElementById('place').textContent === 'Row 48, column 40'")
+    np.testing.assert_allclose(taps(browser), edge.kernels_at(low_hu, [48], [40])[0], atol=1e-3)
+    browser.evaluate(
+        "document.querySelector('#left canvas').scrollIntoView({ block: 'center', behavior: 'instant' })"
+    )
+    x, y = place_of(browser, 48, 40)
+    browser.touch((x, y), (x, y + 6), (x, y + 12))
+    browser.wait("document.body.dataset.slice === '2'")
+
+
+@pytest.mark.parametrize("size", [(360, 640), PHONE, (768, 1024), LAPTOP])
+def test_nothing_runs_over_the_edge_and_research_use_is_always_seen(browser, torso, size):
+    browser.resize(size, mobile=size[0] < 500)
+    browser.open(torso / "report.html")
+    browser.wait(READY)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= size[0]
+    for top in (0, 10000):
+        browser.evaluate(f"scrollTo(0, {top})")
+        bottom, text = browser.evaluate(
+            "(() => { const f = document.querySelector('footer');"
+            "return [f.getBoundingClientRect().bottom, f.innerText] })()"
+        )
+        assert bottom == pytest.approx(size[1], abs=1)
+        assert text.startswith("Research use, not for diagnosis")
+
+
+def test_texts_stand_out_from_the_page_by_day_and_by_night(browser, torso):
+    browser.resize(LAPTOP)
+    for scheme in ("light", "dark"):
+        browser.send(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
+        browser.open(torso / "report.html")
+        colours = browser.evaluate(
+            "(() => { const s = getComputedStyle(document.documentElement);"
+            "const names = ['page', 'card', 'ink', 'dim', 'warn', 'accent'];"
+            "return names.map((name) => s.getPropertyValue('--' + name).trim()) })()"
+        )
+        page, card, *inks = map(_luminance, colours)
+        for ink in inks:
+            # WCAG 2.2, 1.4.3: contrast of text, at least 4.5 to 1.
+            assert min(_contrast(ink, page), _contrast(ink, card)) >= 4.5
+    browser.send("Emulation.setEmulatedMedia", features=[])
+
+
+def _luminance(colour):
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def _contrast(a, b):
+    return (max(a, b) + 0.05) / (min(a, b) + 0.05)
+
+
+def test_the_page_asks_the_network_for_nothing(page, torso):
+    choose(page, "right", "direction")
+    addresses = page.requested()
+    assert {address.split(":")[0] for address in addresses} <= {"file", "blob"}
+    assert [address for address in addresses if address.startswith("file")] == [
+        (torso / "report.html").as_uri()
+    ]
+
+
+@pytest.fixture(scope="module")
+def real(ct_data, tmp_path_factory):
+    """Thirty slices of a validation patient at a simulated quarter dose, and their report."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "normal").mkdir()
+    (series,), _ = find_series(ct_data / "normal_dose" / "crlm_1006_abdomen")
+    for file in series.slices[:REAL_SLICES]:
+        shutil.copy(file.path, folder / "normal")
+    assert _kpn("simulate", folder / "normal", folder / "low") == 0
+    words = ("report", folder / "low", "--reference", folder / "normal", "--output", folder / "report.html")
+    # In a process of its own, as a user would: its time and its memory are not those of the tests.
+    subprocess.run([sys.executable, "-m", "kpn_tf.cli", *map(str, words)], check=True, capture_output=True)
+    return folder
+
+
+def test_a_real_series_is_read_scrolled_windowed_wiped_and_explained(browser, real, edge):
+    assert (real / "report.html").stat().st_size < 25e6
+    browser.resize(LAPTOP)
+    browser.said.clear()
+    browser.open(real / "report.html")
+    browser.wait(READY)
+    assert browser.evaluate("REPORT.slices.length") == REAL_SLICES
+    x, y = browser.middle("#left canvas")
+    browser.mouse("mouseWheel", x, y, deltaX=0, deltaY=100)
+    browser.wait("document.body.dataset.slice === '16'")
+    browser.click("#presets button:nth-child(3)")
+    assert browser.evaluate("[WINDOWS.hu.low, WINDOWS.hu.high]") == [-450, 1050]
+    low_hu, _ = shown_slice(real / "low", 16)
+    rows, columns = (200, 256, 301, 333), (180, 256, 330, 111)
+    kernels = edge.kernels_at(low_hu, rows, columns)
+    for row, column, kernel in zip(rows, columns, kernels, strict=True):
+        browser.mouse("mouseMoved", *place_of(browser, row, column))
+        # A screen of a laptop shows a slice smaller than it is: the place is right to a pixel.
+        row, column = browser.evaluate("state.pixel")
+        kernel = edge.kernels_at(low_hu, [row], [column])[0]
+        np.testing.assert_allclose(taps(browser), kernel, atol=1e-3)
+    browser.click("#wipe")
+    assert browser.evaluate("document.getElementById('panes').className") == "one"
+    series = json.loads(browser.evaluate("JSON.stringify(REPORT.numbers)"))
+    ((_, low_db, after_db),) = [row for row in series if row[0] == "PSNR soft (dB)"]
+    assert float(after_db) > float(low_db) + 3
+    assert browser.complaints() == []
+
+
+def test_a_hover_is_answered_within_a_frame(browser, real):
+    browser.resize(LAPTOP)
+    browser.open(real / "report.html")
+    browser.wait(READY)
+    rng = np.random.default_rng(7)
+    milliseconds = []
+    for _ in range(60):
+        row, column = rng.integers(60, 450, 2)
+        browser.mouse("mouseMoved", *place_of(browser, row, column))
+        milliseconds.append(browser.evaluate("Number(document.body.dataset.answerMs)"))
+    # Jumps across the slice are the worst there is: a mouse that glides finds most of its context computed.
+    assert statistics.median(milliseconds) < 16
