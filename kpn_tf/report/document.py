@@ -12,7 +12,7 @@ from kpn_tf import __version__
 from kpn_tf.hounsfield import AIR_HU, UNIT_HU, WINDOWS, Window
 from kpn_tf.metrics.structure import CLASSES, NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
 from kpn_tf.report import numbers, simd
-from kpn_tf.report.codec import encode, text_of
+from kpn_tf.report.codec import OTHERS, OWN, UNIT, encode, text_of
 from kpn_tf.report.edge_network import NoEdgeNetworkError
 from kpn_tf.report.proof import proved_network
 
@@ -93,12 +93,14 @@ def _template(subject, denoiser):
 
 def _slice(file, number, piece):
     """Writes the images of a slice; returns what the page must know about them."""
-    images = {}
+    images, known = [], []
     for kind, slice_hu in piece.images_hu.items():
-        coded = encode(slice_hu, piece.steps_hu[kind])
+        coded = encode(slice_hu, piece.steps_hu[kind], known)
+        known.append(coded)
         name = f"{kind}-{number}"
         _write_text(file, name, coded.text)
-        images[kind] = {"id": name, "origin": coded.origin_hu, "step": coded.step_hu}
+        about = {"kind": kind, "id": name, "weights": coded.weights}
+        images.append({**about, "origin": coded.origin_hu, "step": coded.step_hu})
     rows, columns = piece.images_hu["before"].shape
     return {
         "name": piece.name,
@@ -132,6 +134,7 @@ def _write_about(file, abouts, records, network, reason):
     with_reference = "psnr" in records[0]
     about = {
         "slices": abouts,
+        "codec": {"own": OWN, "others": OTHERS, "unit": UNIT},
         "hasReference": with_reference,
         "presets": [{"name": name, "low": w.low_hu, "high": w.high_hu} for name, w in _PRESETS.items()],
         "airHu": AIR_HU,

@@ -5,19 +5,25 @@ import zlib
 
 import numpy as np
 
+from kpn_tf.report.codec import OTHERS, OWN, UNIT
 
-def decode(encoded, rows, columns):
-    """`kpn_tf.report.codec.Encoded` to `(rows, columns)` in HU, NaN outside the field of view."""
-    planes = zlib.decompress(base64.b64decode(encoded.text))
+
+def decode(encoded, rows, columns, known=()):
+    """`kpn_tf.report.codec.Encoded`, and the codes of what is known, to codes and HU, NaN outside the field of view."""
+    planes = zlib.decompress(base64.b85decode(encoded.text.replace(",", "<")))
     codes = np.zeros((rows, columns), int)
+
+    def at(image, y, x):
+        return int(image[y, x]) if 0 <= y < rows and 0 <= x < columns else 0
+
     for y in range(rows):
         for x in range(columns):
             i = y * columns + x
             folded = planes[i] + 256 * planes[rows * columns + i]
             error = -(folded + 1) // 2 if folded % 2 else folded // 2
-            left = codes[y, x - 1] if x else 0
-            above = codes[y - 1, x] if y else 0
-            corner = codes[y - 1, x - 1] if x and y else 0
-            expected = sorted((left, above, left + above - corner))[1]
+            given = [at(codes, y + dy, x + dx) for dy, dx in OWN]
+            given += [at(image, y + dy, x + dx) for image in known for dy, dx in OTHERS]
+            total = sum(weight * value for weight, value in zip(encoded.weights, given, strict=True))
+            expected = min(max((total + UNIT // 2) // UNIT, 0), 2**16 - 1)
             codes[y, x] = (expected + error) % 2**16
-    return np.where(codes > 0, encoded.origin_hu + codes * encoded.step_hu, np.nan)
+    return codes, np.where(codes > 0, encoded.origin_hu + codes * encoded.step_hu, np.nan)

@@ -50,9 +50,9 @@ class Engine {
     const last = network.convolutions.length - 1;
     // What spreads over phases of the slice is kept apart by the phase: two rows of the cells above, four pixels.
     this.weights = network.convolutions.map((convolution, i) => this.packed(convolution, { 12: 2, [last]: 4 }[i] || 1));
-    this.moments = this.packed(this.secondMoments(), 1)[0];
+    this.bank = this.packed(this.taps(), 1)[0];
     this.shares = this.reserve(GROUP * 4);
-    this.sums = this.reserve(4 * GROUP * 4);
+    this.kernel = this.reserve(this.bank.outputs * 4);
     this.free = this.end;
     this.grown = [0, 0];
   }
@@ -84,25 +84,14 @@ class Engine {
     }));
   }
 
-  /**
-   * Quadratic forms in the shares: of a kernel's squared taps the sum, and the sums times row squared, column squared,
-   * row times column. No kernel has to be written out for a map of them.
-   */
-  secondMoments() {
+  /** The bank as a convolution of the shares: taps beyond the last whole group are zero. */
+  taps() {
     const { bank, side } = this.network;
-    const filters = new Float32Array(GROUP * 4 * GROUP);
-    const weigh = [() => 1, (y) => y * y, (y, x) => x * x, (y, x) => y * x];
-    for (let tap = 0; tap < side * side; tap++) {
-      const y = Math.floor(tap / side) - (side >> 1);
-      const x = (tap % side) - (side >> 1);
-      for (let a = 0; a < GROUP; a++)
-        for (let b = 0; b < GROUP; b++) {
-          const product = bank[tap * GROUP + a] * bank[tap * GROUP + b];
-          for (let form = 0; form < 4; form++)
-            filters[a * 4 * GROUP + form * GROUP + b] += product * weigh[form](y, x);
-        }
-    }
-    return { shape: [1, 1, GROUP, 4 * GROUP], filters, bias: new Float32Array(4 * GROUP) };
+    const outputs = Math.ceil((side * side) / GROUP) * GROUP;
+    const filters = new Float32Array(GROUP * outputs);
+    for (let tap = 0; tap < side * side; tap++)
+      for (let c = 0; c < GROUP; c++) filters[c * outputs + tap] = bank[tap * GROUP + c];
+    return { shape: [1, 1, GROUP, outputs], filters, bias: new Float32Array(outputs) };
   }
 
   /** Turns to another slice: a Float32Array of rows x columns in HU, air where nothing was reconstructed. */
@@ -186,70 +175,49 @@ class Engine {
     }
   }
 
-  /** How much of each filter of the bank a pixel takes; the numbers lie in memory until the next call. */
-  sharesAt(row, column) {
+  /** The kernel of a pixel: side x side taps, rows first, which lie in memory until the next call. */
+  kernelAt(row, column) {
     const last = this.planes.length - 1;
     const [y, x] = [row >> 1, column >> 1];
     this.need(last, [y, y + 1, x, x + 1]);
-    const { taps, start, bias } = this.weights.at(-1)[(row & 1) * 2 + (column & 1)];
-    this.cell(this.planes[last].place(y, x), 0, 1, taps, start, bias, 0, this.shares, 1, 0);
+    const predictor = this.weights.at(-1)[(row & 1) * 2 + (column & 1)];
+    this.cell(this.planes[last].place(y, x), 0, 1, predictor.taps, predictor.start, predictor.bias, 0, this.shares, 1, 0);
     const shares = this.numbers.subarray(this.shares >> 2, (this.shares >> 2) + GROUP);
     let [largest, sum] = [-Infinity, 0];
     for (let c = 0; c < GROUP; c++) if (shares[c] > largest) largest = shares[c];
     for (let c = 0; c < GROUP; c++) sum += shares[c] = Math.exp(shares[c] - largest);
     for (let c = 0; c < GROUP; c++) shares[c] /= sum;
-    return shares;
+    const { taps, start, bias, outputs } = this.bank;
+    this.cell(this.shares, 0, 1, taps, start, bias, 0, this.kernel, outputs / GROUP, 0);
+    return this.numbers.subarray(this.kernel >> 2, (this.kernel >> 2) + this.network.side ** 2);
   }
-
-  /** The kernel of a pixel, a Float32Array of side x side taps, rows first. */
-  kernelAt(row, column) {
-    const { bank, side } = this.network;
-    const shares = this.sharesAt(row, column);
-    const kernel = new Float32Array(side * side);
-    for (let tap = 0; tap < kernel.length; tap++) {
-      let sum = 0;
-      for (let c = 0; c < GROUP; c++) sum += shares[c] * bank[tap * GROUP + c];
-      kernel[tap] = sum;
-    }
-    return kernel;
-  }
-
-  /** Of the squared taps of a pixel's kernel: sum, and sums times row squared, column squared, row times column. */
-  momentsAt(row, column) {
-    const shares = this.sharesAt(row, column);
-    const { taps, start, bias } = this.moments;
-    this.cell(this.shares, 0, 1, taps, start, bias, 0, this.sums, 4, 0);
-    const sums = this.numbers.subarray(this.sums >> 2, (this.sums >> 2) + 4 * GROUP);
-    const moments = [0, 0, 0, 0];
-    for (let form = 0; form < 4; form++)
-      for (let c = 0; c < GROUP; c++) moments[form] += shares[c] * sums[form * GROUP + c];
-    return moments;
-  }
-}
-
-/** The same four sums from a kernel itself. */
-function kernelMoments(kernel, side) {
-  const moments = [0, 0, 0, 0];
-  for (let tap = 0; tap < kernel.length; tap++) {
-    const y = Math.floor(tap / side) - (side >> 1);
-    const x = (tap % side) - (side >> 1);
-    const square = kernel[tap] ** 2;
-    [1, y * y, x * x, y * x].forEach((weight, form) => (moments[form] += square * weight));
-  }
-  return moments;
 }
 
 /**
- * What the four sums say: `radius` in pixels, for a Gaussian its sigma; `angle` of the long axis in degrees from 0 to
- * 180, 0 along the rows and 90 upwards; `anisotropy` from 0, round, to 1, a line; `noise`, what is left of white noise.
+ * What a kernel of side x side taps says: `radius`, the root mean square distance of its taps from the middle, weighed
+ * by their size without sign, in pixels; `angle` of its long axis in degrees from 0 to 180, 0 along the rows and 90
+ * upwards, and `anisotropy` from 0, round, to 1, a line, both weighed by their squares, for the many small taps far out
+ * have no direction; `noise`, what is left of white noise.
  */
-function describe([energy, yy, xx, yx]) {
-  const spread = Math.hypot(xx - yy, 2 * yx);
+function describe(kernel, side) {
+  const radius = side >> 1;
+  let [size, squares, energy, yy, xx, yx] = [0, 0, 0, 0, 0, 0];
+  for (let y = -radius, tap = 0; y <= radius; y++)
+    for (let x = -radius; x <= radius; x++, tap++) {
+      const weight = Math.abs(kernel[tap]);
+      size += weight;
+      squares += weight * (y * y + x * x);
+      const square = weight * weight;
+      energy += square;
+      yy += square * y * y;
+      xx += square * x * x;
+      yx += square * y * x;
+    }
   const degrees = (Math.atan2(-2 * yx, xx - yy) * 90) / Math.PI;
   return {
-    radius: Math.sqrt((yy + xx) / energy),
+    radius: Math.sqrt(squares / size),
     angle: (degrees + 180) % 180,
-    anisotropy: yy + xx > 0 ? spread / (yy + xx) : 0,
+    anisotropy: yy + xx > 0 ? Math.hypot(xx - yy, 2 * yx) / (yy + xx) : 0,
     noise: Math.sqrt(energy),
   };
 }

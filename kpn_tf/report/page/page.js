@@ -53,14 +53,10 @@ if (NETWORK) {
 function opened(number) {
   const about = REPORT.slices[number];
   return (about.read ||= (async () => {
-    const { rows, columns } = about;
-    const images = await Promise.all(
-      ["before", "after", "reference"].map((kind) => about.images[kind] && readSlice(about.images[kind], rows, columns)),
-    );
-    const [before, after, reference] = images;
+    const images = await readImages(about);
     const padding = [];
-    before.forEach((value, i) => Number.isNaN(value) && padding.push(i));
-    return { ...about, before, after, reference, seen: filled(before), padding };
+    images.before.forEach((value, i) => Number.isNaN(value) && padding.push(i));
+    return { ...about, ...images, seen: filled(images.before), padding };
   })());
 }
 

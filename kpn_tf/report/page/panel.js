@@ -37,7 +37,7 @@ function showValues(slice, [row, column]) {
 
 /** Shows a kernel, its numbers, and what it makes of the slice before, which must be the slice after. */
 function showKernel(slice, [row, column], kernel, side) {
-  const shape = describe(kernelMoments(kernel, side));
+  const shape = describe(kernel, side);
   const [centre, radius] = [kernel[kernel.length >> 1], side >> 1];
   let [sum, made, largest] = [0, 0, 0];
   const mirror = (i, length) => (i < 0 ? -i : i < length ? i : 2 * (length - 1) - i);

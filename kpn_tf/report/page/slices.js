@@ -2,35 +2,65 @@
 
 "use strict";
 
+const LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;,=>?@^_`{|}~";
+const DIGITS = new Uint8Array(128);
+for (let i = 0; i < 85; i++) DIGITS[LETTERS.charCodeAt(i)] = i;
+
+/** Base 85: five letters to four bytes; a shorter last group has as many bytes as letters, less one. */
 function bytes(text) {
-  const letters = atob(text);
-  const values = new Uint8Array(letters.length);
-  for (let i = 0; i < letters.length; i++) values[i] = letters.charCodeAt(i);
-  return values;
+  const groups = Math.ceil(text.length / 5);
+  const values = new Uint8Array(groups * 4);
+  for (let group = 0; group < groups; group++) {
+    let number = 0;
+    for (let i = group * 5; i < group * 5 + 5; i++) number = number * 85 + (i < text.length ? DIGITS[text.charCodeAt(i)] : 84);
+    for (let i = 3; i >= 0; i--, number = Math.floor(number / 256)) values[group * 4 + i] = number % 256;
+  }
+  return values.slice(0, groups * 4 - (groups * 5 - text.length));
 }
 
 const floats = (text) => new Float32Array(bytes(text).buffer);
 
-const textOf = (id) => document.getElementById(id).textContent.trim();
+const textOf = (id) => document.getElementById(id).textContent;
 
-/** HU of a slice as a Float32Array, NaN outside the field of view. */
-async function readSlice({ id, origin, step }, rows, columns) {
-  const inflated = new Blob([bytes(textOf(id))]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const planes = new Uint8Array(await new Response(inflated).arrayBuffer());
-  const count = rows * columns;
-  const codes = new Uint16Array(count);
-  const hu = new Float32Array(count);
-  for (let i = 0; i < count; i++) {
-    const column = i % columns;
-    const left = column ? codes[i - 1] : 0;
-    const above = i < columns ? 0 : codes[i - columns];
-    const corner = column && i >= columns ? codes[i - columns - 1] : 0;
-    const low = Math.min(left, above);
-    const high = Math.max(left, above);
-    const expected = Math.min(Math.max(left + above - corner, low), high);
-    const folded = planes[i] | (planes[count + i] << 8);
-    codes[i] = expected + (folded & 1 ? -((folded + 1) >> 1) : folded >> 1);
-    hu[i] = codes[i] ? origin + codes[i] * step : NaN;
-  }
-  return hu;
+const MARGIN = 2;
+
+async function inflated(id) {
+  const stream = new Blob([bytes(textOf(id))]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+/** Codes of an image, with a margin of zeros, from the errors of their prediction and the images known before. */
+function codesOf(planes, weights, rows, columns, known) {
+  const width = columns + 2 * MARGIN;
+  const codes = new Int32Array((rows + 2 * MARGIN) * width);
+  const { own, others, unit } = REPORT.codec;
+  const places = (offsets) => offsets.map(([row, column]) => row * width + column);
+  const [near, around] = [places(own), places(others)];
+  for (let row = 0, i = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++, i++) {
+      const at = (row + MARGIN) * width + column + MARGIN;
+      let sum = unit / 2;
+      let n = 0;
+      for (let k = 0; k < near.length; k++) sum += weights[n++] * codes[at + near[k]];
+      for (const image of known) for (let k = 0; k < around.length; k++) sum += weights[n++] * image[at + around[k]];
+      const expected = Math.min(Math.max(Math.floor(sum / unit), 0), 65535);
+      const folded = planes[i] | (planes[rows * columns + i] << 8);
+      codes[at] = (expected + (folded & 1 ? -((folded + 1) >> 1) : folded >> 1)) & 65535;
+    }
+  return codes;
+}
+
+/** Images of a slice by name, each a Float32Array in HU, NaN outside the field of view. */
+async function readImages({ images, rows, columns }) {
+  const planes = await Promise.all(images.map(({ id }) => inflated(id)));
+  const [known, read] = [[], {}];
+  images.forEach(({ kind, weights, origin, step }, n) => {
+    const codes = codesOf(planes[n], weights, rows, columns, known);
+    known.push(codes);
+    read[kind] = Float32Array.from({ length: rows * columns }, (_, i) => {
+      const code = codes[(Math.floor(i / columns) + MARGIN) * (columns + 2 * MARGIN) + (i % columns) + MARGIN];
+      return code ? origin + code * step : NaN;
+    });
+  });
+  return read;
 }

@@ -27,7 +27,7 @@ const WINDOWS = {
   hu: { unit: "HU", low: REPORT.presets[0].low, high: REPORT.presets[0].high },
   difference: { unit: "HU", low: -50, high: 50 },
   noise: { unit: "HU", low: 0, high: 30 },
-  radius: { unit: "pixels", low: 0, high: 3 },
+  radius: { unit: "pixels", low: 3, high: 7 },
 };
 
 function noiseOf(slice, hu) {

@@ -21,7 +21,7 @@ onmessage = async ({ data }) => {
     engine.need(engine.planes.length - 1, [top >> 1, (bottom + 1) >> 1, 0, (columns + 1) >> 1]);
     for (let row = top; row < bottom; row++)
       for (let column = 0; column < columns; column++) {
-        const kernel = describe(engine.momentsAt(row, column));
+        const kernel = describe(engine.kernelAt(row, column), engine.network.side);
         for (const name in maps) maps[name][row * columns + column] = kernel[name];
       }
     postMessage({ ticket, share: bottom / rows });

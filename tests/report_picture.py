@@ -1,0 +1,83 @@
+"""The report of a digital torso as a browser shows it, for the docs: nobody's scan.
+
+`python -m tests.report_picture docs/images`, with Debian's chromium.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from kpn_tf import cli
+from kpn_tf.normal_dose import SeriesNoise, noise_like, simulate_low_dose
+from kpn_tf.phantom import torso, write_series
+from kpn_tf.simulation import SPECTRA
+from tests.browser import PHONE, Browser
+
+SIDE, PIXEL_MM = 512, 0.75
+DOSE = 0.25
+
+# Row and column of a vessel in the liver.
+PIXEL = (228, 190)
+
+LAPTOP = (1440, 900)
+
+
+def write_scan(folder, slices):
+    """Writes the torso at a quarter of the dose and at normal dose, 12 HU of noise, as two series."""
+    body = torso(SIDE, SIDE, slices, pixel_spacing_mm=PIXEL_MM)
+    noise = SeriesNoise(12.0, SPECTRA["soft"])
+    rng = np.random.default_rng(20210919)
+    normal_hu, low_hu = [], []
+    for truth_hu in body.volume_hu:
+        slice_hu = truth_hu + noise_like(truth_hu, PIXEL_MM, noise.std_hu, noise.spectrum, rng)
+        normal_hu.append(slice_hu)
+        low_hu.append(simulate_low_dose(slice_hu, PIXEL_MM, dose=DOSE, noise=noise, rng=rng))
+    for name, volume_hu in (("low", low_hu), ("normal", normal_hu)):
+        write_series(
+            np.clip(volume_hu, -1024, 3071),
+            folder / name,
+            pixel_spacing_mm=(PIXEL_MM, PIXEL_MM),
+            slice_spacing_mm=body.slice_spacing_mm,
+            description=f"torso, {name} dose",
+        )
+
+
+def choose(browser, *views):
+    """Chooses what the images show, and waits until it can be seen."""
+    for pane, view in zip(("left", "right"), views, strict=True):
+        browser.evaluate(
+            f"(() => {{ const s = document.querySelector('#{pane} select'); s.value = '{view}';"
+            "s.dispatchEvent(new Event('change')); })()"
+        )
+    browser.wait("shown.every((name) => VIEWS[name].asks !== 'kernels' || slice.maps)")
+
+
+def main(target):
+    """Takes the pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        write_scan(folder, slices=5)
+        report = folder / "report.html"
+        words = (folder / "low", "--reference", folder / "normal", "--output", report)
+        cli.main(["report", *map(str, words)])
+        with Browser(folder / "browser", LAPTOP) as browser:
+            browser.open(report)
+            browser.wait("document.body.dataset.slice !== undefined")
+            row, column = PIXEL
+            browser.evaluate(f"point([{row}, {column}]); placeRegion(280, 130, 9);")
+            browser.picture(target / "report.png")
+            choose(browser, "direction", "radius")
+            browser.picture(target / "report_maps.png")
+            choose(browser, "structure", "noiseAfter")
+            browser.picture(target / "report_structure.png")
+            browser.resize(PHONE, mobile=True)
+            browser.open(report)
+            browser.wait("document.body.dataset.slice !== undefined")
+            browser.evaluate(f"point([{row}, {column}]); scrollTo(0, 180);")
+            browser.picture(target / "report_phone.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
