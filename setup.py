@@ -25,6 +25,7 @@ PACKAGES = [
     "kpn_tf.node",
     "kpn_tf.ops",
     "kpn_tf.phantom",
+    "kpn_tf.quality",
 ]
 
 # A workstation denoises with these alone; TensorFlow comes with the extra [train].

@@ -47,6 +47,9 @@ COMMANDS = {
     ),
     "simulate": Command("simulate CT series at a lower dose", "simulate", "SimulateConfig"),
     "evaluate": Command("compare denoisers on pairs of low and normal dose", "evaluate", "EvaluateConfig"),
+    "quality": Command(
+        "noise, sharpness and detectability before and after denoisers", "quality", "QualityConfig"
+    ),
     "data": Command("list or download real pairs of low and normal dose", "data", "DataConfig", extra="data"),
     "train": Command("train a network on normal-dose series", "train", "TrainConfig", extra="train"),
     "benchmark": Command(
