@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from kpn_tf.figures.panels import COLUMNS, show_hu, square_panels
-from kpn_tf.figures.style import in_style, line_style
+from kpn_tf.figures.style import in_style, laid_out, line_style
 
 
 @in_style
@@ -59,4 +59,4 @@ def dose_figure(curves, y_label):
         axes.grid(color="0.9")
     panels[voltages_kv[0]].set_ylabel(y_label)
     figure.legend(handles=[lines[name] for name in names], loc="outside lower center", ncols=2)
-    return figure
+    return laid_out(figure)

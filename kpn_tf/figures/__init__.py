@@ -6,6 +6,7 @@ import importlib
 _PUBLIC = {
     "remarkable_pixels": "kpn_tf.figures.structure",
     "structure_figure": "kpn_tf.figures.structure",
+    "training_figure": "kpn_tf.figures.training",
     "write": "kpn_tf.figures.style",
 }
 _EXTRAS = {"matplotlib": "figures", "tensorflow": "train", "keras": "train"}

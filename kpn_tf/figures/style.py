@@ -37,6 +37,20 @@ def line_style(number):
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
+def laid_out(figure):
+    """Lays a figure out for good: each drawing would do so again, and end a rounding error away.
+
+    Args:
+        figure: `matplotlib.figure.Figure` with a layout engine and all that it will show.
+
+    Returns:
+        The same figure.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 @in_style
 def write(figure, path):
     """Writes a figure, whole or not at all; the same figure gives the same bytes.
