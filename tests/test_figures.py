@@ -93,8 +93,8 @@ def test_edge_flat_and_fine_are_told_apart_by_every_colour_vision(vision):
 
 @pytest.mark.parametrize("vision", VISIONS)
 def test_what_a_kernel_adds_and_takes_away_is_told_apart_by_every_colour_vision(vision):
-    # At the largest tap, and at a sixteenth of it, a quarter of the way of the scale.
-    for way in (1, 0.25):
+    # From a sixteenth of the largest tap on, a quarter of the way of the scale.
+    for way in np.linspace(0.25, 1, 7):
         adds, nothing, takes = colormaps[KERNEL_COLOURS](0.5 + way / 2 * np.array([1, 0, -1]))[:, :3]
         assert least_distance([adds, takes], vision) > 20
         assert least_distance([adds, nothing], vision) > 9

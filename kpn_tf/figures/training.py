@@ -14,7 +14,7 @@ _LABELS = {"loss": "training loss", "validation_psnr_soft": "validation\nPSNR so
 _PIECES = 100
 
 # Around the checkpoint that was chosen.
-_RING = {"linestyle": "none", "marker": "o", "markersize": 13, "fillstyle": "none"}
+_RING = {"linestyle": "none", "marker": "o", "markersize": 13, "fillstyle": "none", "clip_on": False}
 
 
 @in_style
@@ -62,7 +62,6 @@ def training_figure(*folders):
     handles = [Line2D([], [], label=label, **line_style(number)) for number, label in enumerate(labels)]
     handles.append(Line2D([], [], label="chosen checkpoint", color="black", **_RING))
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    figure.align_ylabels()
     return laid_out(figure)
 
 
