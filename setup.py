@@ -17,6 +17,7 @@ PACKAGES = [
     "kpn_tf.denoiser",
     "kpn_tf.dicom",
     "kpn_tf.evaluation",
+    "kpn_tf.figures",
     "kpn_tf.job",
     "kpn_tf.layers",
     "kpn_tf.losses",

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines.drawing import crops_figure, dose_figure, structure_figure, write
+from baselines.drawing import crops_figure, dose_figure
 from baselines.tables import LOW_DOSE, in_full
 from kpn_tf.datasets.dose_curve import dose_curves
 from kpn_tf.evaluation import LOW_DOSE as LOW_DOSE_NAME
 from kpn_tf.evaluation import Results
+from kpn_tf.figures import structure_figure, write
 from kpn_tf.hounsfield import WINDOWS
-from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.normal_dose import SeriesNoise, noise_like, simulate_low_dose
 from kpn_tf.phantom import torso
 from kpn_tf.simulation import SPECTRA
@@ -22,9 +22,6 @@ _NOISE = SeriesNoise(12.0, SPECTRA["soft"])
 
 # Pixels around a crop that a method sees and the figure does not.
 _MARGIN = 32
-
-# Side of what the loss looks at around a pixel.
-_NEIGHBOURHOOD = StructureAwareLoss().size
 
 
 @dataclass(frozen=True)
@@ -104,38 +101,6 @@ def figures(benchmark, output, note):
     return "\n\n".join(parts) + "\n"
 
 
-def remarkable_pixels(shares, normal_hu, margin):
-    """The pixels that are most of all flat, edge and fine structure.
-
-    Only pixels whose neighbourhood the window leaves whole: along the rim of what it clips, a trace of noise on one
-    side alone passes for an edge.
-
-    Args:
-        shares: Of L2, L1 and SSIM, `(H, W, 3)`, as `StructureAwareLoss.weights` gives them.
-        normal_hu: The slice they are of, `(H, W)` in HU.
-        margin: Pixels at the border that are not looked at, half a neighbourhood or more.
-
-    Returns:
-        Dict of `(row, column)` by name.
-
-    Raises:
-        ValueError: If there is no such pixel.
-    """
-    half, soft = _NEIGHBOURHOOD // 2, WINDOWS["soft"]
-    whole = np.zeros(normal_hu.shape, bool)
-    clipped = (normal_hu <= soft.low_hu) | (normal_hu >= soft.high_hu)
-    around = np.lib.stride_tricks.sliding_window_view(clipped, (_NEIGHBOURHOOD, _NEIGHBOURHOOD))
-    whole[half:-half, half:-half] = ~around.any(axis=(2, 3))
-    whole[:margin] = whole[-margin:] = whole[:, :margin] = whole[:, -margin:] = False
-    if not whole.any():
-        raise ValueError("Expected soft tissue with nothing clipped around it. Received: a slice without")
-    found = {}
-    for name, channel in (("flat", 1), ("edge", 0), ("fine", 2)):
-        scores = np.where(whole, shares[..., channel], -1)
-        found[name] = tuple(int(n) for n in np.unravel_index(np.argmax(scores), scores.shape))
-    return found
-
-
 @functools.cache
 def _torso_pair():
     """The torso's middle slice at a quarter of the dose and at normal dose, `(H, W)` in HU."""
@@ -163,35 +128,20 @@ def _crops(crop, opened, folder, stem):
 
 
 def _loss_and_kernels(opened, folder, stem):
-    low_hu, normal_hu = _torso_pair()
-    window = WINDOWS["soft"]
-    # The margin is seen by the loss and the networks, then cut off.
-    seen_low_hu, seen_normal_hu = (STRUCTURE.cut(slice_hu, _MARGIN) for slice_hu in (low_hu, normal_hu))
-    batch_hu = seen_normal_hu[None, :, :, None].astype(np.float32)
-    shares = np.asarray(StructureAwareLoss().weights(batch_hu))[0]
-    pixels = remarkable_pixels(shares, seen_normal_hu, _MARGIN)
-    rows, columns = zip(*pixels.values(), strict=True)
-    kernels = {
-        title: network.kernels_at(seen_low_hu, rows, columns)
-        for title, (_, network) in opened.items()
-        if hasattr(network, "kernels_at")
-    }
+    networks = {title: network for title, (_, network) in opened.items() if hasattr(network, "kernels_at")}
+    # The margin is seen by the loss and the networks, and not shown.
+    seen_low_hu, seen_normal_hu = (STRUCTURE.cut(slice_hu, _MARGIN) for slice_hu in _torso_pair())
+    shown = np.s_[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     path = folder / f"{stem}_fig2.png"
-    figure = structure_figure(
-        STRUCTURE.cut(low_hu),
-        STRUCTURE.cut(normal_hu),
-        window,
-        shares[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN],
-        {name: (row - _MARGIN, column - _MARGIN) for name, (row, column) in pixels.items()},
-        kernels,
-    )
+    window = WINDOWS[STRUCTURE.window]
+    figure = structure_figure(seen_low_hu, seen_normal_hu, networks, window=STRUCTURE.window, crop=shown)
     write(figure, path)
     caption = (
         f"Fig. 2: {STRUCTURE.title} at low and normal dose, {window.low_hu:g} to {window.high_hu:g} HU, and what the "
-        "structure-aware loss weighs there: squared error red, absolute error green, similarity blue. Framed: the "
+        "structure-aware loss weighs there: squared error blue, absolute error black, similarity orange. Framed: the "
         "pixels where absolute error (flat), squared error (edge) and similarity (fine) weigh most."
     )
-    if kernels:
+    if networks:
         caption += (
             " Below, the kernels of each network there, each on a scale of its own by the root of the tap, white is "
             "zero."

@@ -9,6 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from kpn_tf.run_folder import read_log
+
 _WEIGHTS = "model.weights.h5"
 _MOST = np.finfo(np.float16).max
 
@@ -66,12 +68,11 @@ def take(runs, name, folder):
         raise FileNotFoundError(f"Expected one training of {name} in {runs}. Received: {len(found)}")
     kept = json.loads(found[0].read_text(encoding="utf-8"))
     training = Path(runs) / "trainings" / found[0].stem.removeprefix("training-")
-    log = (training / "log.jsonl").read_text(encoding="utf-8").splitlines()
     told = {
         "key": kept["key"],
         "training": kept["result"],
         "run": json.loads((training / "run.json").read_text(encoding="utf-8")),
-        "log": [json.loads(line) for line in log],
+        "log": read_log(training / "log.jsonl"),
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 import kpn_tf
 from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.metrics import psnr
+from kpn_tf.run_folder import score
 
 # Steps in which the learning rate rises from nothing, if a training is ten times as long: without them, one seed in
 # a few saturates the shares of the filters for good.
@@ -64,6 +65,24 @@ class TrainingConfig:
             )
 
 
+def learning_rate_schedule(config):
+    """A linear warm-up and a cosine.
+
+    Args:
+        config: `TrainingConfig`.
+
+    Returns:
+        A Keras schedule: steps taken to learning rate.
+    """
+    warmup = min(WARMUP_STEPS, config.steps // 10)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else config.learning_rate,
+        config.steps - warmup,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
 def make_optimizer(config):
     """Adam with the schedule and clipping of a configuration, the same for `model.fit` and the loop.
 
@@ -73,14 +92,7 @@ def make_optimizer(config):
     Returns:
         A Keras optimizer.
     """
-    warmup = min(WARMUP_STEPS, config.steps // 10)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        config.steps - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm)
+    return keras.optimizers.Adam(learning_rate_schedule(config), global_clipnorm=config.clip_norm)
 
 
 def validation_psnr(network, pairs):
@@ -226,11 +238,11 @@ class _Loop:
         self.use_average()
         if validation:
             entry["validation_psnr_soft"] = validation_psnr(self.network, validation)
-        score = entry.get("validation_psnr_soft", -entry["loss"])
-        if self.run and score > self.best:
+        reached = score(entry)
+        if self.run and reached > self.best:
             self.network.save(self.run / "best.keras.partial.keras")
             (self.run / "best.keras.partial.keras").replace(self.run / "best.keras")
-        self.best = max(score, self.best)
+        self.best = max(reached, self.best)
         for value, variable in zip(current, self.network.trainable_variables, strict=True):
             variable.assign(value)
         if self.run:

@@ -2,13 +2,11 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from baselines import benchmark_data, results_page
 from baselines.benchmark_data import SimulatedData, folder_sha256
 from baselines.budget import Budget, share_of_papers
-from baselines.figures import remarkable_pixels
 from baselines.methods import LEARNING_RATES, identity, loss_of, new_network
 from baselines.runs import Runs
 from baselines.tables import REDCNN_L1, REDCNN_STRUCTURE, TABLES, Contrast, Method, methods, seeds_of
@@ -141,16 +139,3 @@ def test_a_difference_is_taken_slice_by_slice_between_means_over_seeds():
     # Slices differ by 10 dB, the methods by 0.2 and 0.3 on each: the interval knows only of the latter.
     line = results_page._contrast(contrast, stub, "soft")
     assert line == "| L_S minus L1 (1 and 2 trainings) | +0.25 [+0.20, +0.30] | +0.0063 [+0.0050, +0.0075] |"
-
-
-def test_the_remarkable_pixels_are_flat_edge_and_fine_where_nothing_is_clipped():
-    normal_hu = np.full((61, 67), 40.0)
-    normal_hu[:, :20] = -900.0  # clipped: its rim does not count
-    shares = np.zeros((61, 67, 3))
-    for place, channel in (((30, 40), 1), ((15, 45), 0), ((45, 35), 2)):
-        shares[place][channel] = 0.8
-    shares[30, 19:21] = 0.9
-    found = remarkable_pixels(shares, normal_hu, 9)
-    assert found == {"flat": (30, 40), "edge": (15, 45), "fine": (45, 35)}
-    with pytest.raises(ValueError, match="Expected soft tissue with nothing clipped around it"):
-        remarkable_pixels(shares, normal_hu - 900, 9)

@@ -30,6 +30,7 @@ BASE_MODULES = (
     "kpn_tf.quality",
     "kpn_tf.job",
     "kpn_tf.demo",
+    "kpn_tf.figures",
     "kpn_tf.cli",
 )
 WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "bm3d", "matplotlib")
