@@ -318,6 +318,16 @@ def test_a_slice_that_a_denoiser_fails_on_is_named_and_left_out_for_all():
     assert notes == [("Denoiser 'own' failed on slice slice 1: out of ideas", True)]
 
 
+def test_a_slice_too_small_to_measure_is_named_and_the_rest_goes_on():
+    notes = []
+    both = [*pairs((5, 7), count=1), *pairs(count=2)]
+    report = measure_series(both, {}, referenced=False, data_name="x", note=lambda *note: notes.append(note))
+    assert report.samples == {None: 2}
+    ((line, failure),) = notes
+    assert failure
+    assert line.startswith("slice 0: Expected")
+
+
 def test_without_a_slice_there_is_nothing_to_report():
     with pytest.raises(ValueError, match=r"at least one slice in nothing. Received: none; check its folder"):
         measure_series([], {}, referenced=False, data_name="nothing", note=pytest.fail)

@@ -53,7 +53,7 @@ def jackknife(statistic, count):
     Returns:
         `Interval`: the value, and Student's t with `count - 1` degrees of freedom about it.
 
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), 11.5.
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 11.
     """
     every = np.arange(count)
     value = statistic(every)

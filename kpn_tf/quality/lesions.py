@@ -1,5 +1,6 @@
 """What a lesion of known place, size and contrast allows: its sharpness, contrast over noise, detectability."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from kpn_tf.metrics import (
     task_transfer,
     unbiased_square,
 )
-from kpn_tf.quality.intervals import Interval, bootstrap, jackknife, spread
+from kpn_tf.quality.intervals import Interval, bootstrap, jackknife
 from kpn_tf.quality.report import BEFORE, Quantity
 from kpn_tf.quality.slices import quantity
 
@@ -53,10 +54,14 @@ class Lesion:
     contrast_hu: float
 
     @property
+    def reach(self):
+        """How far from its central pixel an observer sees, in pixels."""
+        return int(np.ceil(_SUPPORT * self.radius)) + 1
+
+    @property
     def box(self):
         """The square of pixels around it that an observer sees."""
-        reach = int(np.ceil(_SUPPORT * self.radius)) + 1
-        return tuple(slice(round(c) - reach, round(c) + reach + 1) for c in self.centre)
+        return tuple(slice(round(c) - self.reach, round(c) + self.reach + 1) for c in self.centre)
 
 
 class LesionMeasures:
@@ -81,18 +86,19 @@ class LesionMeasures:
             present: Whether the lesions are in it.
             slices_hu: Dict of `(H, W)` in HU by kind.
         """
+        kept = self._present if present else self._absent
         for kind in self._kinds:
             for lesion in self.lesions:
-                boxes = self._present if present else self._absent
-                # Elsewhere a lesion's box may be of another size: every place is kept at the size of this one.
+                # The size of the box is this lesion's at all places.
                 places = self.lesions if self._alike and not present else (lesion,)
-                boxes[kind, lesion].append([_at(slices_hu[kind], place, lesion) for place in places])
+                boxes = [dataclasses.replace(lesion, centre=place.centre).box for place in places]
+                kept[kind, lesion].append([slices_hu[kind][box].copy() for box in boxes])
 
     def quantities(self, truth_hu, pixel_mm, dose=None):
         """`Quantity`s of each lesion.
 
         Args:
-            truth_hu: `(H, W)` in HU with the lesions, or `None` where nobody knows them after blur.
+            truth_hu: `(H, W)` in HU with the lesions.
             pixel_mm: Side of a pixel in mm; `None` where no transfer function is to be measured.
             dose: Of all realisations so far.
 
@@ -114,8 +120,7 @@ class LesionMeasures:
         return sorted(found, key=lambda q: order.index(q.name)), transfers
 
     def _d_prime(self, lesion, dose):
-        side = len(_at_offsets(lesion))
-        channels = laguerre_gauss_channels(side, _CHANNEL_WIDTH * 2 * lesion.radius, CHANNELS)
+        channels = laguerre_gauss_channels(2 * lesion.reach + 1, _CHANNEL_WIDTH * 2 * lesion.radius, CHANNELS)
         present = {kind: np.array(self._present[kind, lesion]) for kind in self._kinds}  # (n, 1, h, w)
         absent = {kind: np.array(self._absent[kind, lesion]) for kind in self._kinds}  # (n, places, h, w)
         values = {}
@@ -159,17 +164,6 @@ def _area_under_curve(d_prime):
     return Quantity("AUC", "", d_prime.of, d_prime.dose, values, {})
 
 
-def _at_offsets(lesion):
-    return range(lesion.box[0].start, lesion.box[0].stop)
-
-
-def _at(slice_hu, place, lesion):
-    """The box of a lesion's size around a place."""
-    reach = len(_at_offsets(lesion)) // 2
-    row, column = (round(c) for c in place.centre)
-    return slice_hu[row - reach : row + reach + 1, column - reach : column + reach + 1].copy()
-
-
 def _flat(boxes):
     return boxes.reshape(-1, *boxes.shape[2:])
 
@@ -184,9 +178,7 @@ def _contrast(lesion, kinds, present, truth_hu, dose):
     count = contrasts.shape[1]
     values, draws = bootstrap(lambda i: contrasts[:, i].mean(1), count)
     shown = quantity("contrast", "HU", lesion.name, dose, kinds, values, draws)
-    if truth_hu is not None:
-        true_hu, _ = contrast_and_noise_hu(truth_hu[lesion.box], inside, ring)
-        shown.values["truth"] = Interval(true_hu)
+    shown.values["truth"] = Interval(contrast_and_noise_hu(truth_hu[lesion.box], inside, ring)[0])
     values, draws = bootstrap(
         lambda i: np.abs(contrasts[:, i].mean(1)) / np.sqrt((noises[:, i] ** 2).mean(1)), count
     )
@@ -207,5 +199,5 @@ def _transfer(lesion, kinds, present, truth_hu, pixel_mm, dose):
     )
     shown = quantity("TTF, f50", "1/mm", lesion.name, dose, kinds, values, draws)
     curves["truth"] = of(truth_hu[lesion.box])
-    shown.values["truth"] = spread(curves["truth"].frequency_at(0.5), np.empty(0))
+    shown.values["truth"] = Interval(curves["truth"].frequency_at(0.5))
     return [shown], curves

@@ -13,7 +13,7 @@ def measure_series(pairs, denoisers, *, referenced, data_name, note):
         denoisers: Callables `(H, W)` HU -> `(H, W)` HU by name.
         referenced: Whether the normal dose of the pairs is another scan: then it is the judge and has a column.
         data_name: Names the data in the table.
-        note: Called with `(line, failure)` for every slice that a denoiser fails on; it is left out.
+        note: Called with `(line, failure)` for every slice that cannot be measured, or that a denoiser fails on.
 
     Returns:
         `Report`.
@@ -28,7 +28,10 @@ def measure_series(pairs, denoisers, *, referenced, data_name, note):
         if slices_hu:
             if referenced:
                 slices_hu["reference"] = pair.normal_hu
-            measures.add(pair.normal_hu, pair.pixel_spacing_mm, slices_hu)
+            try:
+                measures.add(pair.normal_hu, pair.pixel_spacing_mm, slices_hu)
+            except ValueError as error:
+                note(f"{pair.name}: {error}", True)
     if not measures.count:
         raise ValueError(f"Expected at least one slice in {data_name}. Received: none; check its folder")
     curves = Curves("mm", {None: measures.radial()})

@@ -52,6 +52,9 @@ class SliceMeasures:
             pixel_spacing_mm: `(rows, columns)` distance between pixels.
             slices_hu: Dict of `(H, W)` in HU by kind.
             regions: Boxes to measure noise in; by default `flat_regions` of the judge.
+
+        Raises:
+            ValueError: If the slice is smaller than the windows; nothing was added then.
         """
         side = _odd(_WINDOW_MM / min(pixel_spacing_mm))
         cell = max(1, round(_CELL_MM / min(pixel_spacing_mm)))
@@ -97,7 +100,7 @@ class SliceMeasures:
             axes, plane = noise_power_spectrum_2d(stack, pixel_spacing_mm)
             known = self.plane.setdefault(kind, [axes, 0.0, 0])
             # Slices of other pixels have other frequencies: the picture is of the first kind of slice.
-            if known[0][0].shape == axes[0].shape and np.allclose(known[0][0], axes[0]):
+            if all(a.shape == b.shape and np.allclose(a, b) for a, b in zip(known[0], axes, strict=True)):
                 known[1], known[2] = known[1] + len(regions) * plane, known[2] + len(regions)
         self._radial.append((frequency, np.stack(radial), len(regions)))
 
@@ -153,7 +156,6 @@ class SliceMeasures:
 
     def conventions(self):
         """What the numbers mean, by name."""
-        # Of the first slice, as others may have other pixels.
         regions = sum(entry[2] for entry in self._radial if entry is not None)
         size = "×".join(map(str, next(iter(self.plane.values()))[1].shape)) if self.plane else "none"
         unit = self._length
