@@ -151,7 +151,7 @@ def measure_phantom(phantom, scans, denoisers, *, note):
     pixel_mm = spacing[0] if phantom.blurred else None
     for dose, (slices, lesions) in by_dose.items():
         of_lesions, transfers = lesions.quantities(phantom.truth_hu, pixel_mm, dose)
-        found += [*slices.quantities(dose), *of_lesions]
+        found += [*slices.quantities(dose), slices.worst_cell(dose), *of_lesions]
         curves.radial[dose] = slices.radial()
         curves.transfer = curves.transfer or transfers
     take_pictures(curves, next(iter(by_dose.values()))[0])

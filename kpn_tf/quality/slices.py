@@ -1,5 +1,7 @@
 """What every slice shows, before and after: noise and its texture, HU bias, structure."""
 
+import dataclasses
+
 import numpy as np
 
 from kpn_tf.metrics import (
@@ -150,6 +152,23 @@ class SliceMeasures:
             key = ("NPS, mean frequency", f"1/{self._length}", "flat soft tissue")
             found.insert(2, self._quantity(key, dose, texture, len(with_regions)))
         return found
+
+    def worst_cell(self, dose=None):
+        """`Quantity` of the cell that is furthest off in the mean of all slices: for scans of one slice only.
+
+        Each kind has a cell of its own, so there are no changes; the interval is that of its mean.
+        """
+        grids = np.array([self.bias[kind] for kind in self.kinds])  # (kinds, slices, rows, columns)
+        grids = grids[..., np.isfinite(grids[0, 0])]  # (kinds, slices, cells)
+        worst = np.abs(grids.mean(1)).argmax(1)
+        of_worst = np.take_along_axis(grids, worst[:, None, None], axis=2)[..., 0]  # (kinds, slices)
+        found = self._quantity(
+            ("HU bias of the mean scan, furthest", "HU", "one cell"),
+            dose,
+            lambda i: of_worst[:, i].mean(1),
+            self.count,
+        )
+        return dataclasses.replace(found, changes={})
 
     def _quantity(self, key, dose, statistic, count):
         return quantity(*key, dose, self.kinds, *bootstrap(statistic, count))
