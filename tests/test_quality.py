@@ -246,7 +246,7 @@ def test_a_metaimage_is_read_in_its_byte_order_rows_after_rows(tmp_path):
 
 def test_the_sample_data_of_lcd_ct_have_their_four_discs_and_are_harder_at_a_tenth_of_the_dose(ct_data):
     phantom = lcd_phantom(ct_data / "phantom" / "mita_lcd_simulated", pytest.fail)
-    # Contrasts as LCD_CT names them; radii of 3, 5, 7 and 10 mm discs, whose ratio is known though a pixel's size is not.
+    # LCD_CT makes discs of 3, 5, 7 and 10 mm: their ratio is known, though the size of a pixel is not.
     assert [lesion.contrast_hu for lesion in phantom.lesions] == [14, 7, 5, 3]
     radii = np.array([lesion.radius for lesion in phantom.lesions])
     np.testing.assert_allclose(radii / radii[-1], [0.3, 0.5, 0.7, 1.0], rtol=0.02)
