@@ -26,6 +26,7 @@ PACKAGES = [
     "kpn_tf.node",
     "kpn_tf.ops",
     "kpn_tf.phantom",
+    "kpn_tf.quality",
     "kpn_tf.report",
 ]
 

@@ -19,12 +19,10 @@ from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.job import console, denoise
 from kpn_tf.metrics import flat_regions, noise_std_hu, psnr, regional_noise_std_hu, rmse_hu, ssim
-from kpn_tf.phantom import Tissue, torso, write_series
+from kpn_tf.phantom import NORMAL_DOSE_NOISE_HU, Tissue, torso, write_series
 from kpn_tf.png import grey, write_png
 from kpn_tf.simulation import SPECTRA, noise_field
 
-# A routine abdomen has about 12 HU of noise; a quarter of the dose doubles it.
-NORMAL_DOSE_NOISE_HU = 12.0
 DOSE = 0.25
 
 _FOLDERS = ("truth", "quarter_dose", "denoised", "real_slice")

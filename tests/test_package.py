@@ -27,6 +27,7 @@ BASE_MODULES = (
     "kpn_tf.denoiser",
     "kpn_tf.evaluation",
     "kpn_tf.datasets",
+    "kpn_tf.quality",
     "kpn_tf.job",
     "kpn_tf.report",
     "kpn_tf.demo",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kpn_tf.metrics import (
-    contrast_hu,
+    contrast_and_noise_hu,
     contrast_to_noise,
     grid_bias_hu,
     noise_std_map,
@@ -61,7 +61,9 @@ def test_contrast_over_noise_is_what_was_put_in():
     rows, columns = np.indices((301, 257))
     inside = np.hypot(rows - 150, columns - 120) < 60
     slice_hu = 105 - 15.0 * inside + rng.normal(0, 12, inside.shape)
-    assert contrast_hu(slice_hu, inside, ~inside) == pytest.approx(-15, abs=0.5)
+    contrast_hu, noise_hu = contrast_and_noise_hu(slice_hu, inside, ~inside)
+    assert contrast_hu == pytest.approx(-15, abs=0.5)
+    assert noise_hu == pytest.approx(12, rel=0.02)
     assert contrast_to_noise(slice_hu, inside, ~inside) == pytest.approx(15 / 12, rel=0.03)
     assert contrast_to_noise(10.0 * inside, inside, ~inside) == float("inf")
 
@@ -148,8 +150,8 @@ def test_a_class_that_no_pixel_is_of_has_no_numbers():
             r"2 or more of background. Received: 1 and 1",
         ),
         (
-            lambda: contrast_hu(np.zeros((1, 3)), np.zeros((1, 3), bool), np.ones((1, 3), bool)),
-            r"Expected pixels inside and 1 or more of background. Received: 0 and 3",
+            lambda: contrast_and_noise_hu(np.zeros((1, 3)), np.zeros((1, 3), bool), np.ones((1, 3), bool)),
+            r"Expected pixels inside and 2 or more of background. Received: 0 and 3",
         ),
     ],
 )

@@ -50,6 +50,9 @@ COMMANDS = {
     "report": Command(
         "show a series before and after, and the kernel of any pixel", "report", "ReportConfig"
     ),
+    "quality": Command(
+        "noise, sharpness and detectability before and after denoisers", "quality", "QualityConfig"
+    ),
     "data": Command("list or download real pairs of low and normal dose", "data", "DataConfig", extra="data"),
     "train": Command("train a network on normal-dose series", "train", "TrainConfig", extra="train"),
     "benchmark": Command(

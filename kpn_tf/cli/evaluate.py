@@ -15,6 +15,7 @@ from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.denoisers import open_denoisers
 from kpn_tf.evaluation import DenoiserError, evaluate, paired, simulated_pairs
+from kpn_tf.files import write_text
 from kpn_tf.job.console import say
 
 DOSE, SEED = 0.25, 0
@@ -97,7 +98,7 @@ def run(config):
     for line in table.splitlines():
         say(line, sys.stdout)
     if config.markdown:
-        _write(config.markdown, table)
+        write_text(config.markdown, table)
     if config.json:
         document = {
             "kpn_tf": __version__,
@@ -105,7 +106,7 @@ def run(config):
             "failures": len(failures),
             **json.loads(results.to_json()),
         }
-        _write(config.json, json.dumps(document, indent=2, allow_nan=False) + "\n")
+        write_text(config.json, json.dumps(document, indent=2, allow_nan=False) + "\n")
     return FAILED if failures else OK
 
 
@@ -150,16 +151,3 @@ def _warmed(denoisers, pairs):
                 with contextlib.suppress(Exception, SystemExit):
                     denoise(pair.low_hu.copy())
         yield pair
-
-
-def _write(path, text):
-    """Writes a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -13,8 +13,8 @@ def add_arguments(parser, config_class):
 
     An option whose annotation is `tuple[kind, ...]` takes several values, and may be given several times.
 
-    A field's metadata may hold `help`, `required` for an option that must be given, and `kind`: the function from
-    the typed word to the value where the annotation is not enough.
+    A field's metadata may hold `help`, `required` for an option that must be given, `positional` for an argument that
+    may be left out, and `kind`: the function from the typed word to the value where the annotation is not enough.
 
     Args:
         parser: An `argparse.ArgumentParser`.
@@ -27,6 +27,8 @@ def add_arguments(parser, config_class):
         kind = kinds.path if kind is Path else kind
         if field.default is dataclasses.MISSING:
             parser.add_argument(name, type=kind, metavar=name.upper(), help=text)
+        elif field.metadata.get("positional"):
+            parser.add_argument(name, type=kind, metavar=name.upper(), help=text, nargs="?")
         elif kind is bool:
             parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
         else:

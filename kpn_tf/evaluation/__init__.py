@@ -1,7 +1,7 @@
 """Any callable HU -> HU over pairs of low and normal dose: one table, which says what its numbers mean."""
 
-from kpn_tf.evaluation.comparison import LOW_DOSE, DenoiserError, Pair, evaluate
-from kpn_tf.evaluation.stream import PairStream, paired, simulated_pairs
+from kpn_tf.evaluation.comparison import LOW_DOSE, DenoiserError, Pair, denoise_pair, evaluate
+from kpn_tf.evaluation.stream import PairStream, paired, simulated_pairs, single_slices
 from kpn_tf.evaluation.table import Results, Row
 
 __all__ = [
@@ -11,7 +11,9 @@ __all__ = [
     "PairStream",
     "Results",
     "Row",
+    "denoise_pair",
     "evaluate",
     "paired",
     "simulated_pairs",
+    "single_slices",
 ]

@@ -79,7 +79,7 @@ def evaluate(denoisers, pairs, conventions=("soft",), *, data_name):
         normal_noise_hu.append(regional_noise_std_hu(pair.normal_hu, regions))
         records[LOW_DOSE].append(_record(LOW_DOSE, pair, pair.low_hu, regions, conventions, np.nan))
         for name, denoiser in denoisers.items():
-            denoised_hu, seconds = _denoise(name, denoiser, pair)
+            denoised_hu, seconds = denoise_pair(name, denoiser, pair)
             records[name].append(_record(name, pair, denoised_hu, regions, conventions, seconds))
     if not normal_noise_hu:
         raise ValueError(f"Expected at least one pair in {data_name}. Received: none; check its folder")
@@ -87,7 +87,20 @@ def evaluate(denoisers, pairs, conventions=("soft",), *, data_name):
     return Results(data_name, tuple(conventions), slices, _mean(normal_noise_hu))
 
 
-def _denoise(name, denoiser, pair):
+def denoise_pair(name, denoiser, pair):
+    """Denoises the low dose of a pair and makes sure that a slice came back.
+
+    Args:
+        name: The denoiser's, for errors.
+        denoiser: Callable `(H, W)` HU -> `(H, W)` HU.
+        pair: `Pair`.
+
+    Returns:
+        `(H, W)` in HU, and the seconds it took.
+
+    Raises:
+        DenoiserError: If the denoiser raises or returns another shape, NaN or infinity.
+    """
     low_hu = np.array(pair.low_hu, np.float32)  # a copy: what a denoiser does to its input stays with it
     start = time.perf_counter()
     try:

@@ -47,7 +47,7 @@ def simulated_pairs(folder, *, dose, seed, every, note):
             note(f"{series_name(part)}: made by kpn_tf, no normal-dose scan to simulate from", False)
         else:
             series.setdefault(part.uid, []).append(part)
-    count = sum(len(chosen(part.slices, every)) for parts in series.values() for part in parts)
+    count = sum(len(chosen_slices(part.slices, every)) for parts in series.values() for part in parts)
     name = f"{100 * dose:g} % of the dose, simulated (seed {seed})" + _every(every)
     return PairStream(name, count, _simulated(list(series.values()), dose, seed, every, note))
 
@@ -61,7 +61,7 @@ def _simulated(series, dose, seed, every, note):
             note(f"{series_name(parts[0])}: {error}", False)
             continue
         for part in parts:
-            for number, file in chosen(part.slices, every):
+            for number, file in chosen_slices(part.slices, every):
                 try:
                     ct = read_slice(file.path, file.frame)
                     low_hu = lower(ct, part.pixel_spacing_mm, file.sop_instance_uid)
@@ -109,13 +109,13 @@ def matched_pairs(data_name, matched, *, every, note, label=None):
     Returns:
         A `PairStream`.
     """
-    taken = [(low, chosen(pairs, every)) for low, pairs in matched]
-    pairs = _matched_pairs(taken, note, label or _Patients().label)
-    return PairStream(data_name + _every(every), sum(len(pairs) for _, pairs in taken), pairs)
+    chosen = [(low, chosen_slices(pairs, every)) for low, pairs in matched]
+    pairs = _matched_pairs(chosen, note, label or _Patients().label)
+    return PairStream(data_name + _every(every), sum(len(pairs) for _, pairs in chosen), pairs)
 
 
-def _matched_pairs(taken, note, label):
-    for low, pairs in taken:
+def _matched_pairs(chosen, note, label):
+    for low, pairs in chosen:
         for _, (low_file, normal_file) in pairs:
             name = slice_name(low, low.slices.index(low_file) + 1)
             try:
@@ -130,6 +130,39 @@ def _matched_pairs(taken, note, label):
             low_hu, normal_hu = inside_hu(low_ct), inside_hu(normal_ct)
             low_hu[outside] = normal_hu[outside] = AIR_HU
             yield Pair(low_hu, normal_hu, label(low_ct, low), name, low.pixel_spacing_mm)
+
+
+def single_slices(folder, *, every, note):
+    """The slices of CT series, each its own normal dose: for what is measured before and after only.
+
+    Args:
+        folder: CT file, or folder that is searched recursively.
+        every: Takes every so many-th slice of a series.
+        note: Called with `(line, failure)` for everything that is left out.
+
+    Returns:
+        A `PairStream`.
+
+    Raises:
+        DicomError: If the folder does not exist.
+    """
+    chosen = [(series, chosen_slices(series.slices, every)) for series in found_series(folder, note)]
+    count = sum(len(slices) for _, slices in chosen)
+    return PairStream("CT series" + _every(every), count, _single_slices(chosen, note))
+
+
+def _single_slices(chosen, note):
+    patients = _Patients()
+    for series, slices in chosen:
+        for number, file in slices:
+            try:
+                ct = read_slice(file.path, file.frame)
+            except DicomError as error:
+                note(str(error), True)
+                continue
+            slice_hu = inside_hu(ct)
+            name = slice_name(series, number)
+            yield Pair(slice_hu, slice_hu, patients.label(ct, series), name, series.pixel_spacing_mm)
 
 
 class _Patients:
@@ -167,11 +200,11 @@ def found_series(folder, note):
     return found
 
 
-def chosen(slices, every):
+def chosen_slices(slices, every):
     """Takes every so many-th slice, from the middle of the first such group; one at least.
 
     Args:
-        slices: A series' slices, in order.
+        slices: Of a series, in order.
         every: Takes one in so many.
 
     Returns:

@@ -1,9 +1,10 @@
-"""Figures for papers and reports, drawn with matplotlib: what the loss weighs, kernels, training curves."""
+"""Figures for papers and reports, drawn with matplotlib: what the loss weighs, kernels, training curves, quality."""
 
 import importlib
 
 # Public name -> module that holds it. Resolved on first use: each figure loads only what it draws from.
 _PUBLIC = {
+    "quality_figures": "kpn_tf.figures.quality",
     "remarkable_pixels": "kpn_tf.figures.structure",
     "structure_figure": "kpn_tf.figures.structure",
     "training_figure": "kpn_tf.figures.training",

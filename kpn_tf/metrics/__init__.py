@@ -1,7 +1,7 @@
 """Image quality in numbers, NumPy only: distance from a reference; noise, sharpness, contrast and detectability."""
 
 from kpn_tf.metrics.bias import grid_bias_hu
-from kpn_tf.metrics.contrast import contrast_hu, contrast_to_noise
+from kpn_tf.metrics.contrast import contrast_and_noise_hu, contrast_to_noise
 from kpn_tf.metrics.fidelity import SSIM_FLAVOURS, psnr, rmse_hu, ssim
 from kpn_tf.metrics.hotelling import (
     Detectability,
@@ -28,7 +28,7 @@ __all__ = [
     "Detectability",
     "TaskTransfer",
     "auc_of",
-    "contrast_hu",
+    "contrast_and_noise_hu",
     "contrast_to_noise",
     "detectability",
     "fitted_disc",

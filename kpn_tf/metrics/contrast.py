@@ -3,8 +3,8 @@
 import numpy as np
 
 
-def contrast_hu(slice_hu, inside, background):
-    """Mean inside minus mean of the background.
+def contrast_and_noise_hu(slice_hu, inside, background):
+    """Mean inside minus mean of the background, and standard deviation of the background's pixels.
 
     Args:
         slice_hu: `(H, W)` in HU.
@@ -12,21 +12,26 @@ def contrast_hu(slice_hu, inside, background):
         background: `(H, W)` bool, pixels beside it.
 
     Returns:
-        HU.
+        Both in HU.
 
     Raises:
-        ValueError: If either has no pixel.
+        ValueError: If the lesion has no pixel, or the background fewer than two.
     """
+    if not np.any(inside) or np.count_nonzero(background) < 2:
+        raise ValueError(
+            "Expected pixels inside and 2 or more of background. "
+            f"Received: {np.count_nonzero(inside)} and {np.count_nonzero(background)}"
+        )
     slice_hu = np.asarray(slice_hu, np.float64)
-    _need(inside, background, 1)
-    return float(slice_hu[inside].mean() - slice_hu[background].mean())
+    beside_hu = slice_hu[background]
+    return float(slice_hu[inside].mean() - beside_hu.mean()), float(beside_hu.std(ddof=1))
 
 
 def contrast_to_noise(slice_hu, inside, background):
     """`|mean inside - mean of background| / standard deviation of the background's pixels`.
 
-    Noise pushes it up where the contrast is small: of a lesion that is not there it is not 0. Average the
-    contrast over realisations first where there are several.
+    Noise pushes it up where the contrast is small: of a lesion that is not there it is not 0. Where there are several
+    realisations, take the mean of their contrasts over the root mean square of their noise.
 
     Args:
         slice_hu: `(H, W)` in HU.
@@ -37,7 +42,7 @@ def contrast_to_noise(slice_hu, inside, background):
         The ratio; infinity over a background without noise.
 
     Raises:
-        ValueError: If the lesion has no pixel, or the background fewer than two.
+        ValueError: As `contrast_and_noise_hu`.
 
     Example:
 
@@ -48,15 +53,5 @@ def contrast_to_noise(slice_hu, inside, background):
     Source: American College of Radiology, CT Accreditation Program, phantom testing instructions: the difference
         of the means over the standard deviation of the background.
     """
-    _need(inside, background, 2)
-    noise_hu = np.asarray(slice_hu, np.float64)[background].std(ddof=1)
-    contrast = abs(contrast_hu(slice_hu, inside, background))
-    return float(contrast / noise_hu) if noise_hu > 0 else float("inf")
-
-
-def _need(inside, background, least):
-    if not np.any(inside) or np.count_nonzero(background) < least:
-        raise ValueError(
-            f"Expected pixels inside and {least} or more of background. "
-            f"Received: {np.count_nonzero(inside)} and {np.count_nonzero(background)}"
-        )
+    contrast_hu, noise_hu = contrast_and_noise_hu(slice_hu, inside, background)
+    return abs(contrast_hu) / noise_hu if noise_hu > 0 else float("inf")

@@ -62,7 +62,7 @@ def laguerre_gauss_channels(side, width, count):
 
     Source: Barrett et al., "Stabilized estimates of Hotelling-observer detection performance in
         patient-structured noise", Proc. SPIE 3340 (1998); Gallas and Barrett, "Validating the use of channels to
-        estimate the ideal linear observer", JOSA A 20 (2003), Eq. 21.
+        estimate the ideal linear observer", JOSA A 20 (2003).
     """
     if side < 1 or width <= 0 or count < 1:
         raise ValueError(
@@ -89,7 +89,7 @@ def known_detectability(signal, covariance, channels):
     Returns:
         A number.
 
-    Source: Barrett and Myers, "Foundations of Image Science" (2004), 13.2.12 and 14.3.2.
+    Source: Barrett and Myers, "Foundations of Image Science" (2004), chapters 13 and 14.
     """
     channels = np.asarray(channels, np.float64)
     u = channels.reshape(len(channels), -1)  # (count, h·w)

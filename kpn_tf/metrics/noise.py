@@ -202,7 +202,7 @@ def mean_frequency(frequency_per_mm, nps):
     Returns:
         1/mm; NaN of a spectrum that is 0.
 
-    Source: AAPM Task Group Report 233, "Performance evaluation of computed tomography systems" (2019), 2.3.
+    Source: AAPM Task Group Report 233, "Performance evaluation of computed tomography systems" (2019).
 
     Example:
 

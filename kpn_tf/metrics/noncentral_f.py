@@ -20,7 +20,7 @@ def noncentral_f_cdf(x, p, q, noncentrality):
     Returns:
         A probability.
 
-    Source: Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.5.4 and 26.6.18.
+    Source: Abramowitz and Stegun, "Handbook of Mathematical Functions", 26.5 and 26.6.
 
     Example:
 

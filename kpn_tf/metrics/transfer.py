@@ -67,7 +67,7 @@ def task_transfer(slice_hu, pixel_spacing_mm, centre, radius_mm):
         ValueError: If the disc of 1.8 radii does not lie in the slice, or is fewer than 8 pixels wide.
 
     Source: Richard et al., "Towards task-based assessment of CT performance: system and object MTF across different
-        reconstruction algorithms", Med. Phys. 39 (2012); AAPM Task Group Report 233 (2019), 2.2.
+        reconstruction algorithms", Med. Phys. 39 (2012); AAPM Task Group Report 233 (2019).
     """
     distance_mm, values_hu, spacing_mm = _around(slice_hu, pixel_spacing_mm, centre, radius_mm)
     bin_mm = min(spacing_mm) / _BINS_PER_PIXEL

@@ -2,6 +2,15 @@
 
 from kpn_tf.phantom.anatomy import LESIONS, TISSUE_HU, Lesion, Tissue
 from kpn_tf.phantom.series import write_series
-from kpn_tf.phantom.torso import Torso, torso
+from kpn_tf.phantom.torso import NORMAL_DOSE_NOISE_HU, Torso, torso
 
-__all__ = ["LESIONS", "TISSUE_HU", "Lesion", "Tissue", "Torso", "torso", "write_series"]
+__all__ = [
+    "LESIONS",
+    "NORMAL_DOSE_NOISE_HU",
+    "TISSUE_HU",
+    "Lesion",
+    "Tissue",
+    "Torso",
+    "torso",
+    "write_series",
+]

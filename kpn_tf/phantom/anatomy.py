@@ -99,12 +99,12 @@ LESIONS = tuple(
 )
 
 
-def draw(canvas):
-    """Draws the torso's cut into a `Canvas`, from the table and the skin inwards."""
+def draw(canvas, lesions):
+    """Draws the torso's cut into a `Canvas`, from the table and the skin inwards; the lesions into the liver."""
     _draw_wall(canvas)
     _draw_lungs(canvas)
     _draw_mediastinum(canvas)
-    _draw_abdomen(canvas)
+    _draw_abdomen(canvas, lesions)
     _draw_spine(canvas)
     _draw_ribs(canvas)
 
@@ -152,7 +152,7 @@ def _draw_mediastinum(canvas):
     canvas.ellipsoid(Tissue.VEIN, (-8, 37), (3.5, 3.5))
 
 
-def _draw_abdomen(canvas):
+def _draw_abdomen(canvas, lesions):
     lung = (Tissue.LUNG, Tissue.LUNG_VESSEL, Tissue.AIRWAY)
     chest = (*lung, Tissue.FAT, Tissue.HEART, Tissue.BLOOD)
     lobes = (((-76, 2, -62), (58, 72, 102), 6), ((-22, -46, -68), (72, 34, 80), -8))
@@ -166,7 +166,7 @@ def _draw_abdomen(canvas):
             canvas.ellipsoid(label, centre, axes_mm, degrees, power=2.2, only=covered)
     canvas.ellipsoid(Tissue.VEIN, (-26, 16), (13, 11), degrees=-25)
     canvas.tubes(Tissue.LIVER_VESSEL, LIVER_VESSELS, only=(Tissue.LIVER,))
-    for lesion in LESIONS:
+    for lesion in lesions:
         # Only liver around a lesion, so that its contrast has a background to be measured against.
         reach_mm = (1.8 * lesion.radius_mm,) * 3
         canvas.ellipsoid(Tissue.LIVER, lesion.centre_mm, reach_mm, only=(Tissue.LIVER_VESSEL,))

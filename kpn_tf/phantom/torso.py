@@ -14,6 +14,9 @@ _SUPERSAMPLING = 3
 # as that of a body kernel for soft tissue does; ideal edges would be edges no scanner shows.
 _POINT_SPREAD_MM = 0.5
 
+# What a scan of it would have: a routine abdomen has about 12 HU of noise; a quarter of the dose doubles it.
+NORMAL_DOSE_NOISE_HU = 12.0
+
 
 @dataclass(frozen=True)
 class Torso:
@@ -63,7 +66,7 @@ class Torso:
         return contrasts_hu
 
 
-def torso(rows=512, columns=512, slices=24, pixel_spacing_mm=0.75, slice_spacing_mm=3.0):
+def torso(rows=512, columns=512, slices=24, pixel_spacing_mm=0.75, slice_spacing_mm=3.0, lesions=LESIONS):
     """Draws the torso; the same arguments give the same torso.
 
     Args:
@@ -72,6 +75,7 @@ def torso(rows=512, columns=512, slices=24, pixel_spacing_mm=0.75, slice_spacing
         slices: Number of slices.
         pixel_spacing_mm: Distance between pixels; the body is 340 mm wide and 232 mm deep.
         slice_spacing_mm: Distance between slices; lungs, heart and liver are drawn for 80 mm along z.
+        lesions: `Lesion`s in its liver; of contrast 0 HU, the same liver without them.
 
     Returns:
         A `Torso`.
@@ -93,7 +97,7 @@ def torso(rows=512, columns=512, slices=24, pixel_spacing_mm=0.75, slice_spacing
     hu_of_label = np.zeros(256, np.float32)
     for tissue, hu in TISSUE_HU.items():
         hu_of_label[tissue] = hu
-    for lesion in LESIONS:
+    for lesion in lesions:
         hu_of_label[lesion.label] = TISSUE_HU[Tissue.LIVER] + lesion.contrast_hu
     volume_hu = np.empty((slices, rows, columns), np.float32)
     labels = np.empty((slices, rows, columns), np.uint8)
@@ -101,12 +105,12 @@ def torso(rows=512, columns=512, slices=24, pixel_spacing_mm=0.75, slice_spacing
     for i in range(slices):
         z_mm = (i - (slices - 1) / 2) * slice_spacing_mm
         canvas = Canvas(rows * k, columns * k, pixel_spacing_mm / k, z_mm)
-        draw(canvas)
+        draw(canvas, lesions)
         fine_hu = hu_of_label[canvas.labels]  # (kH, kW)
         mean_hu = sum(fine_hu[a::k, b::k] for a in range(k) for b in range(k)) / k**2  # (H, W)
         volume_hu[i] = _spread(mean_hu, _POINT_SPREAD_MM / pixel_spacing_mm)
         labels[i] = canvas.labels[k // 2 :: k, k // 2 :: k]
-    return Torso(volume_hu, labels, LESIONS, (pixel_spacing_mm,) * 2, slice_spacing_mm)
+    return Torso(volume_hu, labels, tuple(lesions), (pixel_spacing_mm,) * 2, slice_spacing_mm)
 
 
 def _spread(slice_hu, sigma_pixels):

@@ -7,7 +7,7 @@ import numpy as np
 
 from kpn_tf.dicom import DicomError, read_slice
 from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
-from kpn_tf.evaluation.stream import chosen, found_series
+from kpn_tf.evaluation.stream import chosen_slices, found_series
 from kpn_tf.hounsfield import AIR_HU
 
 # A report of this many slices of 512x512 stays below 25 MB.
@@ -100,7 +100,9 @@ def plan(folder, reference, every, note):
         raise ValueError(f"expected CT slices to show in {folder}, received none that can be used")
     every = every or math.ceil(total / USUAL_SLICES)
     return Plan(
-        [(series, n, *files) for series, slices in groups for n, files in chosen(slices, every)], total, every
+        [(series, n, *files) for series, slices in groups for n, files in chosen_slices(slices, every)],
+        total,
+        every,
     )
 
 

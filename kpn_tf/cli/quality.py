@@ -1,0 +1,171 @@
+"""`kpn quality`: noise, sharpness, bias, structure and detectability before and after denoisers."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import os
+import sys
+from dataclasses import field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kpn_tf import __version__
+from kpn_tf.cli import kinds
+from kpn_tf.cli.commands import FAILED, OK, USAGE
+from kpn_tf.cli.denoisers import open_denoisers
+from kpn_tf.evaluation import paired, single_slices
+from kpn_tf.files import write_text
+from kpn_tf.job.console import say
+from kpn_tf.quality import lcd_phantom, measure_phantom, measure_series, torso_phantom
+
+DOSES, REALISATIONS = (0.25,), 40
+
+# An observer of five channels wants more than eight images in all, also where one of each kind is left out.
+_FEWEST = 6
+
+
+def _realisations(word):
+    value = kinds.count(word)
+    if value < _FEWEST:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {_FEWEST} on, received {word}")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class QualityConfig:
+    """What `kpn quality` is told."""
+
+    input: Path | None = field(
+        default=None, metadata={"help": "CT file, or folder with CT series", "positional": True}
+    )
+    output: Path | None = field(
+        default=None, metadata={"help": "folder for tables and figures", "required": True}
+    )
+    reference: Path | None = field(
+        default=None, metadata={"help": "folder with the series of INPUT at normal dose"}
+    )
+    phantom: str | None = field(
+        default=None,
+        metadata={"help": "instead of INPUT: torso, the digital torso", "kind": kinds.one_of("torso")},
+    )
+    lcd: Path | None = field(
+        default=None, metadata={"help": "instead of INPUT: folder with scans of a low-contrast phantom"}
+    )
+    denoiser: tuple[str, ...] = field(
+        default=("edge",), metadata={"help": "as of kpn evaluate (default edge); repeatable"}
+    )
+    every: int | None = field(
+        default=None, metadata={"help": "take one slice in so many (default 1)", "kind": kinds.count}
+    )
+    dose: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "help": f"of the torso: fraction of the dose (default {DOSES[0]}); repeatable",
+            "kind": kinds.dose,
+        },
+    )
+    realisations: int | None = field(
+        default=None,
+        metadata={
+            "help": f"of the torso: scans with, and as many without lesions (default {REALISATIONS})",
+            "kind": _realisations,
+        },
+    )
+    threads: int | None = field(
+        default=None,
+        metadata={"help": "threads for networks (default: physical cores, at most 4)", "kind": kinds.count},
+    )
+
+
+def run(config):
+    """Measures, prints the table, writes the files and returns the exit status."""
+    wrong = _wrong(config)
+    if wrong:
+        say(f"kpn quality: {wrong}", sys.stderr)
+        return USAGE
+    try:
+        denoisers = open_denoisers(config.denoiser, config.threads)
+    except (ImportError, FileNotFoundError, ValueError) as error:
+        say(f"kpn quality: {error}", sys.stderr)
+        return USAGE
+    config.output.mkdir(parents=True, exist_ok=True)
+    failures = []
+
+    def note(line, failure):
+        if failure:
+            failures.append(line)
+        say(f"{'failed' if failure else 'skipped'}: {line}", sys.stderr)
+
+    functions = {denoiser.name: denoiser.denoise for denoiser in denoisers}
+    report = _measure(config, functions, note)
+    table = report.to_markdown()
+    for line in table.splitlines():
+        say(line, sys.stdout)
+    write_text(config.output / "quality.md", table)
+    about = {denoiser.name: denoiser.about for denoiser in denoisers}
+    more = {"kpn_tf": __version__, "denoisers": about, "failures": len(failures)}
+    write_text(config.output / "quality.json", report.to_json(**more))
+    _draw(report, config.output)
+    return FAILED if failures else OK
+
+
+def _measure(config, functions, note):
+    if config.phantom or config.lcd:
+        phantom = (
+            lcd_phantom(config.lcd, note)
+            if config.lcd
+            else torso_phantom(config.dose or DOSES, config.realisations or REALISATIONS)
+        )
+        with _progress(phantom.scans, phantom.count) as scans:
+            return measure_phantom(phantom, scans, functions, note=note)
+    every = config.every or 1
+    if config.reference:
+        stream = paired(config.input, config.reference, every=every, note=note)
+    else:
+        stream = single_slices(config.input, every=every, note=note)
+    with _progress(stream.pairs, stream.slices) as pairs:
+        return measure_series(
+            pairs, functions, referenced=bool(config.reference), data_name=stream.data_name, note=note
+        )
+
+
+def _progress(items, total):
+    return contextlib.closing(
+        tqdm(items, total=total, unit="slice", file=sys.stderr, disable=None, leave=False)
+    )
+
+
+def _draw(report, folder):
+    if importlib.util.find_spec("matplotlib") is None:
+        say("no figures: they need the figures extra: pip install 'kpn-tf[figures]'", sys.stderr)
+        return
+    from kpn_tf.figures.quality import quality_figures
+    from kpn_tf.figures.style import write
+
+    for name, figure in quality_figures(report).items():
+        for suffix in (".png", ".svg"):
+            write(figure, folder / (name + suffix))
+
+
+def _wrong(config):
+    """What is wrong with the call, or `None`."""
+    if sum(what is not None for what in (config.input, config.phantom, config.lcd)) != 1:
+        return "expected one of INPUT, --phantom torso and --lcd FOLDER"
+    if config.input is None and (config.reference, config.every) != (None, None):
+        return (
+            "--reference and --every belong to INPUT: a phantom has its truth, and all its scans are needed"
+        )
+    if config.phantom is None and (config.dose or config.realisations is not None):
+        return "--dose and --realisations belong to --phantom torso: other scans are what they are"
+    if len(set(config.dose)) < len(config.dose):
+        return f"expected every dose once, received {', '.join(f'{dose:g}' for dose in config.dose)}"
+    for folder in (config.input, config.reference, config.lcd):
+        if folder is not None and not os.path.exists(folder):
+            return f"expected a file or a folder that exists, received {folder}"
+    # Said now rather than after an hour's work: the nearest folder that is there must take a new one.
+    there = next(path for path in (config.output, *config.output.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return f"expected --output to be a folder that can be written, received {config.output}"
+    return None

@@ -1,0 +1,16 @@
+"""Image quality before and after denoisers: CT series, a torso of known HU, and a phantom for detectability."""
+
+from kpn_tf.quality.lcd import lcd_phantom
+from kpn_tf.quality.phantom import Phantom, measure_phantom, torso_phantom
+from kpn_tf.quality.report import Quantity, Report
+from kpn_tf.quality.series import measure_series
+
+__all__ = [
+    "Phantom",
+    "Quantity",
+    "Report",
+    "lcd_phantom",
+    "measure_phantom",
+    "measure_series",
+    "torso_phantom",
+]

@@ -1,0 +1,145 @@
+"""`kpn quality`: three kinds of data, tables and figures, one sentence for a wrong call."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from kpn_tf import cli
+from kpn_tf.denoiser import artefact
+from tests.noisy_torso import noisy_volume, write_torso
+from tests.test_quality import write_lcd
+
+BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
+
+
+def kpn(*words):
+    """Runs `kpn` in this process and returns its exit status."""
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture(autouse=True)
+def weights(tmp_path_factory, monkeypatch):
+    """An installation whose `edge` is the 7x7 mean."""
+    folder = tmp_path_factory.mktemp("weights")
+    shutil.copy(BOX, folder / "edge.tflite")
+    monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", folder)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scan")
+    write_torso(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """The same patient with a quarter of the noise."""
+    folder = tmp_path_factory.mktemp("quiet")
+    write_torso(folder, noisy_volume(noise_hu=3.0))
+    return folder
+
+
+def test_a_series_gives_a_table_a_document_and_figures_twice(scan, tmp_path, capfd):
+    pytest.importorskip("matplotlib")
+    assert kpn("quality", scan, "--output", tmp_path / "new" / "out") == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    folder = tmp_path / "new" / "out"
+    figures = {f"{name}.{kind}" for name in ("nps", "nps_2d", "noise_map", "bias") for kind in ("png", "svg")}
+    assert {path.name for path in folder.iterdir()} == {"quality.json", "quality.md", *figures}
+    assert (folder / "quality.md").read_text(encoding="utf-8") == out
+    document = json.loads((folder / "quality.json").read_text())
+    assert document["failures"] == 0
+    assert document["samples"] == [{"dose": None, "count": 3}]
+    assert document["denoisers"]["edge"]["sha256"] == artefact.open_artefact("edge").sha256
+    noise = document["quantities"][0]
+    assert (noise["name"], noise["unit"]) == ("noise SD", "HU")
+    assert noise["values"]["before"]["value"] == pytest.approx(12, rel=0.15)
+    (strength,) = (q for q in document["quantities"] if (q["name"], q["of"]) == ("gradient strength", "fine"))
+    assert strength["changes"]["edge"]["high"] < -20
+    for secret in ("Secret", "0815", str(scan)):
+        assert secret not in out + json.dumps(document)
+
+
+def test_a_reference_gets_a_column_and_every_is_counted(scan, quiet, tmp_path, capfd):
+    words = ["--reference", quiet, "--every", "2", "--output", tmp_path]
+    assert kpn("quality", scan, *words) == 0
+    out = capfd.readouterr().out
+    assert "2 slices:" in out
+    assert "| quantity | of | before | edge | change | reference |" in out
+
+
+def test_without_matplotlib_one_line_says_so_and_the_numbers_are_there(scan, tmp_path, capfd, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name)
+    )
+    assert kpn("quality", scan, "--every", "3", "--output", tmp_path) == 0
+    assert (
+        capfd.readouterr().err == "no figures: they need the figures extra: pip install 'kpn-tf[figures]'\n"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"quality.json", "quality.md"}
+
+
+def test_a_low_contrast_phantom_has_detectability_at_every_dose(tmp_path, capfd):
+    folder = write_lcd(tmp_path / "lcd", realisations=6)
+    (folder / "dose_010/signal_present/signal_present_002.raw").write_bytes(b"short")
+    assert kpn("quality", "--lcd", folder, "--output", tmp_path / "out") == 1
+    out, err = capfd.readouterr()
+    assert "signal_present_002.raw. Received: 5 bytes" in err
+    assert "10 % of the dose, 6 slices:" in out
+    assert "55 % of the dose, 6 slices:" in out
+    assert json.loads((tmp_path / "out/quality.json").read_text())["failures"] == 1
+    assert "| detectability d' | +6 HU" in out
+
+
+def test_a_denoiser_that_fails_on_all_is_named_and_nothing_is_written(scan, tmp_path, capfd, monkeypatch):
+    (tmp_path / "broken_quality.py").write_text("def denoise(slice_hu):\n    raise RuntimeError('no')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    words = ["--denoiser", "broken_quality:denoise", "--every", "3", "--output", tmp_path / "out"]
+    assert kpn("quality", scan, *words) == 1
+    err = capfd.readouterr().err
+    assert "failed: Denoiser 'broken_quality:denoise' failed on slice" in err
+    assert "Expected at least one slice in CT series" in err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "expected one of INPUT, --phantom torso and --lcd FOLDER"),
+        (["here", "--phantom", "torso"], "expected one of INPUT, --phantom torso and --lcd FOLDER"),
+        (["--lcd", "here", "--reference", "here"], "--reference and --every belong to INPUT"),
+        (["--phantom", "torso", "--every", "2"], "--reference and --every belong to INPUT"),
+        (["here", "--dose", "0.5"], "--dose and --realisations belong to --phantom torso"),
+        (["--lcd", "here", "--realisations", "9"], "--dose and --realisations belong to --phantom torso"),
+        (["--phantom", "torso", "--dose", "0.5", "0.5"], "expected every dose once, received 0.5, 0.5"),
+        (["nowhere"], "expected a file or a folder that exists, received nowhere"),
+        (["--phantom", "torso", "--realisations", "5"], "expected a whole number from 6 on, received 5"),
+        (["--phantom", "head"], "expected one of torso, received head"),
+        (["here", "--denoiser", "nothing"], "nothing"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence_and_status_two(words, message, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    assert kpn("quality", *words, "--output", tmp_path / "out") == 2
+    assert message in capfd.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_no_folder_is_refused_before_work_begins(tmp_path, capfd):
+    (tmp_path / "file").touch()
+    assert kpn("quality", "--phantom", "torso", "--output", tmp_path / "file") == 2
+    assert "expected --output to be a folder that can be written" in capfd.readouterr().err
+    assert kpn("quality", "--phantom", "torso") == 2
+    assert "--output" in capfd.readouterr().err
