@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
+
+from kpn_tf.files import write_text
 
 
 class Runs:
@@ -32,13 +33,8 @@ class Runs:
         """Keeps a result, a dict for `json.dumps`, whole or not at all; returns it as it will be recalled."""
         path = self._path(name, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
         text = json.dumps({"name": name, "key": key, "result": result}, indent=2)
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        write_text(path, text + "\n")
         return json.loads(text)["result"]
 
     def training_folder(self, name, key):

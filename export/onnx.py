@@ -1,7 +1,6 @@
 """A network as an ONNX file, which onnxruntime and most other inference engines read."""
 
 import json
-import os
 from pathlib import Path
 
 import onnx
@@ -12,6 +11,7 @@ import tf2onnx
 from export.about import describe
 from export.graphs import any_size
 from export.parity import TOLERANCE_HU, ParityError, compare
+from kpn_tf.files import replacing
 
 # Of 2021: read by onnxruntime from 1.10 on, and enough for all these networks.
 OPSET = 15
@@ -51,12 +51,8 @@ def to_onnx(network, path, release):
                 raise
     report = describe(network, release, parity, input=SLICES, output=SLICES, multiple=1)
     onnx.helper.set_model_props(model, {"kpn_tf": json.dumps(report)})
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(model.SerializeToString(deterministic=True))
     return report
 
 

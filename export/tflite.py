@@ -1,7 +1,6 @@
 """A network as a .tflite that carries its own report and has been proved against Keras."""
 
 import json
-import os
 import re
 import tempfile
 import zipfile
@@ -16,6 +15,7 @@ from export.about import describe
 from export.graphs import grid, whole, whole_side
 from export.parity import TOLERANCE_HU, ParityError, compare
 from kpn_tf.denoiser.tiling import least_side
+from kpn_tf.files import replacing
 from kpn_tf.hounsfield import WINDOWS
 
 # Precision -> what the converter may use. Operations without an integer form stay in float32 in "int16x8": moving
@@ -87,17 +87,13 @@ def to_tflite(network, path, release, *, precision="float16", side=None, calibra
     if side is None:
         more["whole_side"] = whole_side(network)
     report = describe(network, release, parity, **more)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(model)
+    with replacing(path) as part:
+        part.write_bytes(model)
         # Readers of the model ignore what follows it; a zip archive is read from its end.
-        with zipfile.ZipFile(partial, "a") as metadata_file:
+        with zipfile.ZipFile(part, "a") as metadata_file:
             # A fixed date: the same network gives the same file.
             entry = zipfile.ZipInfo("metadata.json", date_time=(1980, 1, 1, 0, 0, 0))
             metadata_file.writestr(entry, json.dumps(report, indent=1))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return report
 
 

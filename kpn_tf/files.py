@@ -1,6 +1,8 @@
 """Files that are written whole or not at all, and when they are safely on disk."""
 
+import contextlib
 import os
+import secrets
 
 
 def sync_folder(folder):
@@ -23,6 +25,32 @@ def sync_folder(folder):
         os.close(handle)
 
 
+@contextlib.contextmanager
+def replacing(path, *, private=False):
+    """Lends a file beside the one that is to be written: it takes that one's place if all goes well, else it goes.
+
+    Args:
+        path: A `pathlib.Path`; an older file there is replaced.
+        private: Whether it shall be readable by its owner alone (mode 0600): it holds patient data.
+
+    Yields:
+        Path of an empty file.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
+    try:
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_text(path, text):
     """Writes a file whole or not at all; an older one is replaced.
 
@@ -33,12 +61,5 @@ def write_text(path, text):
     Raises:
         OSError: If it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kpn_tf.cli import extras, kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
+from kpn_tf.files import write_text
 from kpn_tf.job import console
 
 STEPS = 200
@@ -108,9 +109,7 @@ def run(config):
     benchmark.run(note, lambda line: console.say(line, sys.stdout))
     config.output.parent.mkdir(parents=True, exist_ok=True)
     text = page(benchmark, _figures(benchmark, config.output, note) if drawable else None)
-    part = config.output.with_name(f".{config.output.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(config.output)
+    write_text(config.output, text)
     console.say(f"{config.output}{' and its images' * drawable}: written", sys.stdout)
     return FAILED if failures else OK
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from matplotlib.style import context
 
+from kpn_tf.files import replacing
+
 # The salt makes the names inside an SVG the same in every process.
 STYLE = [
     "default",
@@ -65,9 +67,5 @@ def write(figure, path):
     path = Path(path)
     if path.suffix not in _METADATA:
         raise ValueError(f"Expected a path that ends in .png or .svg. Received: {path.name!r}; rename it")
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         figure.savefig(part, format=path.suffix[1:], metadata=_METADATA[path.suffix])
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
