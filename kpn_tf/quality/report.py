@@ -118,7 +118,7 @@ class Report:
         lines += [f"- {name}: {text}" for name, text in self.conventions.items()]
         for dose, count in self.samples.items():
             of = "" if dose is None else f"{100 * dose:g} % of the dose, "
-            lines += ["", f"{of}{count} slices:", "", *self._table(dose)]
+            lines += ["", f"{of}{count} slice{'s' * (count != 1)}:", "", *self._table(dose)]
         return "\n".join(lines) + "\n"
 
     def _table(self, dose):
