@@ -140,15 +140,16 @@ def _transfers(curves):
 def _detectability(observed):
     """A panel per lesion; doses side by side, each denoiser with its interval."""
     lesions = list(dict.fromkeys(q.of for q in observed))
+    doses = np.array(sorted({100 * q.dose for q in observed}))
+    # Beside each other around their dose, so that no interval hides another.
+    apart = (np.ptp(doses) or doses[-1]) / 50
     figure, panels = _grid(len(lesions))
     for axes, lesion in zip(panels, lesions, strict=True):
         of = sorted((q for q in observed if q.of == lesion), key=lambda q: q.dose)
         for number, kind in enumerate(of[0].values):
             intervals = np.array([q.values[kind] for q in of])  # (doses, 3)
-            # Beside each other, so that no interval hides another.
-            doses = 100 * np.array([q.dose for q in of]) + number
             axes.errorbar(
-                doses,
+                [100 * q.dose + apart * (number - (len(of[0].values) - 1) / 2) for q in of],
                 intervals[:, 0],
                 yerr=np.abs(intervals[:, 1:] - intervals[:, :1]).T,
                 label=kind,
@@ -158,6 +159,7 @@ def _detectability(observed):
                 capsize=2,
             )
         axes.set(title=lesion, xlabel="dose (%)", ylim=(0, None))
+        axes.set(xlim=(doses[0] - 5 * apart, doses[-1] + 5 * apart), xticks=doses)
         axes.grid(color="0.9")
     panels[0].set_ylabel("detectability d'")
     _named(figure, panels[0], len(of[0].values))
