@@ -39,7 +39,8 @@ def replacing(path, *, private=False):
     Raises:
         OSError: If it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    # Without the file's own name, which may be as long as a name can be.
+    part = path.with_name(f".kpn-{secrets.token_hex(8)}.part")
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
     try:
         yield part

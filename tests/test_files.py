@@ -19,9 +19,14 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path):
 
 def test_what_ends_the_writing_leaves_nothing_behind(tmp_path):
     path = tmp_path / "table.md"
-    with pytest.raises(KeyboardInterrupt), replacing(path) as part:
-        part.write_text("half", encoding="utf-8")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with replacing(path) as part:
+            part.write_text("half", encoding="utf-8")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import pytest
 
 from kpn_tf import Denoiser, StructKPN, cli
 from kpn_tf.denoiser import artefact
-from kpn_tf.report import document, proof, simd
+from kpn_tf.evaluation.stream import chosen_slices
+from kpn_tf.report import content, document, proof, simd
 from kpn_tf.report.codec import encode
 from kpn_tf.report.edge_network import NoEdgeNetworkError, read_edge_network
 from tests.noisy_torso import noisy_volume, write_torso
 from tests.reference.slow_slices import decode
 
 EDGE = artefact.WEIGHTS_FOLDER / "edge.tflite"
+OLDER = "<!DOCTYPE html><title>kpn_tf report</title>older"
 BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
 
 
@@ -178,6 +181,43 @@ def test_a_name_in_a_header_is_text_in_the_page(tmp_path):
     assert "&lt;script&gt;alert" in page
 
 
+def test_everybody_shown_is_named_where_it_is_asked_for(tmp_path):
+    write_torso(tmp_path / "in" / "a", noisy_volume()[:2])
+    write_torso(tmp_path / "in" / "b", noisy_volume()[1:, :40], changes={"PatientName": "Other^Person"})
+    assert kpn("report", tmp_path / "in", "--output", tmp_path / "r.html", "--patient") == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    said = re.search(r"<p>(.*?)</p>", page)[1]
+    assert re.fullmatch(r"(\w+\^Person, ID-0815, \d+(; |, )){2}2 series: 4 slices", said)
+    assert {"Secret", "Other"} == set(re.findall(r"(\w+)\^", said))
+
+
+@pytest.mark.parametrize("name", ["{{data}}", "{{origin}}", "{{style}}"])
+def test_a_name_that_looks_like_a_place_of_the_page_is_text(tmp_path, name):
+    write_torso(tmp_path / "in", noisy_volume()[:1], changes={"ConvolutionKernel": name})
+    assert kpn("report", tmp_path / "in", "--output", tmp_path / "r.html") == 0
+    assert f"({name})" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_what_is_no_report_is_never_replaced(torso, tmp_path, capfd):
+    shutil.copytree(torso, tmp_path / "in")
+    slice_file = sorted((tmp_path / "in").iterdir())[0].rename(tmp_path / "in" / "slice.html")
+    (tmp_path / "link.html").symlink_to(slice_file)
+    (tmp_path / "page.html").write_text("<!DOCTYPE html><title>mine</title>", encoding="utf-8")
+    there = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for path in (slice_file, tmp_path / "link.html", tmp_path / "page.html"):
+        assert kpn("report", tmp_path / "in", "--output", path) == 2
+        expected = f"expected --output to be new or an older report, received {path}, which is another file"
+        assert expected in capfd.readouterr().err
+    assert (tmp_path / "link.html").is_symlink()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == there
+
+
+def test_a_report_may_have_the_longest_name_there_is(torso, tmp_path):
+    path = tmp_path / ("r" * 250 + ".html")
+    assert kpn("report", torso, "--output", path) == 0
+    assert kpn("report", torso, "--output", path) == 0
+
+
 def test_research_use_is_said_twice_and_the_network_named(page):
     assert page.count("Research use, not for diagnosis") == 2
     assert Denoiser("edge").identity.sha256[:12] in page
@@ -201,7 +241,56 @@ def test_one_bad_slice_is_named_and_the_others_are_shown(torso, tmp_path, capfd)
     out, err = capfd.readouterr()
     assert f"failed: {bad}: " in err
     assert len(re.findall(r'id="before-\d+"', (tmp_path / "r.html").read_text(encoding="utf-8"))) == 2
-    assert "3 slices" not in out
+    assert "2 slices ->" in out
+
+
+def test_a_slice_that_cannot_be_decoded_is_counted_out_and_the_patient_named_by_the_next(
+    torso, tmp_path, capfd
+):
+    shutil.copytree(torso, tmp_path / "in")
+    bad = sorted((tmp_path / "in").iterdir())[0]
+    dataset = pydicom.dcmread(bad)
+    dataset.compress(pydicom.uid.RLELossless)
+    dataset.PixelData = dataset.PixelData[:60] + bytes(len(dataset.PixelData) - 60)
+    dataset.save_as(bad)
+    assert kpn("report", tmp_path / "in", "--output", tmp_path / "r.html", "--patient") == 1
+    out, err = capfd.readouterr()
+    assert f"failed: {bad}: " in err
+    assert "3 slices, 1 of them left out ->" in out
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Secret^Person, ID-0815" in page
+    assert '"1 of 3 slices could not be used."' in page
+
+
+def test_a_slice_keeps_its_number_where_only_some_have_a_normal_dose(torso, tmp_path):
+    shutil.copytree(torso, tmp_path / "normal")
+    sorted((tmp_path / "normal").iterdir())[0].unlink()
+    low = tmp_path / "low"
+    write_torso(low, noisy_volume(noise_hu=30.0))
+    words = ("report", low, "--reference", tmp_path / "normal", "--output", tmp_path / "r.html")
+    assert kpn(*words) == 1
+    names = re.findall(r'"name": "slice (\d+) at', (tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert names == ["2", "3"]
+
+
+@pytest.mark.parametrize("shape", [(5, 40), (1, 1)])
+def test_a_slice_too_small_for_ssim_is_shown_without(tmp_path, shape):
+    small_hu = noisy_volume()[:2, 40 : 40 + shape[0], 40 : 40 + shape[1]]
+    for name, noise_hu in (("low", 9), ("normal", 0)):
+        write_torso(tmp_path / name, small_hu + noise_hu)
+    words = ("report", tmp_path / "low", "--reference", tmp_path / "normal", "--output", tmp_path / "r.html")
+    assert kpn(*words) == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert '["SSIM soft", "\\u2013", "\\u2013"]' in page
+    assert '["RMSE (HU)", "9.00", ' in page
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shown"), [([33], 17), ([40, 1, 1, 1], 23), ([15] * 4, 20), ([1] * 31, 31), ([30], 30)]
+)
+def test_as_many_slices_are_taken_as_make_thirty_at_most_though_one_of_each_series(lengths, shown):
+    step = content._usual_step(lengths)
+    assert sum(len(chosen_slices(range(n), step)) for n in lengths) == shown
 
 
 def test_nothing_is_left_behind_where_no_slice_can_be_used(tmp_path, capfd):
@@ -214,10 +303,10 @@ def test_nothing_is_left_behind_where_no_slice_can_be_used(tmp_path, capfd):
 
 def test_an_older_report_stays_whole_until_the_new_one_is(torso, tmp_path, monkeypatch):
     path = tmp_path / "r.html"
-    path.write_text("older", encoding="utf-8")
+    path.write_text(OLDER, encoding="utf-8")
     monkeypatch.setattr(document, "_write_about", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
     assert kpn("report", torso, "--output", path) == 1
-    assert path.read_text(encoding="utf-8") == "older"
+    assert path.read_text(encoding="utf-8") == OLDER
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
 
@@ -252,3 +341,8 @@ def test_a_wrong_call_is_one_sentence(torso, tmp_path, monkeypatch, capfd, words
 def test_the_order_of_the_layers_is_that_of_a_network_of_preset_edge():
     parameters = sum(c.filters.size + c.bias.size for c in read_edge_network(EDGE).convolutions)
     assert parameters + 21 * 21 * 32 == StructKPN("edge").count_params()
+
+
+def test_a_report_is_its_owners_alone(torso, tmp_path):
+    assert kpn("report", torso, "--output", tmp_path / "r.html") == 0
+    assert stat.S_IMODE((tmp_path / "r.html").stat().st_mode) == 0o600

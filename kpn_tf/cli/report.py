@@ -13,7 +13,7 @@ from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.network_in_use import NetworkInUse
 from kpn_tf.job.console import hushed, say
-from kpn_tf.report import USUAL_SLICES, plan, report_slices, write_report
+from kpn_tf.report import USUAL_SLICES, is_report, plan, report_slices, write_report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,12 @@ class ReportConfig(NetworkInUse):
     every: int | None = field(
         default=None,
         metadata={
-            "help": f"take one slice in so many (default: so many as make {USUAL_SLICES} at most)",
+            "help": f"take one slice in so many (default: so many as make {USUAL_SLICES} at most, one of each series)",
             "kind": kinds.count,
         },
     )
     patient: bool = field(
-        default=False, metadata={"help": "show name, ID and study date of the patient (default: nowhere)"}
+        default=False, metadata={"help": "show name, ID and study date of each patient (default: nowhere)"}
     )
 
 
@@ -54,23 +54,26 @@ def run(config):
     failures = []
 
     def note(line, failure):
-        failures.append(line) if failure else None
+        if failure:
+            failures.append(line)
         say(f"{'failed' if failure else 'skipped'}: {line}", sys.stderr)
 
     planned = plan(config.input, config.reference, config.every, note)
     subject = planned.subject
     if config.patient:
-        subject = f"{planned.patient()}, {subject}"
+        subject = f"{planned.patients()}, {subject}"
     slices = report_slices(planned, denoiser, note)
     with contextlib.closing(
         tqdm(slices, total=len(planned.chosen), unit="slice", file=sys.stderr, disable=None, leave=False)
     ) as pieces:
-        shown = write_report(config.output, subject, pieces, denoiser)
+        shown = write_report(config.output, subject, pieces, denoiser, len(planned.chosen))
     if not shown:
         say("kpn report: none of the slices could be used, nothing was written", sys.stderr)
         return FAILED
     megabytes = config.output.stat().st_size / 1e6
-    say(f"{planned.subject} -> {config.output} ({megabytes:.1f} MB)", sys.stdout)
+    missing = len(planned.chosen) - shown
+    left_out = f", {missing} of them left out" if missing else ""
+    say(f"{planned.subject}{left_out} -> {config.output} ({megabytes:.1f} MB)", sys.stdout)
     return FAILED if failures else OK
 
 
@@ -84,4 +87,6 @@ def _wrong(config):
         return f"expected --output to end in .html, received {output}"
     if output.is_dir() or not os.access(output.parent, os.W_OK):
         return f"expected a file in a folder that can be written, received {output}"
+    if output.exists() and not is_report(output):
+        return f"expected --output to be new or an older report, received {output}, which is another file"
     return None

@@ -100,7 +100,9 @@ def _decoded(path, dataset, frame):
             stored = decode_stored(dataset, pixels)  # (H, W) int16 or uint16
     except Exception as error:
         # Decoders raise whatever they like on damaged data; their text is about pixels, not the patient.
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # A line that ends with a colon is the heading of the next.
+        lines = str(error).splitlines() or [type(error).__name__]
+        what = " ".join(line.strip() for line in lines[: 1 + lines[0].endswith(":")])
         raise DicomError(path, f"has pixel data that cannot be decoded: {what}") from error
     slice_hu = (stored * pixels.slope + pixels.intercept_hu).astype(np.float32)
     padding = padding_mask(stored, slice_hu, _declared_padding(dataset, stored.dtype))

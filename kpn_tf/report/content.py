@@ -41,7 +41,7 @@ class Plan:
     """The slices a report will show.
 
     Args:
-        chosen: List of `(series, number, slice file, normal-dose slice file or None)`.
+        chosen: List of `(series, number in it from 1, slice file, normal-dose slice file or None)`.
         total: How many slices there are to choose from.
         every: One in so many was chosen.
     """
@@ -54,17 +54,20 @@ class Plan:
     def subject(self):
         """What is shown, without saying whose it is."""
         names = list(dict.fromkeys(series_name(series) for series, *_ in self.chosen))
-        slices = f"{len(self.chosen)} slices"
-        if self.every > 1:
+        count = len(self.chosen)
+        slices = f"{count} slices" if count > 1 else "1 slice"
+        if count < self.total:
             slices += f", one in {self.every} of {self.total}"
-        return f"{'; '.join(names)}: {slices}"
+        # Where there are more, each slice names its own.
+        return f"{names[0] if len(names) == 1 else f'{len(names)} series'}: {slices}"
 
-    def patient(self):
-        """Name, ID and study date as the header of the first slice has them."""
-        _, _, file, _ = self.chosen[0]
-        dataset = read_slice(file.path, file.frame).dataset
-        values = (str(dataset.get(name) or "").strip() for name in ("PatientName", "PatientID", "StudyDate"))
-        return ", ".join(value or "not said" for value in values)
+    def patients(self):
+        """Name, ID and study date of everybody shown, as the headers have them."""
+        found = {}
+        for series, _, file, _ in self.chosen:
+            if found.get(series.uid) is None:
+                found[series.uid] = _patient(file)
+        return "; ".join(dict.fromkeys(filter(None, found.values())))
 
 
 def plan(folder, reference, every, note):
@@ -73,7 +76,7 @@ def plan(folder, reference, every, note):
     Args:
         folder: CT file, or folder that is searched recursively.
         reference: The same for the normal dose, or `None`.
-        every: Takes every so many-th slice; `None` for as many as make 30.
+        every: Takes every so many-th slice; `None` for as many as make 30 at most, though one of each series.
         note: Called with `(line, failure)` for everything that is left out.
 
     Returns:
@@ -98,12 +101,22 @@ def plan(folder, reference, every, note):
     total = sum(len(slices) for _, slices in groups)
     if total == 0:
         raise ValueError(f"expected CT slices to show in {folder}, received none that can be used")
-    every = every or math.ceil(total / USUAL_SLICES)
-    return Plan(
-        [(series, n, *files) for series, slices in groups for n, files in chosen_slices(slices, every)],
-        total,
-        every,
+    every = every or _usual_step([len(slices) for _, slices in groups])
+    taken = [
+        (series, series.slices.index(files[0]) + 1, *files)
+        for series, slices in groups
+        for _, files in chosen_slices(slices, every)
+    ]
+    return Plan(taken, total, every)
+
+
+def _usual_step(lengths):
+    """The smallest step that leaves the usual number of slices; the longest series' own where one of each is more."""
+    steps = range(math.ceil(sum(lengths) / USUAL_SLICES), max(lengths))
+    enough = (
+        step for step in steps if sum(len(chosen_slices(range(n), step)) for n in lengths) <= USUAL_SLICES
     )
+    return next(enough, max(lengths))
 
 
 def report_slices(planned, denoiser, note):
@@ -147,6 +160,16 @@ def report_slices(planned, denoiser, note):
             )
         name = f"{series_name(series)}, {name}" if several else name
         yield ReportSlice(name, images_hu, steps_hu, series.pixel_spacing_mm)
+
+
+def _patient(file):
+    """Name, ID and study date in a slice's header; `None` if it cannot be read, which is said when its turn comes."""
+    try:
+        dataset = read_slice(file.path, file.frame).dataset
+    except DicomError:
+        return None
+    values = (str(dataset.get(name) or "").strip() for name in ("PatientName", "PatientID", "StudyDate"))
+    return ", ".join(value or "not said" for value in values)
 
 
 def _inside_hu(ct, slice_hu):

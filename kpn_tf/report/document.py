@@ -1,22 +1,26 @@
 """The report as one HTML file that asks for nothing outside itself."""
 
+import contextlib
 import html
 import json
-import os
-import secrets
+import re
 from pathlib import Path
 
 import numpy as np
 
 from kpn_tf import __version__
+from kpn_tf.files import replacing
 from kpn_tf.hounsfield import AIR_HU, UNIT_HU, WINDOWS, Window
-from kpn_tf.metrics.structure import CLASSES, NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
+from kpn_tf.metrics.structure import NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
 from kpn_tf.report import numbers, simd
 from kpn_tf.report.codec import OTHERS, OWN, UNIT, encode, text_of
 from kpn_tf.report.edge_network import NoEdgeNetworkError
 from kpn_tf.report.proof import proved_network
 
 _PAGE = Path(__file__).parent / "page"
+
+# How a report is known again, near its beginning.
+_TITLE = b"<title>kpn_tf report</title>"
 
 # Display windows of the page: the metrics' soft and lung, and a usual one for bone.
 _PRESETS = {"Soft": WINDOWS["soft"], "Lung": WINDOWS["lung"], "Bone": Window(-450.0, 1050.0)}
@@ -25,14 +29,16 @@ _PRESETS = {"Soft": WINDOWS["soft"], "Lung": WINDOWS["lung"], "Bone": Window(-45
 NOISE_MM = 10.0
 
 
-def write_report(path, subject, slices, denoiser):
+def write_report(path, subject, slices, denoiser, planned=None):
     """Writes a report, whole or not at all, one slice in memory at a time.
 
     Args:
-        path: The .html file; an older one is replaced.
+        path: The .html file; an older one is replaced. It is readable by its owner alone (mode 0600): it holds
+            patient data.
         subject: What is shown, as its first lines say it.
         slices: Iterable of `kpn_tf.report.content.ReportSlice`.
         denoiser: `kpn_tf.Denoiser` that made them.
+        planned: How many slices `subject` speaks of: the page says where some are missing. `None` if it is silent.
 
     Returns:
         How many slices it shows; nothing is written if it is none.
@@ -41,39 +47,43 @@ def write_report(path, subject, slices, denoiser):
         OSError: If the file cannot be written.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    head, tail = _template(subject, denoiser).split("{{data}}")
+    head, tail = _template(subject, denoiser)
     abouts, records, network, reason = [], [], None, None
-    try:
-        # Private until it is whole: it shows a patient.
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(head)
-            for piece in slices:
-                if not abouts:
-                    try:
-                        network = proved_network(denoiser, piece.filled_hu("before"))
-                    except NoEdgeNetworkError as error:
-                        reason = f"No kernels are shown: {error}."
-                records.append(numbers.measured(piece))
-                abouts.append(_slice(file, len(abouts), piece))
+    with (
+        contextlib.suppress(_NothingShownError),
+        replacing(path, private=True) as part,
+        open(part, "w", encoding="utf-8") as file,
+    ):
+        file.write(head)
+        for piece in slices:
             if not abouts:
-                return 0
-            if network:
-                _write_network(file, network)
-            _write_about(file, abouts, records, network, reason)
-            file.write(tail)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+                try:
+                    network = proved_network(denoiser, piece.filled_hu("before"))
+                except NoEdgeNetworkError as error:
+                    reason = f"No kernels are shown: {error}."
+            records.append(numbers.measured(piece))
+            abouts.append(_slice(file, len(abouts), piece))
+        if not abouts:
+            raise _NothingShownError
+        if network:
+            _write_network(file, network)
+        _write_about(file, abouts, records, network, reason, _missing(len(abouts), planned))
+        file.write(tail)
     return len(abouts)
 
 
+class _NothingShownError(Exception):
+    """None of the slices could be used."""
+
+
+def is_report(path):
+    """True if a file is a report already, which a new one may replace."""
+    with open(path, "rb") as file:
+        return _TITLE in file.read(4096)
+
+
 def _template(subject, denoiser):
-    """The page with everything in its place but the data."""
-    page = (_PAGE / "report.html").read_text(encoding="utf-8")
+    """The page before its data and after it."""
     identity = denoiser.identity
     origin = f"{identity.model} {identity.version} ({identity.sha256[:12]})"
     if denoiser.strength < 1:
@@ -83,12 +93,12 @@ def _template(subject, denoiser):
         "subject": subject,
         "origin": f"Denoised with {origin}, kpn_tf {__version__}.",
     }
-    for name, text in words.items():
-        page = page.replace(f"{{{{{name}}}}}", html.escape(text))
-    page = page.replace("{{style}}", (_PAGE / "style.css").read_text(encoding="utf-8"))
-    for script in sorted(_PAGE.glob("*.js")):
-        page = page.replace(f"{{{{{script.name}}}}}", script.read_text(encoding="utf-8"))
-    return page
+    texts = {name: html.escape(text) for name, text in words.items()}
+    texts["style"] = (_PAGE / "style.css").read_text(encoding="utf-8")
+    texts |= {script.name: script.read_text(encoding="utf-8") for script in _PAGE.glob("*.js")}
+    page = (_PAGE / "report.html").read_text(encoding="utf-8")
+    # Half by half and in one go: names of strangers may look like places of the page.
+    return [re.sub(r"{{(.+?)}}", lambda place: texts[place[1]], half) for half in page.split("{{data}}")]
 
 
 def _slice(file, number, piece):
@@ -129,7 +139,14 @@ def _write_text(file, name, text):
     file.write(f'<script type="text/plain" id="{name}">{text}</script>\n')
 
 
-def _write_about(file, abouts, records, network, reason):
+def _missing(shown, planned):
+    """What to say of slices that could not be used: a list of one sentence or none."""
+    return (
+        [f"{planned - shown} of {planned} slices could not be used."] if planned and shown < planned else []
+    )
+
+
+def _write_about(file, abouts, records, network, reason, notes):
     soft = WINDOWS["soft"]
     with_reference = "psnr" in records[0]
     about = {
@@ -139,14 +156,13 @@ def _write_about(file, abouts, records, network, reason):
         "presets": [{"name": name, "low": w.low_hu, "high": w.high_hu} for name, w in _PRESETS.items()],
         "airHu": AIR_HU,
         "structure": {
-            "classes": list(CLASSES),
             "size": NEIGHBOURHOOD,
             "softHu": [soft.low_hu, soft.high_hu],
             "sigmaL2": SIGMA_L2,
             "sigmaL1": SIGMA_L1,
         },
         "numbers": numbers.rows(records),
-        "notes": [numbers.NOISE_NOTE, *([numbers.REFERENCE_NOTE] if with_reference else [])],
+        "notes": [*notes, numbers.NOISE_NOTE, *([numbers.REFERENCE_NOTE] if with_reference else [])],
         "network": network
         and {
             "shapes": [list(convolution.filters.shape) for convolution in network.convolutions],
@@ -159,9 +175,3 @@ def _write_about(file, abouts, records, network, reason):
     # No name may end the element.
     text = json.dumps(about, allow_nan=False).replace("<", "\\u003c")
     file.write(f"<script>const REPORT = {text};</script>\n")
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

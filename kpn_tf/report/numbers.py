@@ -5,7 +5,9 @@ import numpy as np
 from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.metrics import SSIM_FLAVOURS, flat_regions, psnr, regional_noise_std_hu, rmse_hu, ssim
 
-_SOFT, _FLAVOUR = WINDOWS["soft"], SSIM_FLAVOURS[0]
+_SOFT = WINDOWS["soft"]
+# Uniform, in windows of 7×7 pixels.
+_FLAVOUR, _SSIM_SIDE = SSIM_FLAVOURS[0], 7
 
 # Name of a number -> its heading and digits.
 _HEADINGS = {
@@ -32,7 +34,8 @@ def measured(piece):
         piece: `kpn_tf.report.content.ReportSlice`.
 
     Returns:
-        Dict of `(before, after)` by the name of the number, NaN where there is no flat tissue.
+        Dict of `(before, after)` by the name of the number, NaN where there is no flat tissue, or no room for a
+        window of SSIM.
     """
     before_hu, after_hu = (piece.filled_hu(kind).astype(np.float64) for kind in ("before", "after"))
     regions = flat_regions(before_hu, piece.pixel_spacing_mm, np.isnan(piece.images_hu["before"]))
@@ -44,10 +47,16 @@ def measured(piece):
         normal_hu = piece.filled_hu("reference")
         functions |= {
             "psnr": lambda slice_hu: psnr(normal_hu, slice_hu, convention="soft"),
-            "ssim": lambda slice_hu: ssim(normal_hu, slice_hu, convention="soft", flavour=_FLAVOUR),
+            "ssim": lambda slice_hu: _ssim(normal_hu, slice_hu),
             "rmse": lambda slice_hu: rmse_hu(normal_hu, slice_hu),
         }
     return {name: (function(before_hu), function(after_hu)) for name, function in functions.items()}
+
+
+def _ssim(normal_hu, slice_hu):
+    if min(slice_hu.shape) < _SSIM_SIDE:
+        return np.nan
+    return ssim(normal_hu, slice_hu, convention="soft", flavour=_FLAVOUR)
 
 
 def rows(records):

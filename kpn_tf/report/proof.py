@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from kpn_tf.report.edge_network import NoEdgeNetworkError, read_edge_network
+from kpn_tf.denoiser.tiling import grown
+from kpn_tf.report.edge_network import MULTIPLE, NoEdgeNetworkError, read_edge_network
 
 # The largest difference that may come from another order of sums; what `kpn export` allows the file itself.
 TOLERANCE_HU = 0.05
@@ -30,10 +31,10 @@ def proved_network(denoiser, slice_hu):
     network = replace(network, bank=_weakened(network.bank, denoiser.strength))
     top, left = (max(0, (length - _SIDE) // 2) for length in slice_hu.shape)
     part_hu = np.array(slice_hu[top : top + _SIDE, left : left + _SIDE], np.float32)
+    # A slice smaller than a kernel as the network sees it.
+    part_hu = grown(part_hu, multiple=MULTIPLE)
     side = network.bank.shape[0]
     radius = side // 2
-    if min(part_hu.shape) <= 2 * radius:
-        raise NoEdgeNetworkError(f"the slices have fewer than {side} pixels a side, less than a kernel")
     inner = [length - 2 * radius for length in part_hu.shape]
     chosen = np.linspace(0, inner[0] * inner[1] - 1, _PIXELS).round().astype(int)
     rows, columns = np.unravel_index(chosen, inner)  # of the upper left tap

@@ -8,6 +8,18 @@
 // Channels that the WebAssembly function computes at once.
 const GROUP = 32;
 
+// As the network grows a slice: a short side repeats its edge up to 21, then 1234 goes on as 1234 32 up to whole fours.
+const [LEAST, MULTIPLE] = [21, 4];
+
+/** How long a side is as the network sees it. */
+const grownLength = (length) => Math.ceil(Math.max(length, LEAST) / MULTIPLE) * MULTIPLE;
+
+/** The pixel of the slice at a place of the grown slice, along one side. */
+function sourceOf(at, length) {
+  const long = Math.max(length, LEAST);
+  return Math.min(at < long ? at : 2 * (long - 1) - at, length - 1);
+}
+
 /** One layer's numbers over a slice, with a margin of zeros that 3 x 3 filters may look into. */
 class Plane {
   constructor(rows, columns, channels) {
@@ -96,24 +108,17 @@ class Engine {
 
   /** Turns to another slice: a Float32Array of rows x columns in HU, air where nothing was reconstructed. */
   show(hu, rows, columns) {
-    const [least, multiple] = [21, 4];
-    const grown = [rows, columns].map((length) => Math.ceil(Math.max(length, least) / multiple) * multiple);
+    const grown = [rows, columns].map(grownLength);
     if (grown.some((length, i) => length !== this.grown[i])) this.lay(grown);
     for (const plane of this.planes) plane.done.fill(0);
     const input = this.planes[0];
     input.done.fill(1);
     const { unitHu, softHu } = this.network;
     const [low, high] = softHu;
-    // As the network grows a slice: a short side repeats its edge up to 21, then 1234 goes on as 1234 32.
-    const source = (length) => (i) => {
-      const long = Math.max(length, least);
-      return Math.min(i < long ? i : 2 * (long - 1) - i, length - 1);
-    };
-    const [rowOf, columnOf] = [source(rows), source(columns)];
     for (let row = 0; row < grown[0]; row++) {
-      const from = rowOf(row) * columns;
+      const from = sourceOf(row, rows) * columns;
       for (let column = 0; column < grown[1]; column++) {
-        const value = hu[from + columnOf(column)];
+        const value = hu[from + sourceOf(column, columns)];
         const at = (input.place(row >> 1, column >> 1) >> 2) + (row & 1) * 4 + (column & 1) * 2;
         this.numbers[at] = value / unitHu;
         this.numbers[at + 1] = (Math.min(Math.max(value, low), high) - (low + high) / 2) / ((high - low) / 4);

@@ -23,11 +23,11 @@ function start() {
   const source = $("engine").textContent + $("worker").textContent;
   worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
   worker.postMessage({ wasm, network: NETWORK });
+  worker.onerror = ({ message }) => ($("status").textContent = `This browser cannot compute maps of the kernels (${message}).`);
   worker.onmessage = ({ data }) => {
     if (data.ticket !== ticket) return;
     if (data.maps) {
       slice.maps = data.maps;
-      for (const i of slice.padding) slice.maps.radius[i] = NaN;
       draw();
     }
     $("status").textContent = data.maps ? "" : `Maps of the kernels: ${Math.round(100 * data.share)} %`;
@@ -36,18 +36,20 @@ function start() {
 }
 
 function showNoKernels(reason) {
-  engine = null;
+  [engine, worker] = [null, null];
+  for (const option of document.querySelectorAll("figure option")) option.disabled ||= VIEWS[option.value].asks === "kernels";
   $("explanation").hidden = true;
   Object.assign($("no-kernels"), { hidden: false, textContent: reason });
 }
 
-if (NETWORK) {
+/** Does something that not every browser can; without it the rest is shown. */
+function withKernels(action) {
   try {
-    start();
+    action();
   } catch (error) {
     showNoKernels(`No kernels are shown: this browser cannot compute them (${error}).`);
   }
-} else showNoKernels(REPORT.noKernels);
+}
 
 /** Reads a slice, once; its neighbours are read ahead. */
 function opened(number) {
@@ -56,18 +58,26 @@ function opened(number) {
     const images = await readImages(about);
     const padding = [];
     images.before.forEach((value, i) => Number.isNaN(value) && padding.push(i));
-    return { ...about, ...images, seen: filled(images.before), padding };
+    return { ...about, ...images, number, seen: filled(images.before), padding };
   })());
 }
 
 let turning = 0;
 
 async function turnTo(number) {
+  try {
+    await turn(number);
+  } catch (error) {
+    $("status").textContent = `This browser cannot show the slice (${error}); one from 2023 or later can.`;
+  }
+}
+
+async function turn(number) {
   state.number = Math.min(Math.max(number, 0), REPORT.slices.length - 1);
   $("slice").value = state.number;
-  const turn = ++turning;
+  const asked = ++turning;
   const next = await opened(state.number);
-  if (turn !== turning) return;
+  if (asked !== turning) return;
   slice = next;
   for (const near of [1, -1]) if (REPORT.slices[state.number + near]) opened(state.number + near);
   // Only what is near stays in memory.
@@ -79,7 +89,7 @@ async function turnTo(number) {
   const inside = ([row, column]) => [Math.min(row, slice.rows - 1), Math.min(column, slice.columns - 1)];
   state.pixel = inside(state.pixel || middle);
   state.centre = inside(state.centre || middle);
-  if (engine) engine.show(slice.seen, slice.rows, slice.columns);
+  if (engine) withKernels(() => engine.show(slice.seen, slice.rows, slice.columns));
   ticket += 1;
   $("status").textContent = "";
   askForMaps();
@@ -95,6 +105,11 @@ function askForMaps() {
   worker.postMessage({ ticket, hu: slice.seen, rows: slice.rows, columns: slice.columns });
 }
 
+function windowText(view) {
+  const window = WINDOWS[VIEWS[view].window];
+  return window ? `${window.low.toFixed(0)} to ${window.high.toFixed(0)} ${window.unit}` : "";
+}
+
 /** Draws both images anew. */
 function draw() {
   if (!slice) return;
@@ -103,11 +118,10 @@ function draw() {
   const ready = (name) => VIEWS[name].asks !== "kernels" || slice.maps;
   const images = shown.map((name) => painted(slice, ready(name) ? name : "before"));
   panes.forEach((pane, i) => {
+    pane.caption.textContent = windowText(shown[i]);
     if (wiped && i) return;
     pane.fit(slice);
     pane.draw(slice, state, wiped ? [[images[0], $("wipe-at").value / 100], [images[1], 1]] : [[images[i], 1]]);
-    const window = WINDOWS[VIEWS[shown[i]].window];
-    pane.caption.textContent = window ? `${window.low.toFixed(0)} to ${window.high.toFixed(0)} ${window.unit}` : "";
   });
   const { low, high } = WINDOWS.hu;
   const read = (input, value) => document.activeElement !== input && (input.value = Math.round(value));
@@ -145,7 +159,9 @@ function point(pixel) {
   drawSoon();
 }
 
+/** Says the pixel to those who cannot see it; of a turn that another has overtaken nothing. */
 function tell() {
+  if (slice.number !== state.number) return;
   const i = state.pixel[0] * slice.columns + state.pixel[1];
   $("live").textContent = `Slice ${state.number + 1}, row ${state.pixel[0]}, column ${state.pixel[1]}: ${hu(slice.after[i])}`;
 }
@@ -168,7 +184,7 @@ function setWindow(name, low, high) {
   drawSoon();
 }
 
-function placeRegion(row, column, radiusMm = Number($("radius").value) || 7.5) {
+function placeRegion(row, column, radiusMm = Math.max(Number($("radius").value) || 7.5, 1)) {
   state.region = { row, column, radiusMm };
   $("radius").value = radiusMm.toFixed(1);
   showRegion(slice, state.region);
@@ -202,7 +218,6 @@ function listen(pane, i) {
   for (const [name, { title, asks }] of Object.entries(VIEWS)) {
     if (asks === "reference" && !REPORT.hasReference) continue;
     const option = new Option(title, name, name === shown[i], name === shown[i]);
-    option.disabled = asks === "kernels" && !engine;
     select.add(option);
   }
   explain(pane.legend, shown[i]);
@@ -222,7 +237,8 @@ function listen(pane, i) {
     if (steps) turnTo(state.number + Math.sign(steps));
   }, { passive: false });
   canvas.onpointerdown = (event) => {
-    if (!slice || event.button) return;
+    // A second finger does not drag.
+    if (!slice || event.button || !event.isPrimary) return;
     canvas.setPointerCapture(event.pointerId);
     const name = VIEWS[shown[i]].window;
     const chosen = document.querySelector("[name=drag]:checked").value;
@@ -231,11 +247,12 @@ function listen(pane, i) {
     dragged.window = name && { name, ...WINDOWS[name] };
   };
   canvas.onpointermove = (event) => {
-    if (!slice) return;
+    if (!slice || !event.isPrimary) return;
     if (dragged) drag(pane, event);
     else if (!pinned) point(pane.pixelAt(event, slice, state));
   };
   canvas.onpointerup = (event) => {
+    if (!event.isPrimary) return;
     if (dragged && !dragged.moved) {
       point(dragged.pixel);
       // A finger leaves nothing behind that could move the pixel: it needs no pin.
@@ -250,7 +267,16 @@ function listen(pane, i) {
     const move = (down, right) => {
       const [row, column] = [state.pixel[0] + down * step, state.pixel[1] + right * step];
       point([Math.min(Math.max(row, 0), slice.rows - 1), Math.min(Math.max(column, 0), slice.columns - 1)]);
+      if (!Pane.sees(slice, state)) state.centre = state.pixel;
       tell();
+    };
+    const changeWindow = (wider, higher) => {
+      const { window } = VIEWS[shown[i]];
+      if (!window) return;
+      const { low, high } = WINDOWS[window];
+      const [level, width] = [(low + high) / 2 + higher * (high - low), (high - low) * wider];
+      setWindow(window, level - width / 2, level + width / 2);
+      $("live").textContent = windowText(shown[i]);
     };
     const keys = {
       ArrowUp: () => move(-1, 0),
@@ -263,6 +289,10 @@ function listen(pane, i) {
       End: () => turnTo(REPORT.slices.length - 1).then(tell),
       "+": () => zoomBy(2),
       "-": () => zoomBy(0.5),
+      b: () => changeWindow(1.25, 0),
+      n: () => changeWindow(0.8, 0),
+      u: () => changeWindow(1, 0.1),
+      d: () => changeWindow(1, -0.1),
       w: () => $("wipe").click(),
       p: () => pin(!pinned),
       r: () => placeRegion(...state.pixel),
@@ -295,7 +325,7 @@ $("zoom-in").onclick = () => zoomBy(2);
 $("zoom-out").onclick = () => zoomBy(0.5);
 $("pin").onclick = () => pin(!pinned);
 $("numbers").ontoggle = () => slice && point(state.pixel);
-$("place-region").onclick = () => placeRegion(...state.pixel);
+$("place-region").onclick = () => slice && placeRegion(...state.pixel);
 $("radius").onchange = () => state.region && placeRegion(state.region.row, state.region.column);
 // A finger scrolls through slices, a mouse has a wheel for that; a phone has no room for two images.
 const finger = matchMedia("(pointer: coarse)").matches;
@@ -303,6 +333,6 @@ document.querySelector(`[name=drag][value=${finger ? "scroll" : "window"}]`).che
 $("wipe").checked = matchMedia("(max-width: 40rem)").matches;
 panes.forEach(listen);
 addEventListener("resize", drawSoon);
-turnTo(REPORT.slices.length >> 1).catch((error) => {
-  $("status").textContent = `This browser cannot show the report (${error}); one from 2023 or later can.`;
-});
+if (NETWORK) withKernels(start);
+else showNoKernels(REPORT.noKernels);
+turnTo(REPORT.slices.length >> 1);

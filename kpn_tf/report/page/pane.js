@@ -13,8 +13,11 @@ class Pane {
 
   /** Fits the canvas to the page and to the shape of the slice; pixels need not be square. */
   fit(slice) {
+    const shape = (slice.columns * slice.spacing[1]) / (slice.rows * slice.spacing[0]);
+    // No higher than the window beside what stands above and below it.
+    this.canvas.style.maxWidth = `max(12rem, ${shape} * (100vh - 19rem))`;
     const width = Math.round(this.canvas.clientWidth * devicePixelRatio) || 1;
-    const height = Math.round((width * slice.rows * slice.spacing[0]) / (slice.columns * slice.spacing[1]));
+    const height = Math.round(width / shape) || 1;
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
   }
 
@@ -27,6 +30,13 @@ class Pane {
       top: inside(centre[0] + 0.5 - rows / 2, rows, slice.rows),
       left: inside(centre[1] + 0.5 - columns / 2, columns, slice.columns),
     };
+  }
+
+  /** Whether the pixel lies in the part that is seen. */
+  static sees(slice, state) {
+    const { rows, columns, top, left } = Pane.part(slice, state);
+    const [row, column] = state.pixel;
+    return row >= top && row + 1 <= top + rows && column >= left && column + 1 <= left + columns;
   }
 
   /** Draws images side by side: `images` are [canvas of the slice, share of the width where it ends]. */

@@ -5,15 +5,17 @@
 const $ = (id) => document.getElementById(id);
 const hu = (value) => (Number.isNaN(value) || value === undefined ? "outside" : `${value.toFixed(1)} HU`);
 
-/** Replaces the rows of a table: each a heading and cells. */
+/** Replaces the rows of a table: each a heading and cells; a row without a heading has those of the columns. */
 function fill(table, rows) {
   while (table.rows.length < rows.length) table.insertRow();
   while (table.rows.length > rows.length) table.deleteRow(-1);
   rows.forEach(([heading, ...cells], i) => {
     const row = table.rows[i];
-    if (row.cells.length !== cells.length + 1) {
-      row.replaceChildren(document.createElement("th"), ...cells.map(() => document.createElement("td")));
-      row.cells[0].scope = "row";
+    const scope = heading ? "row" : "col";
+    if (row.cells.length !== cells.length + 1 || row.cells[0].scope !== scope) {
+      const kinds = cells.map(() => (heading ? "td" : "th"));
+      row.replaceChildren(...["th", ...kinds].map((kind) => document.createElement(kind)));
+      for (const cell of row.querySelectorAll("th")) cell.scope = scope;
     }
     [heading, ...cells].forEach((text, c) => {
       if (row.cells[c].textContent !== text) row.cells[c].textContent = text;
@@ -30,8 +32,9 @@ function showValues(slice, [row, column]) {
     ["after minus before", hu(slice.after[i] - slice.before[i])],
   ];
   if (slice.reference) rows.push(["reference", hu(slice.reference[i])]);
-  const names = Object.keys(STRUCTURE);
-  rows.push(["structure", names.map((name, c) => `${name} ${(100 * structureOf(slice)[c][i]).toFixed(0)} %`).join(", ")]);
+  const weights = structureAt(slice, row, column);
+  const shares = Object.keys(STRUCTURE).map((name, c) => `${name} ${(100 * weights[c]).toFixed(0)} %`);
+  rows.push(["structure", Number.isNaN(slice.before[i]) ? "outside" : shares.join(", ")]);
   fill($("values"), rows);
 }
 
@@ -40,11 +43,13 @@ function showKernel(slice, [row, column], kernel, side) {
   const shape = describe(kernel, side);
   const [centre, radius] = [kernel[kernel.length >> 1], side >> 1];
   let [sum, made, largest] = [0, 0, 0];
-  const mirror = (i, length) => (i < 0 ? -i : i < length ? i : 2 * (length - 1) - i);
+  // The network mirrors the slice at the border that it has once it has grown.
+  const mirror = (i, grown) => (i < 0 ? -i : i < grown ? i : 2 * (grown - 1) - i);
+  const source = (i, length) => sourceOf(mirror(i, grownLength(length)), length);
   const seen = slice.seen;
   kernel.forEach((tap, i) => {
-    const y = mirror(row + Math.floor(i / side) - radius, slice.rows);
-    const x = mirror(column + (i % side) - radius, slice.columns);
+    const y = source(row + Math.floor(i / side) - radius, slice.rows);
+    const x = source(column + (i % side) - radius, slice.columns);
     sum += tap;
     made += tap * seen[y * slice.columns + x];
     largest = Math.max(largest, Math.abs(tap));
@@ -76,7 +81,9 @@ function showRegion(slice, region) {
   if (!region) return fill($("region"), [["no region yet", ""]]);
   const of = (values) => discStatistics(values, slice.rows, slice.columns, slice.spacing, region);
   const rows = [["", "mean (HU)", "SD (HU)"]];
-  const add = (name, { mean, sd }) => rows.push([name, mean.toFixed(1), sd.toFixed(1)]);
+  // Where a region holds no pixel, or one alone, it has no mean, or no deviation.
+  const said = (value) => (Number.isNaN(value) ? "–" : value.toFixed(1));
+  const add = (name, { mean, sd }) => rows.push([name, said(mean), said(sd)]);
   add("before", of(slice.before));
   add("after", of(slice.after));
   if (slice.reference) add("reference", of(slice.reference));

@@ -29,14 +29,29 @@ async function inflated(id) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
+const ROWS_AT_ONCE = 64;
+
+/** Lets the browser answer the mouse before it goes on; a timer would wait for milliseconds. */
+function pause() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}
+
 /** Codes of an image, with a margin of zeros, from the errors of their prediction and the images known before. */
-function codesOf(planes, weights, rows, columns, known) {
+async function codesOf(planes, weights, rows, columns, known) {
   const width = columns + 2 * MARGIN;
   const codes = new Int32Array((rows + 2 * MARGIN) * width);
   const { own, others, unit } = REPORT.codec;
   const places = (offsets) => offsets.map(([row, column]) => row * width + column);
   const [near, around] = [places(own), places(others)];
-  for (let row = 0, i = 0; row < rows; row++)
+  for (let row = 0, i = 0; row < rows; row++) {
+    if (row % ROWS_AT_ONCE === 0) await pause();
     for (let column = 0; column < columns; column++, i++) {
       const at = (row + MARGIN) * width + column + MARGIN;
       let sum = unit / 2;
@@ -47,6 +62,7 @@ function codesOf(planes, weights, rows, columns, known) {
       const folded = planes[i] | (planes[rows * columns + i] << 8);
       codes[at] = (expected + (folded & 1 ? -((folded + 1) >> 1) : folded >> 1)) & 65535;
     }
+  }
   return codes;
 }
 
@@ -54,13 +70,15 @@ function codesOf(planes, weights, rows, columns, known) {
 async function readImages({ images, rows, columns }) {
   const planes = await Promise.all(images.map(({ id }) => inflated(id)));
   const [known, read] = [[], {}];
-  images.forEach(({ kind, weights, origin, step }, n) => {
-    const codes = codesOf(planes[n], weights, rows, columns, known);
+  for (const [n, { kind, weights, origin, step }] of images.entries()) {
+    const codes = await codesOf(planes[n], weights, rows, columns, known);
     known.push(codes);
-    read[kind] = Float32Array.from({ length: rows * columns }, (_, i) => {
-      const code = codes[(Math.floor(i / columns) + MARGIN) * (columns + 2 * MARGIN) + (i % columns) + MARGIN];
-      return code ? origin + code * step : NaN;
-    });
-  });
+    const hu = (read[kind] = new Float32Array(rows * columns));
+    for (let row = 0, i = 0; row < rows; row++)
+      for (let column = 0; column < columns; column++, i++) {
+        const code = codes[(row + MARGIN) * (columns + 2 * MARGIN) + column + MARGIN];
+        hu[i] = code ? origin + code * step : NaN;
+      }
+  }
   return read;
 }

@@ -48,6 +48,7 @@ function painted(slice, name) {
   if (name === "direction") paintDirection(target, slice.maps.angle, slice.maps.anisotropy);
   else if (name === "structure") paintStructure(target, structureOf(slice));
   else paintRamp(target, valuesOf(slice, name), view.ramp || GREY, { low, high });
+  for (const i of slice.padding) target[i] = OUTSIDE;
   context.putImageData(image, 0, 0);
   slice.painted[name] = { canvas, low, high };
   return canvas;
@@ -59,6 +60,23 @@ function valuesOf(slice, name) {
 
 function structureOf(slice) {
   return (slice.structure ||= structureMap(filled(slice.reference || slice.after), slice.rows, slice.columns, REPORT.structure));
+}
+
+/**
+ * Weights of the loss at one pixel: of a part of the slice that is just large enough, because the whole takes longer
+ * than the 16 ms between two frames of a screen.
+ */
+function structureAt(slice, row, column) {
+  // One pixel more than the window: central differences look at it.
+  const reach = (REPORT.structure.size >> 1) + 1;
+  const [top, left] = [Math.max(row - reach, 0), Math.max(column - reach, 0)];
+  const [bottom, right] = [Math.min(row + reach + 1, slice.rows), Math.min(column + reach + 1, slice.columns)];
+  const source = slice.reference || slice.after;
+  const part = new Float32Array((bottom - top) * (right - left));
+  for (let y = top, i = 0; y < bottom; y++)
+    for (let x = left; x < right; x++, i++) part[i] = source[y * slice.columns + x];
+  const weights = structureMap(filled(part), bottom - top, right - left, REPORT.structure);
+  return weights.map((weight) => weight[(row - top) * (right - left) + column - left]);
 }
 
 /** Shows what the colours of a view mean. */
