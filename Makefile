@@ -1,6 +1,6 @@
 # make demo   the whole job on a digital torso, in an environment without TensorFlow
 # make test   lint, import contracts, doctests, README's code, tests; the core's tests again on JAX
-# make bench  what a slice, a process and a job cost here, beside the targets and RED-CNN (about ten minutes)
+# make bench  what a slice, a process, a job and a training's input cost here, beside the targets and RED-CNN (ten minutes)
 # make soak   the DICOM node under load, killed again and again, out of disk, and for an hour (seventy-five minutes)
 # make locks  resolve the pinned requirements anew (after a change of dependencies in setup.py)
 #

@@ -28,6 +28,7 @@ PACKAGES = [
     "kpn_tf.phantom",
     "kpn_tf.quality",
     "kpn_tf.report",
+    "kpn_tf.store",
 ]
 
 # A workstation denoises with these alone; TensorFlow comes with the extra [train].

@@ -2,6 +2,9 @@
 
 import functools
 import hashlib
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +119,16 @@ class SimulatedData(_TestData):
     @functools.cached_property
     def _slices(self):
         rng = np.random.default_rng(NOISE_SEED)
-        return training_folder(self._train, self._patch, rng, note=self._note, progress=_progress)
+        folder = tempfile.mkdtemp(prefix="kpn-slices-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return training_folder(
+            self._train,
+            self._patch,
+            rng,
+            spill=Path(folder, "store"),
+            note=self._note,
+            progress=_progress,
+        )
 
     def batches(self, budget, steps, seed):
         """What `kpn_tf.training.train` draws from: the same for every network of one seed."""

@@ -1,4 +1,4 @@
-"""What a slice, a process and a job cost on this machine, in every runtime: `make bench`.
+"""What a slice, a process, a job and the input of a training cost on this machine: `make bench`.
 
 Nothing passes or fails here. Times say something only on a machine that does nothing else meanwhile, which is why
 the load is printed with them; the ratio to `edge`, measured anew before every other artefact, stands a little more.
@@ -126,7 +126,7 @@ def noisy_torso():
 
 
 def main():
-    """Measures, and prints two tables."""
+    """Measures, and prints three tables."""
     edge = open_artefact("edge")
     packages = ("ai-edge-litert", "tensorflow", "onnxruntime", "openvino", "numpy")
     versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
@@ -174,8 +174,10 @@ def main():
         f"| the same, over {JOB_SLICES} times the inference alone | {job_seconds / JOB_SLICES / edge_seconds:.2f} "
         f"| {TARGET_JOB_RATIO} |\n"
         f"| the same, over the inference inside the job | {job_seconds / inside_seconds:.2f} | |\n"
-        f"| peak memory of that process | {job_mb:.0f} MB | |"
+        f"| peak memory of that process | {job_mb:.0f} MB | |\n",
+        flush=True,
     )
+    print(measured(sys.executable, "-m", "export.training_rate")[0], end="")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """Pairs of (low dose, normal dose) patches for training, drawn on the fly from slices and noise fields."""
 
-import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-from kpn_tf.normal_dose import noise_like
-from kpn_tf.simulation import SPECTRA
+from kpn_tf.slices import SlicesInMemory, TrainingSlice, slices_sha256, training_slices
+
+__all__ = ["Ahead", "MeasuredPairs", "SimulatedPairs", "TrainingSlice", "training_slices"]
 
 # A crop with more air than this teaches nothing; another is drawn.
 MOST_AIR = 0.8
@@ -17,69 +15,6 @@ AIR_BELOW_HU = -900
 
 # Share of patches at the noise their slice has of its own.
 OWN_NOISE_SHARE = 0.4
-
-
-@dataclass(frozen=True)
-class TrainingSlice:
-    """A normal-dose slice and noise that fits its anatomy.
-
-    Args:
-        normal_hu: Slice `(H, W)` in HU.
-        noise: Noise fields `(n, H, W)`, each of standard deviation one in the flat regions.
-        noise_std_hu: Noise in HU that the slice has of its own.
-        weight: How often the slice is drawn, relative to others.
-    """
-
-    normal_hu: np.ndarray
-    noise: np.ndarray
-    noise_std_hu: float
-    weight: float = 1.0
-
-
-def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, progress=iter):
-    """Slices of a series with three noise fields each, in the textures a network must know.
-
-    The series' own texture; that of a soft kernel with its frequencies stretched by 0.85 to 1.25, a family
-    of kernels; and, by turns, its own again or that of a sharp kernel.
-
-    Args:
-        volume_hu: Normal-dose slices `(Z, H, W)` in HU.
-        pixel_spacing_mm: Side of a pixel in mm.
-        noise: `SeriesNoise` of the series.
-        rng: `numpy.random.Generator`.
-        weight: Weight of each slice.
-        progress: Wraps the iteration over the slices, such as `tqdm`.
-
-    Returns:
-        List of `TrainingSlice`.
-    """
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        jobs = [
-            [
-                pool.submit(noise_like, slice_hu, pixel_spacing_mm, 1.0, texture, child)
-                for texture, child in zip(_textures(noise, index, rng), rng.spawn(3), strict=True)
-            ]
-            for index, slice_hu in enumerate(volume_hu)
-        ]
-        return [
-            TrainingSlice(
-                slice_hu.astype("float32"),
-                np.stack([field.result() for field in fields]).astype("float16"),
-                noise.std_hu,
-                weight,
-            )
-            for slice_hu, fields in zip(volume_hu, progress(jobs), strict=True)
-        ]
-    finally:
-        # After an interruption nobody wants the fields that are still to come.
-        pool.shutdown(cancel_futures=True)
-
-
-def _textures(noise, index, rng):
-    sharp = SPECTRA["sharp"].stretched(rng.uniform(0.85, 1.25))
-    soft = SPECTRA["soft"].stretched(rng.uniform(0.85, 1.25))
-    return [noise.spectrum, soft, noise.spectrum if index % 2 else sharp]
 
 
 class SimulatedPairs(keras.utils.PyDataset):
@@ -95,7 +30,7 @@ class SimulatedPairs(keras.utils.PyDataset):
     `steps`, and call `model.fit(pairs, epochs=e, steps_per_epoch=steps // e)`.
 
     Args:
-        slices: `TrainingSlice`s to draw from.
+        slices: `TrainingSlice`s to draw from, or a `kpn_tf.store.StoredSlices`, which are more than memory holds.
         batch_size: Patches per batch.
         steps: Number of batches.
         patch: Side of a patch in pixels.
@@ -109,21 +44,21 @@ class SimulatedPairs(keras.utils.PyDataset):
 
     def __init__(self, slices, *, batch_size, steps, patch=96, dose=0.25, most_noise_hu=30.0, seed=0):
         super().__init__()
-        if not slices:
+        slices = SlicesInMemory(slices) if isinstance(slices, (list, tuple)) else slices
+        if not len(slices):
             raise ValueError("Expected at least one slice to draw pairs from. Received: none")
-        if min(min(s.normal_hu.shape) for s in slices) < patch:
+        if slices.smallest_side < patch:
             raise ValueError(f"Expected slices of at least {patch}×{patch} pixels. Received: a smaller one")
         if not 0 < dose < 1:
             raise ValueError(f"Expected a dose between 0 and 1. Received: {dose}")
-        self.slices = list(slices)
+        self.slices = slices
         self.batch_size = batch_size
         self.steps = steps
         self.patch = patch
         self.dose = dose
         self.most_noise_hu = most_noise_hu
         self.seed = seed
-        weights = np.array([s.weight for s in self.slices], float)
-        self._probabilities = weights / weights.sum()
+        self._up_to = _shares_up_to(slices.weights)
 
     def __len__(self):
         return self.steps
@@ -144,7 +79,7 @@ class SimulatedPairs(keras.utils.PyDataset):
         """
         return {
             "slices": len(self.slices),
-            "normal_sha256": _sha256(source.normal_hu for source in self.slices),
+            "normal_sha256": self.slices.normal_sha256,
             "batch_size": self.batch_size,
             "patch": self.patch,
             "dose": self.dose,
@@ -153,10 +88,10 @@ class SimulatedPairs(keras.utils.PyDataset):
         }
 
     def _pair(self, rng):
-        source = self.slices[rng.choice(len(self.slices), p=self._probabilities)]
-        crop = _crop(source.normal_hu, self.patch, rng)
-        normal = source.normal_hu[crop]
-        noise = source.noise[(rng.integers(len(source.noise)), *crop)].astype("float32")
+        # As `rng.choice` with probabilities does, which sums them up anew for every patch.
+        source = self.slices[int(self._up_to.searchsorted(rng.random(), side="right"))]
+        crop, normal = _crop(source.normal_hu, self.patch, rng)
+        noise = source.noise[rng.integers(len(source.noise))][crop].astype("float32")
 
         own = source.noise_std_hu
         most = own if rng.random() < OWN_NOISE_SHARE else max(own, self.most_noise_hu)
@@ -207,8 +142,8 @@ class MeasuredPairs(keras.utils.PyDataset):
         """What decides the batches, for the record of a run: as `SimulatedPairs.describe`."""
         return {
             "slices": len(self.pairs),
-            "normal_sha256": _sha256(pair.normal_hu for pair in self.pairs),
-            "low_sha256": _sha256(pair.low_hu for pair in self.pairs),
+            "normal_sha256": slices_sha256(pair.normal_hu for pair in self.pairs),
+            "low_sha256": slices_sha256(pair.low_hu for pair in self.pairs),
             "batch_size": self.batch_size,
             "patch": self.patch,
             "seed": self.seed,
@@ -216,8 +151,41 @@ class MeasuredPairs(keras.utils.PyDataset):
 
     def _pair(self, rng):
         source = self.pairs[rng.integers(len(self.pairs))]
-        crop = _crop(source.normal_hu, self.patch, rng)
-        return _turned((source.low_hu[crop], source.normal_hu[crop]), rng)
+        crop, normal = _crop(source.normal_hu, self.patch, rng)
+        return _turned((source.low_hu[crop], normal), rng)
+
+
+class Ahead:
+    """Pairs whose next batch is made in a thread while the one before is trained on, as `model.fit` does by itself.
+
+    Args:
+        pairs: `SimulatedPairs`, or anything whose item `i` is the batch of step `i`.
+    """
+
+    def __init__(self, pairs):
+        self._pairs = pairs
+        self._thread = ThreadPoolExecutor(1)
+        self._index, self._coming = None, None
+
+    def __getitem__(self, index):
+        """Batch `index`."""
+        batch = self._coming.result() if index == self._index else self._pairs[index]
+        if index + 1 < len(self._pairs):
+            self._index = index + 1
+            self._coming = self._thread.submit(self._pairs.__getitem__, index + 1)
+        return batch
+
+    def describe(self):
+        """What decides the batches: of these pairs, however they are made."""
+        return self._pairs.describe()
+
+
+def _shares_up_to(weights):
+    """Shares of the draws that fall to slices up to each, `(n,)`: as `rng.choice` computes them, to the last bit."""
+    up_to = weights / weights.sum()
+    np.cumsum(up_to, out=up_to)
+    up_to /= up_to[-1]
+    return up_to
 
 
 def _batch(pairs, index):
@@ -227,13 +195,14 @@ def _batch(pairs, index):
 
 
 def _crop(normal_hu, patch, rng):
-    """A patch somewhere in a slice, drawn up to ten times while it is mostly air: two slices."""
+    """A patch somewhere in a slice, drawn up to ten times while it is mostly air: two slices, and the patch."""
     for _ in range(10):
         row, column = (rng.integers(0, n - patch + 1) for n in normal_hu.shape)
         crop = slice(row, row + patch), slice(column, column + patch)
-        if np.mean(normal_hu[crop] < AIR_BELOW_HU) <= MOST_AIR:
+        normal = normal_hu[crop]
+        if np.mean(normal < AIR_BELOW_HU) <= MOST_AIR:
             break
-    return crop
+    return crop, normal
 
 
 def _turned(images, rng):
@@ -241,10 +210,3 @@ def _turned(images, rng):
     turns, flip = rng.integers(4), rng.integers(2)
     turned = [np.rot90(image, turns) for image in images]
     return [(image[:, ::-1] if flip else image).astype("float32") for image in turned]
-
-
-def _sha256(slices_hu):
-    digest = hashlib.sha256()
-    for slice_hu in slices_hu:
-        digest.update(np.ascontiguousarray(slice_hu, "<f4").tobytes())
-    return digest.hexdigest()

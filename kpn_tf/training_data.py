@@ -1,14 +1,18 @@
 """Folders of normal-dose series -> the slices that train a network, and the pairs that choose its best weights."""
 
+import hashlib
+import os
+
 import numpy as np
 
 from kpn_tf.dicom import DicomError, find_series, read_slice
 from kpn_tf.evaluation import Pair
-from kpn_tf.evaluation.matching import series_name
+from kpn_tf.evaluation.matching import patient_id, series_name
 from kpn_tf.low_dose import LowDoseError, inside_hu, square_pixel_mm
 from kpn_tf.normal_dose import SeriesNoise, noise_like, quiet_slabs, series_noise, simulate_low_dose
-from kpn_tf.pairs import training_slices
 from kpn_tf.simulation import SPECTRA
+from kpn_tf.slices import one_by_one, skip_draws
+from kpn_tf.store import EmptyStoreError, StoreError, StoreWriter, is_store, open_store
 
 # The low dose that networks are trained for, as a fraction of the normal dose.
 DOSE = 0.25
@@ -20,34 +24,87 @@ USUAL_NOISE_HU = 16.0
 VALIDATION_SLICES = 6
 
 
-def training_folder(folder, patch, rng, *, note, tell=lambda line: None, progress=lambda name: iter):
-    """Quiet targets with noise fields from every usable series of a folder.
+def training_folder(folder, patch, rng, *, spill, note, tell=lambda line: None, progress=lambda name: iter):
+    """Quiet targets with noise fields from every usable series of a folder, or those of a store.
 
     Args:
-        folder: CT file, or folder that is searched recursively.
+        folder: CT file, folder that is searched recursively, or store.
         patch: Side of the patches to come in pixels: series of smaller slices are left out.
-        rng: `numpy.random.Generator`.
+        rng: `numpy.random.Generator`; a store has its noise already.
+        spill: Folder that is not there yet, for a store of what is no store.
         note: Called with `(line, failure)` for everything that is left out.
         tell: Called with a line for every series that is taken.
         progress: From the name of a series to what wraps the iteration over its slices, such as `tqdm`.
 
     Returns:
-        List of `kpn_tf.pairs.TrainingSlice`.
+        `kpn_tf.store.StoredSlices`.
+
+    Raises:
+        StoreError: If a store is damaged, unfinished, of another version, or not alone.
     """
-    slices = []
-    for name, volume_hu, pixel_mm, step_mm in volumes(folder, note):
+    if not is_store(folder):
         try:
-            if min(volume_hu.shape[1:]) < patch:
-                raise ValueError(f"its slices are smaller than a patch of {patch} x {patch} pixels")
-            slabs, noise = quiet_slabs(volume_hu, pixel_mm, step_mm)
-        except ValueError as error:
-            note(f"{name}: {error}", False)
-            continue
-        tell(f"{name}: {len(volume_hu)} slices, {len(slabs)} targets with {noise.std_hu:.1f} HU of noise")
-        # Quieter targets are better ones; a series must not outweigh another by its number of slices alone.
-        weight = 1 / (noise.std_hu * np.sqrt(len(slabs)))
-        slices += training_slices(slabs, pixel_mm, noise, rng, weight=weight, progress=progress(name))
-    return slices
+            prepare([folder], spill, rng, note=note, tell=tell, progress=progress)
+        except EmptyStoreError:
+            return ()
+        folder = spill
+    return open_store(folder).of_side(patch, note)
+
+
+def prepare(inputs, folder, rng, *, note, tell=lambda line: None, progress=lambda name: iter):
+    """Writes quiet targets with noise fields from every usable series into a store, one series in memory at a time.
+
+    The same call goes on where a killed one stopped: what is in the store is neither read nor computed again.
+
+    Args:
+        inputs: CT files, or folders that are searched recursively, one after the other.
+        folder: For the store: new, empty, or left unfinished by the same call.
+        rng: `numpy.random.Generator` that has drawn nothing.
+        note: Called with `(line, failure)` for everything that is left out.
+        tell: Called with a line for every series that is taken.
+        progress: From the name of a series to what wraps the iteration over its slices, such as `tqdm`.
+
+    Returns:
+        Number of slices in the store.
+
+    Raises:
+        StoreError: If the folder holds something else, or an input holds a store.
+        EmptyStoreError: If no series is usable.
+    """
+    origin = hashlib.sha256(repr(rng.bit_generator.state).encode()).hexdigest()
+    seen = set()
+    with StoreWriter(folder, origin) as store:
+        for name, series in (found for path in inputs for found in normal_dose_series(path, note)):
+            identity = "\n".join(file.sop_instance_uid for file in series.slices)
+            if identity in seen:
+                note(f"{name}: is there a second time", False)
+                continue
+            before = store.find(identity)
+            if before:
+                seen.add(identity)
+                skip_draws(before["slices"], rng)
+                tell(f"{name}: in the store already")
+                continue
+            try:
+                volume_hu, pixel_mm, step_mm = volume(series)
+                slabs, noise = quiet_slabs(volume_hu, pixel_mm, step_mm)
+            except ValueError as error:
+                note(f"{name}: {error}", isinstance(error, DicomError))
+                continue
+            seen.add(identity)
+            tell(f"{name}: {len(volume_hu)} slices, {len(slabs)} targets with {noise.std_hu:.1f} HU of noise")
+            # Quieter targets are better ones; a series must not outweigh another by its number of slices alone.
+            weight = 1 / (noise.std_hu * np.sqrt(len(slabs)))
+            store.add(
+                one_by_one(slabs, pixel_mm, noise, rng, weight=weight, progress=progress(name)),
+                len(slabs),
+                identity=identity,
+                patient=patient_id(series) or series.study_uid,
+                pixel_mm=pixel_mm,
+                noise=noise,
+                shape=slabs.shape[1:],
+            )
+        return store.finish()
 
 
 def validation_folder(folder, rng, *, note):
@@ -91,9 +148,31 @@ def volumes(folder, note):
         note: Called with `(line, failure)` for everything that is left out.
 
     Yields:
-        `(name, volume_hu, pixel_mm, step_mm)`; outside the field of view there is air, and the step from slice
-        to slice is infinite where slices share a position: they cannot be averaged into thicker ones.
+        `(name, volume_hu, pixel_mm, step_mm)`, as of `volume`.
     """
+    for name, series in normal_dose_series(folder, note):
+        try:
+            yield name, *volume(series)
+        except (DicomError, LowDoseError) as error:
+            note(f"{name}: {error}", isinstance(error, DicomError))
+
+
+def normal_dose_series(folder, note):
+    """Series of a folder that this package did not make.
+
+    Args:
+        folder: CT file, or folder that is searched recursively.
+        note: Called with `(line, failure)` for everything that is left out.
+
+    Yields:
+        `(name, series)`: what to call it, and a `kpn_tf.dicom.Series`.
+
+    Raises:
+        StoreError: If the folder holds a store.
+    """
+    for parent, _, _ in os.walk(folder):
+        if is_store(parent):
+            raise StoreError(f"Expected DICOM in {folder}. Received: a store, {parent}; keep the two apart")
     found, refusals = find_series(folder)
     for refusal in refusals:
         note(f"{refusal.path}: {refusal.reason}", refusal.failure)
@@ -101,16 +180,28 @@ def volumes(folder, note):
         name = series_name(series)
         if series.denoised or series.simulated:
             note(f"{name}: made by kpn_tf, no normal-dose scan", False)
-            continue
-        try:
-            pixel_mm = square_pixel_mm(series.pixel_spacing_mm)
-            volume_hu = np.stack([inside_hu(read_slice(file.path, file.frame)) for file in series.slices])
-        except DicomError as error:
-            note(f"{name}: {error}", True)
-            continue
-        except LowDoseError as error:
-            note(f"{name}: {error}", False)
-            continue
-        steps_mm = np.diff([file.position_mm for file in series.slices])
-        evenly = len(steps_mm) > 0 and steps_mm.min() > 0
-        yield name, volume_hu, pixel_mm, float(np.median(steps_mm)) if evenly else np.inf
+        else:
+            yield name, series
+
+
+def volume(series):
+    """Reads a series.
+
+    Args:
+        series: `kpn_tf.dicom.Series`.
+
+    Returns:
+        `(volume_hu, pixel_mm, step_mm)`; outside the field of view there is air, and the step from slice to slice is
+        infinite where slices share a position: they cannot be averaged into thicker ones.
+
+    Raises:
+        DicomError: If a slice cannot be read.
+        LowDoseError: If its pixels are not square.
+    """
+    pixel_mm = square_pixel_mm(series.pixel_spacing_mm)
+    volume_hu = np.empty((len(series.slices), series.rows, series.columns), "float32")
+    for slice_hu, file in zip(volume_hu, series.slices, strict=True):
+        slice_hu[:] = inside_hu(read_slice(file.path, file.frame))
+    steps_mm = np.diff([file.position_mm for file in series.slices])
+    evenly = len(steps_mm) > 0 and steps_mm.min() > 0
+    return volume_hu, pixel_mm, float(np.median(steps_mm)) if evenly else np.inf

@@ -17,7 +17,8 @@ import pydicom
 import pytest
 
 from kpn_tf import cli, pairs, training
-from kpn_tf.cli.train import TrainConfig, _left_out
+from kpn_tf.cli.prepare import PrepareConfig, left_out
+from kpn_tf.cli.train import TrainConfig
 from kpn_tf.dicom import SimulatedBy, derive_slice, read_slice
 from kpn_tf.losses import absolute_error
 from kpn_tf.training_data import volumes
@@ -118,6 +119,28 @@ def test_an_interrupted_run_goes_on_exactly(data, often, unbroken, tmp_path, mon
     assert len(log(tmp_path / "run")) == 3
 
 
+def test_a_run_begun_from_dicom_goes_on_from_a_store_of_the_same_and_ends_alike(
+    data, often, unbroken, tmp_path, monkeypatch, capfd
+):
+    assert kpn("prepare", data / "train", tmp_path / "store") == 0
+    draw = pairs.SimulatedPairs.__getitem__
+
+    def interrupted(self, index):
+        if index == 1:
+            raise KeyboardInterrupt
+        return draw(self, index)
+
+    words = (data / "validation", tmp_path / "run", *TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr(pairs.SimulatedPairs, "__getitem__", interrupted)
+        assert kpn("train", data / "train", *words) == 130
+    assert kpn("train", tmp_path / "store", *words) == 0
+    whole, resumed = log(unbroken), log(tmp_path / "run")
+    assert [entry["step"] for entry in resumed] == [1, 2, 3]
+    for one, other in zip(whole, resumed, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [(("--loss", "structure"), "loss"), (("--batch", "3"), "pairs"), (("--seed", "1"), "config, pairs")],
@@ -127,7 +150,7 @@ def test_another_call_does_not_go_on_in_the_same_folder(data, often, unbroken, c
     assert f"to hold a run of this configuration. Received: one of another {what};" in capfd.readouterr().err
 
 
-def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
+def test_what_is_no_normal_dose_isleft_out_with_a_line(tmp_path, capfd):
     folder = tmp_path / "mixed"
     good = write_torso(folder / "good")
     write_torso(folder / "drawn", noisy_volume(noise_hu=0.0))
@@ -137,7 +160,7 @@ def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
         ct = read_slice(path)
         derive_slice(ct, ct.slice_hu, by).save_as(folder / "own" / path.name)
     (folder / "SOURCE.txt").write_text("words")
-    found = list(volumes(folder, _left_out))
+    found = list(volumes(folder, left_out))
     err = capfd.readouterr().err
     assert f"left out: {folder / 'SOURCE.txt'}: is not a DICOM file" in err
     assert "made by kpn_tf, no normal-dose scan" in err
@@ -155,7 +178,7 @@ def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
 def test_a_corrupt_slice_leaves_its_series_out(tmp_path, capfd):
     paths = write_torso(tmp_path / "in")
     paths[1].write_bytes(paths[1].read_bytes()[:-700])
-    assert list(volumes(tmp_path / "in", _left_out)) == []
+    assert list(volumes(tmp_path / "in", left_out)) == []
     (line,) = capfd.readouterr().err.splitlines()
     assert re.match(rf"left out: series \.\.\.\S+ \(B30f\): {paths[1]}: has pixel data that cannot", line)
 
@@ -169,7 +192,7 @@ def test_slices_at_one_position_are_never_averaged(tmp_path):
     assert (len(volume_hu), step_mm) == (3, np.inf)
 
 
-def test_slices_smaller_than_a_patch_are_left_out(data, tmp_path, capfd):
+def test_slices_smaller_than_a_patch_areleft_out(data, tmp_path, capfd):
     assert kpn("train", data / "train", data / "validation", tmp_path / "run", "--patch", "97") == 1
     err = capfd.readouterr().err
     assert "its slices are smaller than a patch of 97 x 97 pixels" in err
@@ -218,7 +241,7 @@ def test_a_missing_folder_is_status_two_before_anything_is_read(data, tmp_path, 
 
 
 def test_nothing_of_the_patient_is_printed_or_kept(data, unbroken, capfd):
-    list(volumes(data / "train", _left_out))
+    list(volumes(data / "train", left_out))
     kept = (unbroken / "run.json").read_text() + (unbroken / "log.jsonl").read_text()
     for secret in ("Secret", "0815", "4711"):
         assert secret not in kept + "".join(capfd.readouterr())
@@ -274,6 +297,8 @@ def test_the_l1_loss_is_the_mean_absolute_error_in_unit_scale():
 
 def test_every_option_and_file_is_in_the_guide(unbroken):
     guide = GUIDE.read_text()
+    for name in PrepareConfig.__dataclass_fields__:
+        assert (name.upper() if name in ("input", "store") else f"`--{name} ") in guide, name
     for name in TrainConfig.__dataclass_fields__:
         word = name.upper() if name in ("data", "validation", "run") else f"`--{name.replace('_', '-')} "
         assert word in guide, word

@@ -5,7 +5,7 @@ import pytest
 
 from kpn_tf.evaluation import Pair
 from kpn_tf.normal_dose import SeriesNoise
-from kpn_tf.pairs import MeasuredPairs, SimulatedPairs, TrainingSlice, training_slices
+from kpn_tf.pairs import Ahead, MeasuredPairs, SimulatedPairs, TrainingSlice, training_slices
 from kpn_tf.simulation import SPECTRA
 
 
@@ -124,3 +124,50 @@ def test_measured_pairs_smaller_than_a_patch_are_refused():
         measured(patch=40)
     with pytest.raises(ValueError, match="Received: none"):
         MeasuredPairs([], batch_size=1, steps=1)
+
+
+def test_batches_made_ahead_are_the_same_and_ready_before_they_are_asked_for():
+    pairs, made = pairs_of(flat_slices(), batch_size=2), []
+
+    class Watched:
+        def __len__(self):
+            return len(pairs)
+
+        def __getitem__(self, index):
+            if index == 2:
+                raise OSError("the disk is gone")
+            made.append(index)
+            return pairs[index]
+
+    ahead = Ahead(Watched())
+    np.testing.assert_array_equal(ahead[0][0], pairs[0][0])
+    until = time.monotonic() + 30
+    while made != [0, 1] and time.monotonic() < until:
+        time.sleep(0.001)
+    assert made == [0, 1]
+    np.testing.assert_array_equal(ahead[1][1], pairs[1][1])
+    # What goes wrong ahead goes wrong in its own step.
+    with pytest.raises(OSError, match="the disk is gone"):
+        ahead[2]
+
+
+def test_batches_made_ahead_may_begin_anywhere_and_end_with_the_last():
+    pairs = pairs_of(flat_slices(), batch_size=2)
+    ahead = Ahead(pairs)
+    for index in (2, 0, 2, 1, 1):
+        np.testing.assert_array_equal(ahead[index][0], pairs[index][0])
+    assert ahead.describe() == pairs.describe()
+
+
+def test_draws_follow_the_weights_as_those_of_numpy_do():
+    weights = [0.3, 1.0, 0.05, 2.0]
+    slices = [
+        TrainingSlice(np.full((40, 40), 100.0 * i, "float32"), np.zeros((1, 40, 40), "float16"), 10.0, weight)
+        for i, weight in enumerate(weights)
+    ]
+    _, normal = pairs_of(slices, batch_size=1, steps=1, seed=6)[0]
+    first = np.random.default_rng([6, 0]).choice(4, p=np.array(weights) / np.sum(weights))
+    assert normal.mean() == 100.0 * first
+    _, normal = pairs_of(slices, batch_size=2000, steps=1)[0]
+    drawn = np.bincount((normal[:, 0, 0, 0] / 100).astype(int), minlength=4) / 2000
+    np.testing.assert_allclose(drawn, np.array(weights) / np.sum(weights), atol=0.03)

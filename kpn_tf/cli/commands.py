@@ -54,6 +54,9 @@ COMMANDS = {
         "noise, sharpness and detectability before and after denoisers", "quality", "QualityConfig"
     ),
     "data": Command("list or download real pairs of low and normal dose", "data", "DataConfig", extra="data"),
+    "prepare": Command(
+        "put the slices of a training on disk, ready to draw from", "prepare", "PrepareConfig"
+    ),
     "train": Command("train a network on normal-dose series", "train", "TrainConfig", extra="train"),
     "benchmark": Command(
         "make the paper's tables and figures again", "benchmark", "BenchmarkConfig", extra="train"

@@ -11,7 +11,7 @@ from kpn_tf.cli import kinds
 def add_arguments(parser, config_class):
     """Adds one argument per field: positional without a default, a switch for booleans, else `--name VALUE`.
 
-    An option whose annotation is `tuple[kind, ...]` takes several values, and may be given several times.
+    What is annotated as `tuple[kind, ...]` takes several values; an option of that kind may be given several times.
 
     A field's metadata may hold `help`, `required` for an option that must be given, `positional` for an argument that
     may be left out, and `kind`: the function from the typed word to the value where the annotation is not enough.
@@ -26,7 +26,8 @@ def add_arguments(parser, config_class):
         kind = field.metadata.get("kind") or _plain(hints[name])
         kind = kinds.path if kind is Path else kind
         if field.default is dataclasses.MISSING:
-            parser.add_argument(name, type=kind, metavar=name.upper(), help=text)
+            several = {"nargs": "+"} if _repeats(hints[name]) else {}
+            parser.add_argument(name, type=kind, metavar=name.upper(), help=text, **several)
         elif field.metadata.get("positional"):
             parser.add_argument(name, type=kind, metavar=name.upper(), help=text, nargs="?")
         elif kind is bool:

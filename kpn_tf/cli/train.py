@@ -1,4 +1,4 @@
-"""`kpn train`: a network from folders of normal-dose series."""
+"""`kpn train`: a network from folders of normal-dose series, or from a prepared store."""
 
 import dataclasses
 import os
@@ -7,12 +7,13 @@ from dataclasses import field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from kpn_tf.cli import kinds
 from kpn_tf.cli.about import PRESETS
 from kpn_tf.cli.commands import FAILED, OK, USAGE
+from kpn_tf.cli.prepare import left_out, noise_generator, progress, tell
 from kpn_tf.job import console
+from kpn_tf.store import spill
 
 NETWORKS = (*PRESETS, "redcnn", "wavresnet")
 
@@ -21,7 +22,11 @@ NETWORKS = (*PRESETS, "redcnn", "wavresnet")
 class TrainConfig:
     """What `kpn train` is told."""
 
-    data: Path = field(metadata={"help": "folder with the normal-dose series of the training patients"})
+    data: Path = field(
+        metadata={
+            "help": "folder with the normal-dose series of the training patients, or a store of kpn prepare"
+        }
+    )
     validation: Path = field(metadata={"help": "folder with those of the validation patients, who choose"})
     run: Path = field(
         metadata={"help": "folder for weights, log and checkpoints; an interrupted run goes on"}
@@ -68,22 +73,33 @@ def run(config):
         return USAGE
     # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with spill(config.run) as folder:
+        return _train(config, folder)
+
+
+def _train(config, spilled):
     with console.hushed():
         import keras
 
         from kpn_tf.losses import StructureAwareLoss, absolute_error
-        from kpn_tf.pairs import SimulatedPairs
+        from kpn_tf.pairs import Ahead, SimulatedPairs
         from kpn_tf.training import TrainingConfig, TrainingDivergedError, train
         from kpn_tf.training_data import DOSE, training_folder, validation_folder
 
-    for_validation, for_training = np.random.default_rng(config.seed).spawn(2)
+    for_validation, _ = np.random.default_rng(config.seed).spawn(2)
     # Little work compared with the training series, and nothing goes without it: it comes first.
-    validation = validation_folder(config.validation, for_validation, note=_left_out)
+    validation = validation_folder(config.validation, for_validation, note=left_out)
     slices = training_folder(
-        config.data, config.patch, for_training, note=_left_out, tell=_tell, progress=_progress
+        config.data,
+        config.patch,
+        noise_generator(config.seed),
+        spill=spilled,
+        note=left_out,
+        tell=tell,
+        progress=progress,
     )
     for folder, found in ((config.validation, validation), (config.data, slices)):
-        if not found:
+        if not len(found):
             console.say(f"kpn train: expected a normal-dose series in {folder}, found none", sys.stderr)
             return FAILED
     keras.utils.set_random_seed(config.seed)
@@ -99,7 +115,7 @@ def run(config):
     plan = TrainingConfig(config.steps, learning_rate=config.learning_rate, seed=config.seed)
     loss = StructureAwareLoss() if config.loss == "structure" else absolute_error
     try:
-        train(_network(config.preset), pairs, plan, loss=loss, validation=validation, run=config.run)
+        train(_network(config.preset), Ahead(pairs), plan, loss=loss, validation=validation, run=config.run)
     except TrainingDivergedError as error:
         console.say(f"kpn train: {error}", sys.stderr)
         return FAILED
@@ -125,15 +141,3 @@ def _wrong(config):
     if os.path.exists(config.run) and not os.path.isdir(config.run):
         return f"expected a folder for the run, received {config.run}, which is a file"
     return None
-
-
-def _left_out(line, failure):
-    console.say(f"left out: {line}", sys.stderr)
-
-
-def _tell(line):
-    console.say(line, sys.stdout)
-
-
-def _progress(name):
-    return lambda slices: tqdm(slices, desc=f"noise for {name}", unit="slice", disable=None, leave=False)

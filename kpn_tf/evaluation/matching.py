@@ -24,7 +24,7 @@ def matched_series(lows, normals, note):
     Returns:
         List of `(low, pairs)`: the series, and its slices with those of its partner, in order of position.
     """
-    patients = {series.uid: _patient(series) for series in [*lows, *normals]}
+    patients = {series.uid: patient_id(series) for series in [*lows, *normals]}
     matched = []
     for low in lows:
         name = series_name(low)
@@ -50,6 +50,15 @@ def matched_series(lows, normals, note):
 def series_name(series):
     """Names a series in lines and tables without saying whose it is."""
     return f"series ...{series.uid[-12:]}" + (f" ({series.kernel})" if series.kernel else "")
+
+
+def patient_id(series):
+    """Whose a series is, as its first slice says; empty if it does not."""
+    try:
+        first = series.slices[0]
+        return str(read_slice(first.path, first.frame).dataset.get("PatientID") or "").strip()
+    except DicomError:
+        return ""  # The slice is named when its turn comes.
 
 
 def same_corner(low_dataset, normal_dataset, pixel_spacing_mm):
@@ -126,11 +135,3 @@ def _pairs(low_slices, normal_slices):
         i += apart_mm <= _SAME_MM
         j += apart_mm >= -_SAME_MM
     return pairs
-
-
-def _patient(series):
-    try:
-        first = series.slices[0]
-        return str(read_slice(first.path, first.frame).dataset.get("PatientID") or "").strip()
-    except DicomError:
-        return ""  # The slice is named when its turn comes.
