@@ -29,6 +29,7 @@ PACKAGES = [
     "kpn_tf.quality",
     "kpn_tf.report",
     "kpn_tf.store",
+    "kpn_tf.training",
 ]
 
 # A workstation denoises with these alone; TensorFlow comes with the extra [train].

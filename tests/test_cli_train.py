@@ -96,6 +96,26 @@ def test_a_baseline_trains_in_the_same_loop(data, often, tmp_path):
     assert keras.saving.load_model(tmp_path / "run" / "best.keras").title == "RED-CNN"
 
 
+def test_two_devices_of_one_processor_take_the_steps_of_one(data, unbroken, tmp_path):
+    # In a process of its own: TensorFlow counts the devices of a process once.
+    code = (
+        "import functools, sys\nfrom kpn_tf import cli, training\n"
+        "training.TrainingConfig = functools.partial(training.TrainingConfig, validate_every=1)\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    words = ("train", data / "train", data / "validation", tmp_path / "run", *TINY, "--workers", "2")
+    subprocess.run([sys.executable, "-c", code, *words], cwd=Path(__file__).parents[1], check=True)
+    one, two = log(unbroken), log(tmp_path / "run")
+    assert [entry["step"] for entry in two] == [1, 2, 3]
+    for key in ("loss", "validation_psnr_soft"):
+        # What the order of a sum changes: measured below 1e-6.
+        assert [entry[key] for entry in two] == pytest.approx([entry[key] for entry in one], rel=1e-5)
+    with np.load(unbroken / "last.npz") as state, np.load(tmp_path / "run" / "last.npz") as shared:
+        assert state.files == shared.files
+        for name in state.files:
+            np.testing.assert_allclose(shared[name], state[name], rtol=1e-5, atol=1e-6)
+
+
 def test_an_interrupted_run_goes_on_exactly(data, often, unbroken, tmp_path, monkeypatch, capfd):
     words = ("train", data / "train", data / "validation", tmp_path / "run", *TINY)
     draw = pairs.SimulatedPairs.__getitem__
@@ -222,9 +242,20 @@ def test_a_loss_that_is_no_number_is_one_line_and_its_batch_is_kept(data, tmp_pa
         (["--patch", "20"], "argument --patch: expected a whole number from 21 on"),
         (["--learning-rate", "nan"], "argument --learning-rate: expected a number above 0"),
         (["--seed", "-1"], "argument --seed: expected a whole number from 0 on"),
+        (
+            ["--workers", "0"],
+            "argument --workers: expected a whole number from 1 on or TF_CONFIG, received 0",
+        ),
+        (["--workers", "two"], "expected a whole number from 1 on or TF_CONFIG, received two"),
+        (
+            ["--workers", "2"],
+            "kpn train: Expected to divide the processor among 2 workers before TensorFlow's",
+        ),
+        (["--workers", "TF_CONFIG"], "kpn train: Expected TF_CONFIG to name all workers and which of them"),
     ],
 )
-def test_a_wrong_word_is_status_two_and_says_why(data, tmp_path, capfd, words, complaint):
+def test_a_wrong_word_is_status_two_and_says_why(data, tmp_path, capfd, monkeypatch, words, complaint):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
     assert kpn("train", data / "train", data / "validation", tmp_path / "run", *words) == 2
     assert complaint in capfd.readouterr().err
     assert not (tmp_path / "run").exists()

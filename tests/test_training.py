@@ -11,10 +11,17 @@ import keras
 import numpy as np
 import pytest
 
-from kpn_tf import StructKPN, StructureAwareLoss, training
+from kpn_tf import StructKPN, StructureAwareLoss
 from kpn_tf.evaluation import Pair
 from kpn_tf.pairs import SimulatedPairs, TrainingSlice
-from kpn_tf.training import TrainingConfig, TrainingDivergedError, make_optimizer, train, validation_psnr
+from kpn_tf.training import (
+    TrainingConfig,
+    TrainingDivergedError,
+    make_optimizer,
+    provenance,
+    train,
+    validation_psnr,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,7 +118,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path):
 
 
 def test_a_run_is_saved_between_validations_too_and_keeps_no_folders_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("kpn_tf.training.SAVE_SECONDS", 0)
+    monkeypatch.setattr("kpn_tf.training.loop.SAVE_SECONDS", 0)
     monkeypatch.setattr("sys.argv", ["/opt/bin/kpn", "train", str(tmp_path), "--steps", "5"])
     config, asked = TrainingConfig(steps=5), []
 
@@ -169,8 +176,8 @@ def test_a_run_needs_no_git(tmp_path, monkeypatch):
 
 
 def test_an_installed_package_takes_no_revision_from_a_repository_around_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(training.kpn_tf, "__file__", str(ROOT / "tests" / "kpn_tf" / "__init__.py"))
-    assert training._git_revision() is None
+    monkeypatch.setattr(provenance.kpn_tf, "__file__", str(ROOT / "tests" / "kpn_tf" / "__init__.py"))
+    assert provenance._git_revision() is None
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_saves_its_batch(tmp_path):

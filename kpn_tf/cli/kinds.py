@@ -45,6 +45,15 @@ def patch(word):
     return _whole(word, 21)
 
 
+def workers(word):
+    """A number of devices, or the name of the environment variable that says which machines there are."""
+    if word == "TF_CONFIG":
+        return word
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on or TF_CONFIG, received {word}")
+    return int(word)
+
+
 def positive(word):
     """A finite number above 0."""
     value = float(word)

@@ -1,7 +1,9 @@
 """`kpn train`: a network from folders of normal-dose series, or from a prepared store."""
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
 from dataclasses import field
 from pathlib import Path
@@ -60,6 +62,14 @@ class TrainConfig:
             "kind": kinds.one_of("float32", "mixed_bfloat16"),
         },
     )
+    workers: int | str = field(
+        default=1,
+        metadata={
+            "help": "devices of this machine that share each batch (default 1), or TF_CONFIG: all of the machines "
+            "that this environment variable names",
+            "kind": kinds.workers,
+        },
+    )
     seed: int = field(
         default=0, metadata={"help": "seed of network, noise and patches (default 0)", "kind": kinds.seed}
     )
@@ -83,9 +93,16 @@ def _train(config, spilled):
 
         from kpn_tf.losses import StructureAwareLoss, absolute_error
         from kpn_tf.pairs import Ahead, SimulatedPairs
-        from kpn_tf.training import TrainingConfig, TrainingDivergedError, train
+        from kpn_tf.training import TrainingConfig, TrainingDivergedError, WorkerLostError, train
         from kpn_tf.training_data import DOSE, training_folder, validation_folder
 
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        network = _network(config)
+    except ValueError as error:
+        console.say(f"kpn train: {error}", sys.stderr)
+        return USAGE
     for_validation, _ = np.random.default_rng(config.seed).spawn(2)
     # Little work compared with the training series, and nothing goes without it: it comes first.
     validation = validation_folder(config.validation, for_validation, note=left_out)
@@ -102,8 +119,6 @@ def _train(config, spilled):
         if not len(found):
             console.say(f"kpn train: expected a normal-dose series in {folder}, found none", sys.stderr)
             return FAILED
-    keras.utils.set_random_seed(config.seed)
-    keras.config.set_dtype_policy(config.precision)
     pairs = SimulatedPairs(
         slices,
         batch_size=config.batch,
@@ -115,22 +130,45 @@ def _train(config, spilled):
     plan = TrainingConfig(config.steps, learning_rate=config.learning_rate, seed=config.seed)
     loss = StructureAwareLoss() if config.loss == "structure" else absolute_error
     try:
-        train(_network(config.preset), Ahead(pairs), plan, loss=loss, validation=validation, run=config.run)
-    except TrainingDivergedError as error:
+        train(network, Ahead(pairs), plan, loss=loss, validation=validation, run=config.run)
+    except (TrainingDivergedError, WorkerLostError) as error:
         console.say(f"kpn train: {error}", sys.stderr)
         return FAILED
-    console.say(f"best network on the validation patients: {config.run / 'best.keras'}", sys.stdout)
+    if network.distribute_strategy.extended.should_checkpoint:
+        console.say(f"best network on the validation patients: {config.run / 'best.keras'}", sys.stdout)
+    else:
+        console.say("the first worker has the run", sys.stdout)
     return OK
 
 
-def _network(name):
-    """The untrained network of a name."""
+def _network(config):
+    """The untrained network, on the devices that will train it."""
     from baselines.redcnn import REDCNN
     from baselines.wavresnet import WavResNet
     from kpn_tf.networks import StructKPN
+    from kpn_tf.training.workers import TF_CONFIG, expect_equal_parts, expect_no_statistics, strategy_for
 
+    if config.workers == TF_CONFIG:
+        tell("waiting until every worker of TF_CONFIG has started")
+    with console.hushed(), _stoppable():
+        strategy = strategy_for(config.workers)
+    expect_equal_parts(strategy, config.batch)
     baselines = {"redcnn": REDCNN, "wavresnet": WavResNet}
-    return baselines[name]() if name in baselines else StructKPN(name)
+    with console.hushed(), strategy.scope():
+        network = baselines.get(config.preset, lambda: StructKPN(config.preset))()
+    expect_no_statistics(network)
+    return network
+
+
+@contextlib.contextmanager
+def _stoppable():
+    """Lets signals end the process at once: Python sees none of them while TensorFlow waits for machines."""
+    kept = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
 
 
 def _wrong(config):

@@ -1,13 +1,8 @@
 """The custom training loop: what `model.fit` does, and what a long training needs besides."""
 
-import contextlib
+import hashlib
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -15,14 +10,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-import kpn_tf
 from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.metrics import psnr
 from kpn_tf.run_folder import score
-
-# Steps in which the learning rate rises from nothing, if a training is ten times as long: without them, one seed in
-# a few saturates the shares of the filters for good.
-WARMUP_STEPS = 500
+from kpn_tf.training.optimizer import make_optimizer
+from kpn_tf.training.provenance import identity, provenance
+from kpn_tf.training.workers import all_workers_needed, expect_no_statistics, from_chief, shares
 
 # Between two states that a killed run can go on from, if no validation comes before.
 SAVE_SECONDS = 300
@@ -30,69 +23,6 @@ SAVE_SECONDS = 300
 
 class TrainingDivergedError(RuntimeError):
     """The loss is no longer a number; the batch that did it lies in the run folder."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How long and how fast to train.
-
-    Args:
-        steps: Optimizer steps in all.
-        learning_rate: Greatest rate of Adam, reached after a linear warm-up; a cosine takes it to zero.
-        clip_norm: Greatest norm of the gradient over all weights.
-        ema: Share of the old average that weight averaging keeps per step; 0 for none.
-        validate_every: Steps from one validation to the next.
-        seed: Seed that is written to the run folder; the pairs and the network's creation use it.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    steps: int
-    learning_rate: float = 1e-3
-    clip_norm: float = 1.0
-    ema: float = 0.999
-    validate_every: int = 1000
-    seed: int = 0
-
-    def __post_init__(self):
-        if (
-            min(self.steps, self.learning_rate, self.clip_norm, self.validate_every) <= 0
-            or not 0 <= self.ema < 1
-        ):
-            raise ValueError(
-                f"Expected positive steps, rates and norms, and an ema in [0, 1). Received: {self}"
-            )
-
-
-def learning_rate_schedule(config):
-    """A linear warm-up and a cosine.
-
-    Args:
-        config: `TrainingConfig`.
-
-    Returns:
-        A Keras schedule: steps taken to learning rate.
-    """
-    warmup = min(WARMUP_STEPS, config.steps // 10)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        config.steps - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-
-
-def make_optimizer(config):
-    """Adam with the schedule and clipping of a configuration, the same for `model.fit` and the loop.
-
-    Args:
-        config: `TrainingConfig`.
-
-    Returns:
-        A Keras optimizer.
-    """
-    return keras.optimizers.Adam(learning_rate_schedule(config), global_clipnorm=config.clip_norm)
 
 
 def validation_psnr(network, pairs):
@@ -112,21 +42,26 @@ def validation_psnr(network, pairs):
     return float(np.mean(scores))
 
 
+@all_workers_needed()
 def train(network, pairs, config, *, loss=None, validation=(), run=None, progress=True):
     """Trains a network with `tf.GradientTape`; continues exactly where a killed run of the same folder stopped.
 
-    With the same seed, data and optimizer the losses are those of `model.fit`.
+    With the same seed, data and optimizer the losses are those of `model.fit`. A network that was created in the scope
+    of a `tf.distribute.Strategy` (see `strategy_for`) is trained on its devices: each takes an equal part of every
+    batch, and the losses are those of one device up to rounding.
 
     Args:
         network: Keras model, slices in HU to slices in HU; trained in place. At the end it holds the
             averaged weights.
         pairs: `kpn_tf.pairs.SimulatedPairs`, or anything whose item `i` is the batch `(low, normal)` of step `i`.
         config: `TrainingConfig`.
-        loss: A Keras loss; `StructureAwareLoss()` if not given.
+        loss: A Keras loss, or a function `(normal, denoised)` to the mean over a batch; `StructureAwareLoss()` if not
+            given.
         validation: Pairs of validation patients (see `validation_psnr`); the averaged weights that do best
             on them are kept as `best.keras`.
         run: Folder for configuration, log, checkpoints and TensorBoard, or `None` for none. Pairs with a method
-            `describe` (see `kpn_tf.pairs.SimulatedPairs`) are described in it.
+            `describe` (see `kpn_tf.pairs.SimulatedPairs`) are described in it. Of several machines only the first
+            reads and writes it, and validates.
         progress: Whether to show a progress bar on stderr.
 
     Returns:
@@ -134,15 +69,23 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
 
     Raises:
         TrainingDivergedError: If a loss is not finite; the batch is saved in the run folder.
-        ValueError: If the run folder holds a run of another configuration, network, loss or other pairs.
+        WorkerLostError: If another machine has gone; all of them can go on from the last checkpoint.
+        ValueError: If the run folder holds a run of another configuration, network, loss or other pairs, another
+            machine trains such a one, or the batch or network cannot be shared among devices.
     """
     loop = _Loop(network, config, loss or StructureAwareLoss(), Path(run) if run else None, pairs)
     losses = []
-    bar = tqdm(total=config.steps, initial=loop.done, disable=not progress, unit="step", smoothing=0.05)
+    bar = tqdm(
+        total=config.steps,
+        initial=loop.done,
+        disable=not (progress and loop.is_chief),
+        unit="step",
+        smoothing=0.05,
+    )
     with bar:
         while loop.done < config.steps:
             batch = pairs[loop.done]
-            value = float(loop.step(*map(tf.constant, batch)))
+            value = float(loop.step(*shares(loop.strategy, batch)))
             if not np.isfinite(value):
                 raise TrainingDivergedError(loop.describe_divergence(value, batch))
             losses.append(value)
@@ -154,6 +97,7 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
             elif time.monotonic() - loop.saved > SAVE_SECONDS:
                 loop.save()
     loop.use_average()
+    loop.wait_for_chief()
     return losses
 
 
@@ -161,28 +105,43 @@ class _Loop:
     """State of a run: weights, optimizer, average, step; and the folder that survives a kill."""
 
     def __init__(self, network, config, loss, run, pairs):
-        self.network, self.config, self.loss, self.run = network, config, loss, run
+        expect_no_statistics(network)
+        self.network, self.config, self.loss = network, config, loss
+        self.strategy = network.distribute_strategy
+        self.is_chief = self.strategy.extended.should_checkpoint
+        self.run = run if self.is_chief else None
         self.done = 0
         self.best = -np.inf
         self.saved = time.monotonic()
-        self.optimizer = make_optimizer(config)
-        self.optimizer.build(network.trainable_variables)
+        with self.strategy.scope():
+            self.optimizer = make_optimizer(config)
+            self.optimizer.build(network.trainable_variables)
         self.average = [tf.Variable(v.value, trainable=False) for v in network.trainable_variables]
         self.step = tf.function(self._step)
         self.board = None
-        if run:
-            self._open_run(pairs)
+        same = identity(network, config, loss, pairs)
+        if self.run:
+            self._open_run(same)
+        self._follow_chief(same)
 
     def _step(self, low, normal):
-        with tf.GradientTape() as tape:
-            value = self.loss(normal, self.network(low, training=True))
+        parts = self.strategy.run(self._replica_step, (low, normal))
         variables = self.network.trainable_variables
-        self.optimizer.apply(tape.gradient(value, variables), variables)
         taken = tf.cast(self.optimizer.iterations.value, tf.float32)
         # A young average forgets faster, or it would remember the initial weights.
         keep = tf.minimum(self.config.ema, taken / (taken + 10.0))
         for average, variable in zip(self.average, variables, strict=True):
             average.assign(keep * average + (1 - keep) * variable.value)
+        return self.strategy.reduce("SUM", parts, axis=None)
+
+    def _replica_step(self, low, normal):
+        """What one device does with its patches; returns its part of the loss: their sum is the mean of the batch."""
+        with tf.GradientTape() as tape:
+            value = self.loss(normal, self.network(low, training=True))
+            if not isinstance(self.loss, keras.losses.Loss):  # Those of Keras have divided by the replicas.
+                value /= self.strategy.num_replicas_in_sync
+        variables = self.network.trainable_variables
+        self.optimizer.apply(tape.gradient(value, variables), variables)
         return value
 
     def _state(self):
@@ -192,18 +151,8 @@ class _Loop:
             *self.average,
         ]
 
-    def _open_run(self, pairs):
+    def _open_run(self, same):
         self.run.mkdir(parents=True, exist_ok=True)
-        # The name counts how many networks this process made: it says nothing of the network.
-        network = {key: value for key, value in self.network.get_config().items() if key != "name"}
-        # What must be the same for a run to go on exactly.
-        same = {
-            "config": asdict(self.config),
-            "network": {"class": type(self.network).__name__, **network},
-            "precision": keras.config.dtype_policy().name,
-            "loss": _described_loss(self.loss),
-            "pairs": pairs.describe() if hasattr(pairs, "describe") else None,
-        }
         stated = self.run / "run.json"
         if stated.exists():
             before = json.loads(stated.read_text())
@@ -215,7 +164,7 @@ class _Loop:
                 )
         else:
             partial = self.run / "run.partial.json"
-            partial.write_text(json.dumps({**same, **_provenance()}, indent=2) + "\n")
+            partial.write_text(json.dumps({**same, **provenance()}, indent=2) + "\n")
             partial.replace(stated)
         if (self.run / "last.npz").exists():
             with np.load(self.run / "last.npz") as saved:
@@ -226,6 +175,26 @@ class _Loop:
                     variable.assign(saved[name])
         self.board = tf.summary.create_file_writer(str(self.run / "tensorboard"))
 
+    def _follow_chief(self, same):
+        """Starts where the first machine does, the only one that needs the run folder."""
+        digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).digest()
+        mine = tf.constant(int.from_bytes(digest[:7]), tf.int64)
+        done, chiefs, *state = from_chief(
+            self.strategy, [tf.constant(self.done, tf.int64), mine, *self._state()]
+        )
+        if int(chiefs) != int(mine):
+            raise ValueError(
+                "Expected the configuration, network, loss and pairs of the first worker. Received: others here; "
+                "give every worker the same options and series"
+            )
+        self.done = int(done)
+        for variable, value in zip(self._state(), state, strict=True):
+            variable.assign(value)
+
+    def wait_for_chief(self):
+        """Returns when the first machine has saved the last checkpoint: then nobody is needed any more."""
+        from_chief(self.strategy, [self.done])
+
     def use_average(self):
         """Gives the network the averaged weights."""
         for average, variable in zip(self.average, self.network.trainable_variables, strict=True):
@@ -233,6 +202,8 @@ class _Loop:
 
     def checkpoint(self, losses, validation):
         """Validates the averaged weights, keeps them if they are the best so far, and saves the state."""
+        if not self.is_chief:
+            return
         entry = {"step": self.done, "loss": float(np.mean(losses))}
         current = [tf.identity(v.value) for v in self.network.trainable_variables]
         self.use_average()
@@ -272,40 +243,3 @@ class _Loop:
             return sentence + "; give a run folder to have the batch saved"
         np.savez(self.run / "diverged.npz", low=batch[0], normal=batch[1])
         return f"{sentence}; the batch is in {self.run / 'diverged.npz'}"
-
-
-def _described_loss(loss):
-    if isinstance(loss, keras.losses.Loss):
-        return {"class": type(loss).__name__, **loss.get_config()}
-    return getattr(loss, "__name__", type(loss).__name__)
-
-
-def _git_revision():
-    """Revision of the checkout this package runs from; `None` if it runs from none, or without git."""
-    checkout = Path(kpn_tf.__file__).parents[1]
-    if not (checkout / ".git").exists():
-        return None  # Installed: the repository around it, if any, is somebody else's.
-    with contextlib.suppress(OSError):
-        finished = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False
-        )
-        return finished.stdout.strip() or None
-    return None
-
-
-def _provenance():
-    return {
-        "git_revision": _git_revision(),
-        "versions": {
-            "kpn_tf": kpn_tf.__version__,
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        # Folders may be named after patients.
-        "command": [
-            Path(sys.argv[0]).name,
-            *("PATH" if os.sep in word or os.path.exists(word) else word for word in sys.argv[1:]),
-        ],
-    }

@@ -1,0 +1,76 @@
+"""What a run folder says of how its training came about."""
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kpn_tf
+
+
+def identity(network, config, loss, pairs):
+    """What must be the same on every machine of a training, and for it to go on exactly.
+
+    Args:
+        network: Keras model.
+        config: `TrainingConfig`.
+        loss: Keras loss or function.
+        pairs: Where they have a method `describe`, what it returns is part of it.
+
+    Returns:
+        Dict that `json.dumps` takes.
+    """
+    # The name counts how many networks this process made: it says nothing of the network.
+    shape = {key: value for key, value in network.get_config().items() if key != "name"}
+    return {
+        "config": asdict(config),
+        "network": {"class": type(network).__name__, **shape},
+        "precision": keras.config.dtype_policy().name,
+        "loss": _described_loss(loss),
+        "pairs": pairs.describe() if hasattr(pairs, "describe") else None,
+    }
+
+
+def _described_loss(loss):
+    if isinstance(loss, keras.losses.Loss):
+        return {"class": type(loss).__name__, **loss.get_config()}
+    return getattr(loss, "__name__", type(loss).__name__)
+
+
+def _git_revision():
+    """Revision of the checkout this package runs from; `None` if it runs from none, or without git."""
+    checkout = Path(kpn_tf.__file__).parents[1]
+    if not (checkout / ".git").exists():
+        return None  # Installed: the repository around it, if any, is somebody else's.
+    with contextlib.suppress(OSError):
+        finished = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=checkout, capture_output=True, text=True, check=False
+        )
+        return finished.stdout.strip() or None
+    return None
+
+
+def provenance():
+    """What a training is made with and was called as: a dict that `json.dumps` takes."""
+    return {
+        "git_revision": _git_revision(),
+        "versions": {
+            "kpn_tf": kpn_tf.__version__,
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        # Folders may be named after patients.
+        "command": [
+            Path(sys.argv[0]).name,
+            *("PATH" if os.sep in word or os.path.exists(word) else word for word in sys.argv[1:]),
+        ],
+    }
