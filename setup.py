@@ -13,6 +13,7 @@ PACKAGES = [
     "export",
     "kpn_tf",
     "kpn_tf.cli",
+    "kpn_tf.cluster",
     "kpn_tf.datasets",
     "kpn_tf.denoiser",
     "kpn_tf.dicom",
@@ -74,6 +75,12 @@ EXTRAS = {
     ],
     "node": [
         "pynetdicom>=3.0.4,<4",
+    ],
+    # Dask, and what draws its dashboard; the certificate that keeps others out of a local cluster.
+    "cluster": [
+        "bokeh>=3.8",
+        "cryptography",
+        "distributed>=2026.7",
     ],
     # The index of the Imaging Data Commons, and what reads it. Not idc-index: kpn_tf/datasets/idc.py says why.
     "data": [

@@ -34,7 +34,7 @@ BASE_MODULES = (
     "kpn_tf.figures",
     "kpn_tf.cli",
 )
-WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "bm3d", "matplotlib")
+WHAT_EXTRAS_BRING = ("tensorflow", "keras", "jax", "scipy", "skimage", "bm3d", "matplotlib", "distributed")
 
 
 def run(*command, cwd, check=True):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kpn_tf.job.staging import OutputError, Staging, sweep
+from kpn_tf.job.staging import GuestStaging, OutputError, Staging, sweep
 
 HOLD = """
 import sys, time
@@ -121,3 +121,48 @@ def test_an_output_that_cannot_be_made_is_one_sentence(tmp_path):
         Staging(tmp_path / "file" / "output"),
     ):
         pass
+
+
+def finished_series(staging, **slices):
+    folder = staging.open_series("1.2.3")
+    for name, text in slices.items():
+        (folder / name).write_text(text)
+
+
+def test_of_two_guests_with_the_same_series_one_publishes_it_and_the_other_does_no_harm(tmp_path):
+    with (
+        Staging(tmp_path) as host,
+        GuestStaging(tmp_path, host.folder) as first,
+        GuestStaging(tmp_path, host.folder) as second,
+    ):
+        for guest in (first, second):
+            finished_series(guest, a="whole", b="whole")
+        assert first.publish_series("1.2.3") == tmp_path / "1.2.3"
+        before = {path: path.stat().st_ino for path in (tmp_path / "1.2.3").iterdir()}
+        assert second.publish_series("1.2.3") == tmp_path / "1.2.3"
+        assert {path: path.stat().st_ino for path in (tmp_path / "1.2.3").iterdir()} == before
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["1.2.3", "a", "b"]
+
+
+def test_what_a_published_series_lacks_joins_it_and_nothing_is_replaced(tmp_path):
+    (tmp_path / "1.2.3").mkdir()
+    (tmp_path / "1.2.3" / "a").write_text("first")
+    with Staging(tmp_path) as host, GuestStaging(tmp_path, host.folder) as guest:
+        finished_series(guest, a="second", b="second")
+        guest.publish_series("1.2.3")
+    assert {path.name: path.read_text() for path in (tmp_path / "1.2.3").iterdir()} == {
+        "a": "first",
+        "b": "second",
+    }
+
+
+def test_a_guest_whose_host_is_gone_publishes_nothing(tmp_path):
+    with Staging(tmp_path) as host:
+        guest = GuestStaging(tmp_path, host.folder)
+        guest.__enter__()
+        finished_series(guest, a="whole")
+    with pytest.raises(OutputError, match=r"cannot write to .*: No such file or directory"):
+        guest.publish_series("1.2.3")
+    with pytest.raises(OutputError, match=r"cannot write to .*: No such file or directory"):
+        GuestStaging(tmp_path, host.folder).__enter__()
+    assert list(tmp_path.iterdir()) == []

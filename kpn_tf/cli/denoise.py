@@ -5,6 +5,8 @@ import sys
 from dataclasses import field
 from pathlib import Path
 
+from kpn_tf.cli import extras, kinds
+from kpn_tf.cli.commands import complain_of_usage
 from kpn_tf.cli.network_in_use import NetworkInUse
 
 
@@ -14,20 +16,37 @@ class DenoiseConfig(NetworkInUse):
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
     output: Path = field(metadata={"help": "folder for the derived series; nothing in it is overwritten"})
+    cluster: str | None = field(
+        default=None,
+        metadata={
+            "help": "denoise on the Dask scheduler at tcp://HOST:PORT, or with a worker for each core (local); "
+            "what the output holds already is skipped",
+            "kind": kinds.scheduler,
+        },
+    )
     json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
 
 
 def run(config):
     """Denoises and returns the exit status."""
+    if config.cluster:
+        try:
+            extras.require("kpn denoise --cluster", "cluster")
+        except extras.MissingExtraError as error:
+            return complain_of_usage(None, error)
+        if config.device != "cpu":
+            return complain_of_usage(
+                "kpn denoise", f"Expected --device cpu with --cluster. Received: --device {config.device}"
+            )
     # Only now: help, and a wrong call, wait for no network's runtime.
     from kpn_tf.cli.job_command import run_job
     from kpn_tf.denoiser import Denoiser
     from kpn_tf.job import console, denoise
 
     with console.hushed():
-        denoiser = Denoiser(
-            config.network, device=config.device, threads=config.threads, strength=config.strength
-        )
+        # On a cluster a core takes one series, not a part of a slice.
+        threads = config.threads or (1 if config.cluster else None)
+        denoiser = Denoiser(config.network, device=config.device, threads=threads, strength=config.strength)
     told = denoiser.device_note
     if told:
         console.say(f"kpn denoise: {told}", sys.stderr)
@@ -37,12 +56,22 @@ def run(config):
         "threads": denoiser.threads,
     }
 
+    def tell(line):
+        console.say(f"kpn denoise: {line}", sys.stderr)
+
     def start(progress):
-        report = denoise(config.input, config.output, denoiser, progress=progress)
+        if config.cluster:
+            from kpn_tf.cluster import denoise_archive
+
+            report = denoise_archive(
+                config.input, config.output, denoiser, config.cluster, progress=progress, tell=tell
+            )
+        else:
+            report = denoise(config.input, config.output, denoiser, progress=progress)
         # Only now: a GPU that fails on the way is left for the CPU.
         about.update({name: getattr(denoiser, name) for name in ("device", "adapter", "device_note")})
         if denoiser.device_note != told:
-            console.say(f"kpn denoise: {denoiser.device_note}", sys.stderr)
+            tell(denoiser.device_note)
         return report
 
     return run_job("denoise", config, start, done="denoised", about=about)

@@ -33,7 +33,7 @@ def run_job(name, config, start, *, done, about):
     if config.json:
         print(json.dumps(_document(report, about), indent=2, allow_nan=False))
     line = console.summary_text(report, config.output, done)
-    if not report.slices_written or report.stopped:
+    if not report.derived or report.stopped:
         console.say(f"kpn {name}: {line}", sys.stderr)
     elif not config.json:
         console.say(line, sys.stdout)

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import urllib.parse
 from pathlib import Path
 
 from kpn_tf.hounsfield import WINDOWS
@@ -60,6 +61,14 @@ def positive(word):
     if not 0.0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, received {word}")
     return value
+
+
+def scheduler(word):
+    """A Dask scheduler: `local`, or the address of one."""
+    address = urllib.parse.urlsplit(word)
+    if word != "local" and not (address.scheme == "tcp" and address.hostname and address.port):
+        raise argparse.ArgumentTypeError(f"expected local or tcp://HOST:PORT, received {word}")
+    return word
 
 
 def one_of(*names):

@@ -33,6 +33,9 @@ class Console(Progress):
         say(f"{'failed' if refusal.failure else 'skipped'}: {refusal_text(refusal)}", sys.stderr)
 
     def series_done(self, report):
+        # A rerun over an archive: the summary counts them.
+        if report.outcome == "done":
+            return
         if report.outcome in ("written", "incomplete"):
             if self._series_lines:
                 say(series_text(report, self._output), sys.stdout)
@@ -65,13 +68,14 @@ def summary_text(report, output, done):
     """Returns the last line: what became of the whole job, `done` being what it does: "denoised"."""
     if report.stopped is not None:
         return f"stopped: {report.stopped}"
-    written = [series for series in report.series if series.written]
-    if not written:
+    if not report.derived:
         return f"nothing was {done}"
+    before = sum(series.outcome == "done" for series in report.derived)
     skipped = sum(not refusal.failure for refusal in report.refusals)
     failed = sum(refusal.failure for refusal in report.refusals)
     return (
-        f"{len(written)} series, {report.slices_written} slices in {report.seconds:.1f} s -> {output}"
+        f"{len(report.derived) - before} series, {report.slices_written} slices in {report.seconds:.1f} s -> {output}"
+        + (f"; done before: {before} series" if before else "")
         + (f"; files skipped: {skipped}" if skipped else "")
         + (f"; files failed: {failed}" if failed else "")
     )

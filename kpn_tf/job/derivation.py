@@ -33,8 +33,46 @@ def derive(input_path, output, process, *, progress=None):
         NotADirectoryError: If the output exists and is no folder.
     """
     started = time.perf_counter()
-    input_path, output = Path(input_path), Path(output)
+    output = Path(output)
     progress = Progress() if progress is None else progress
+    tasks, reports, refusals = plan(input_path, output, process, progress)
+    todo = []
+    for task in tasks:
+        if os.path.lexists(output / task.uid):
+            reports.append(series_report(task.parts, "exists", derived_uid=task.uid))
+            progress.series_done(reports[-1])
+        else:
+            todo.append(task)
+    stopped = None
+    if todo:
+        progress.planned(sum(task.slices for task in todo))
+        try:
+            with Staging(output) as staging:
+                writer = pipeline.Writer(staging, progress, reports, refusals)
+                pipeline.run(todo, process, writer)
+        except OutputError as error:
+            stopped = str(error)
+    return JobReport(tuple(reports), tuple(refusals), time.perf_counter() - started, stopped)
+
+
+def plan(input_path, output, process, progress):
+    """Finds what is to be derived, from headers alone, and removes what killed runs left in the output folder.
+
+    Args:
+        input_path: CT file, or folder that is searched recursively.
+        output: A `pathlib.Path`.
+        process: A `Process`.
+        progress: A `Progress`; it is told what is left out.
+
+    Returns:
+        `(tasks, reports, refusals)`: a `Task` for each series that the process takes, whether or not the output
+        holds it; a list of a `SeriesReport` for each that it does not take; a list of the `Refusal` of each file
+        that was left out.
+
+    Raises:
+        FileNotFoundError: If the input does not exist.
+        NotADirectoryError: If the output exists and is no folder.
+    """
     # os.path rather than Path: a folder that may not be searched is no exception here, but a refusal later.
     if not os.path.exists(input_path):
         raise FileNotFoundError(
@@ -46,29 +84,15 @@ def derive(input_path, output, process, *, progress=None):
     found, refusals = find_series(input_path)
     for refusal in refusals:
         progress.refused(refusal)
-    reports, todo = [], []
+    tasks, reports = [], []
     for parts in _by_uid(found):
         reason = process.refusal(parts)
-        if reason is not None:
-            reports.append(series_report(parts, "own output", reason=reason))
-            continue
-        task = Task(parts, process.derived_by(parts))
-        if os.path.lexists(output / task.uid):
-            reports.append(series_report(parts, "exists", derived_uid=task.uid))
+        if reason is None:
+            tasks.append(Task(parts, process.derived_by(parts)))
         else:
-            todo.append(task)
-    for report in reports:
-        progress.series_done(report)
-    stopped = None
-    if todo:
-        progress.planned(sum(task.slices for task in todo))
-        try:
-            with Staging(output) as staging:
-                writer = pipeline.Writer(staging, progress, reports, refusals)
-                pipeline.run(todo, process, writer)
-        except OutputError as error:
-            stopped = str(error)
-    return JobReport(tuple(reports), tuple(refusals), time.perf_counter() - started, stopped)
+            reports.append(series_report(parts, "own output", reason=reason))
+            progress.series_done(reports[-1])
+    return tasks, reports, refusals
 
 
 def _by_uid(found):

@@ -13,10 +13,10 @@ class SeriesReport:
         source: Last characters of the source's SeriesInstanceUID.
         kernel: Reconstruction kernel of the source.
         outcome: `"written"`; `"incomplete"`: written without the slices that failed; `"failed"`: nothing
-            written; `"exists"`: the output folder holds it already; `"own output"`: the source was made by
-            this package.
+            written; `"exists"`: the output folder holds it already; `"done"`: the same, all its slices, which is
+            what a rerun on a cluster expects; `"own output"`: the source was made by this package.
         slices: Slices in the source.
-        written: Slices in the derived series.
+        written: Slices of the derived series that this run wrote.
         derived_uid: SeriesInstanceUID of the derived series and name of its folder; `None` for own output.
         noise_before_hu: Median over the slices of the noise SD in soft tissue; `None` without any.
         noise_after_hu: The same in the derived series.
@@ -59,13 +59,18 @@ class JobReport:
         return sum(report.written for report in self.series)
 
     @property
+    def derived(self):
+        """Reports of the series that the output holds, from this run or from one before."""
+        return [report for report in self.series if report.written or report.outcome == "done"]
+
+    @property
     def ok(self):
-        """`True` if something was derived and nothing that should have been was not."""
+        """`True` if something is derived, now or before, and nothing that should have been was not."""
         return (
-            self.slices_written > 0
+            bool(self.derived)
             and self.stopped is None
             and not any(refusal.failure for refusal in self.refusals)
-            and all(report.outcome in ("written", "own output") for report in self.series)
+            and all(report.outcome in ("written", "done", "own output") for report in self.series)
         )
 
 

@@ -1,9 +1,10 @@
 """What a job does to series: the part that differs between removing noise and simulating a lower dose."""
 
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
-from kpn_tf.dicom import DerivedBy, Series, SimulatedBy, derived_series_uid
+from kpn_tf.dicom import DerivedBy, Series, SimulatedBy, derived_series_uid, derived_sop_instance_uid
 
 
 class SeriesError(ValueError):
@@ -53,6 +54,15 @@ class Task:
     def slices(self):
         """How many slices it has."""
         return slice_count(self.parts)
+
+    def is_done(self, output):
+        """Whether an output folder holds all of its slices; decided from the names of files."""
+        try:
+            there = set(os.listdir(output / self.uid))
+        except OSError:
+            return False
+        uids = (one.sop_instance_uid for part in self.parts for one in part.slices)
+        return all(f"{derived_sop_instance_uid(uid, self.derived_by)}.dcm" in there for uid in uids)
 
 
 def slice_count(parts):

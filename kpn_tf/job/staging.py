@@ -28,49 +28,21 @@ class OutputError(OSError):
         return self.args[0]
 
 
-class Staging:
-    """A hidden folder, mode 0700, inside the output folder; removed on leaving, whatever happened.
-
-    It lies in the output folder so that publishing a series is one rename within a file system. The lock in
-    it is held as long as the process lives, and the system lets go of it even after `kill -9`: that is how
-    a later run tells a dead run's folder from a living one's.
+class Stage:
+    """A private folder in which series are built, each published by one rename within a file system.
 
     Args:
-        output: The output folder; made if it does not exist.
-
-    Raises:
-        OutputError: If the folder cannot be made.
+        output: The output folder.
+        folder: The private folder inside of it.
     """
 
-    def __init__(self, output):
+    def __init__(self, output, folder=None):
         self.output = Path(output)
-        self._folder = None
-        self._lock = None
-
-    def __enter__(self):
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-            while self._lock is None:
-                self._folder = self.output / f"{_PREFIX}{secrets.token_hex(8)}"
-                self._folder.mkdir(mode=0o700)
-                self._lock = _claim(self._folder / _LOCK)
-        except OSError as error:
-            self._remove()
-            raise OutputError(self.output, error) from error
-        return self
-
-    def __exit__(self, *exception):
-        self._remove()
-
-    def _remove(self):
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
+        self.folder = folder
 
     def open_series(self, name):
         """Makes the private folder of one series and returns its path."""
-        folder = self._folder / name
+        folder = self.folder / name
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
@@ -79,7 +51,7 @@ class Staging:
 
     def drop_series(self, name):
         """Removes the private folder of one series."""
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def publish_series(self, name):
         """Moves a finished series to its place in the output folder.
@@ -96,14 +68,100 @@ class Staging:
             return None
         try:
             # The slices are on disk already; this makes their names last as well as their contents.
-            sync_folder(self._folder / name)
-            os.rename(self._folder / name, target)
+            sync_folder(self.folder / name)
+            os.rename(self.folder / name, target)
             sync_folder(self.output)
         except OSError as error:
             self.drop_series(name)
             if os.path.lexists(target):
                 return None
             raise OutputError(self.output, error) from error
+        return target
+
+
+class Staging(Stage):
+    """A hidden folder, mode 0700, inside the output folder; removed on leaving, whatever happened.
+
+    It lies in the output folder so that publishing a series is one rename within a file system. The lock in
+    it is held as long as the process lives, and the system lets go of it even after `kill -9`: that is how
+    a later run tells a dead run's folder from a living one's.
+
+    Args:
+        output: The output folder; made if it does not exist.
+
+    Raises:
+        OutputError: If the folder cannot be made.
+    """
+
+    def __init__(self, output):
+        super().__init__(output)
+        self._lock = None
+
+    def __enter__(self):
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            while self._lock is None:
+                self.folder = self.output / f"{_PREFIX}{secrets.token_hex(8)}"
+                self.folder.mkdir(mode=0o700)
+                self._lock = _claim(self.folder / _LOCK)
+        except OSError as error:
+            self._remove()
+            raise OutputError(self.output, error) from error
+        return self
+
+    def __exit__(self, *exception):
+        self._remove()
+
+    def _remove(self):
+        if self.folder is not None:
+            _remove(self.folder)
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+class GuestStaging(Stage):
+    """A private folder inside of the `Staging` of another process, perhaps on another machine; removed on leaving.
+
+    Once the host is gone nothing can be published any more. What is published under a name that is there already
+    joins it: the slices that it lacks appear in it one by one, and none is replaced.
+
+    Args:
+        output: The output folder.
+        host: Folder of the `Staging`.
+
+    Raises:
+        OutputError: If the folder cannot be made.
+    """
+
+    def __init__(self, output, host):
+        super().__init__(output, Path(host) / secrets.token_hex(8))
+
+    def __enter__(self):
+        try:
+            self.folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise OutputError(self.output, error) from error
+        return self
+
+    def __exit__(self, *exception):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def publish_series(self, name):
+        """Moves a finished series, or what is missing of it, to its place; see `Stage.publish_series`."""
+        target = self.output / name
+        if not target.is_dir():
+            published = super().publish_series(name)
+            # Another guest may have been faster with the same series.
+            return target if published is None and target.is_dir() else published
+        try:
+            for path in (self.folder / name).iterdir():
+                if not os.path.lexists(target / path.name):
+                    os.rename(path, target / path.name)
+            sync_folder(target)
+        except OSError as error:
+            raise OutputError(self.output, error) from error
+        finally:
+            self.drop_series(name)
         return target
 
 
@@ -123,11 +181,19 @@ def sweep(output):
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         except OSError:
             pass  # Held by a living run, or a file system without locks: not surely dead.
         finally:
             os.close(lock)
+
+
+def _remove(folder):
+    """Removes a private folder. Under another name first: a guest that lives on can publish no series half removed."""
+    gone = folder.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
+    with contextlib.suppress(OSError):
+        os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _claim(path):

@@ -1,0 +1,90 @@
+"""What has become of every series of an archive: a JSON object per line, beside them; nothing names a patient."""
+
+import dataclasses
+import fcntl
+import json
+import os
+
+from kpn_tf import __version__
+from kpn_tf.job.staging import OutputError
+
+NAME = "kpn-manifest.jsonl"
+
+
+class Manifest:
+    """The file in an output folder that tells what each run has done there; the last line about a series counts.
+
+    It tells, and decides nothing: whether a series is done is seen from the series itself. Every line is on disk
+    before the next series is reported. One run writes at a time.
+
+    Args:
+        output: The output folder, a `pathlib.Path`; made if needed.
+
+    Raises:
+        OutputError: If the file cannot be written.
+        OSError: If it belongs to a run that lives.
+    """
+
+    def __init__(self, output):
+        self._path = output / NAME
+        self._file = None
+
+    def __enter__(self):
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Closed for others, as the series are.
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise OutputError(self._path.parent, error) from error
+        self._file = os.fdopen(handle, "r+b", buffering=0)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise OSError(
+                f"Expected one run at a time to write to {self._path.parent}. Received: {NAME}, which another run "
+                "holds; wait for its end"
+            ) from None
+        except OSError:
+            pass  # A file system without locks: two runs would do some work twice and no harm.
+        size = os.fstat(handle).st_size
+        if size and os.pread(handle, 1, size - 1) != b"\n":
+            # A run that was killed has left half a line.
+            self._file.write(b"\n")
+        return self
+
+    def __exit__(self, *exception):
+        self._file.close()
+
+    def add(self, report):
+        """Writes down what has become of a series, a `SeriesReport`."""
+        line = json.dumps({"kpn_tf": __version__, **dataclasses.asdict(report)}, allow_nan=False)
+        try:
+            self._file.write(line.encode() + b"\n")
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OutputError(self._path.parent, error) from error
+
+
+def read_manifest(output):
+    """Reads what the runs into an output folder have done.
+
+    Args:
+        output: The output folder, a `pathlib.Path`.
+
+    Returns:
+        Dict from the derived SeriesInstanceUID to the last line about it, a dict with the fields of `SeriesReport` and
+        `kpn_tf`, the version that wrote it. Half a line, left by a killed run, is passed over.
+    """
+    try:
+        lines = (output / NAME).read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    series = {}
+    for line in lines:
+        try:
+            told = json.loads(line)
+            series[told["derived_uid"]] = told
+        except (ValueError, TypeError, KeyError):
+            continue
+    return series

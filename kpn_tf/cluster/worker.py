@@ -1,0 +1,139 @@
+"""What a Dask worker does with one series: the same as one machine, with the same network, into the same folder."""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from distributed import get_worker
+
+from kpn_tf import __version__
+from kpn_tf.denoiser import Denoiser
+from kpn_tf.job import JobReport, Progress, console, pipeline
+from kpn_tf.job.denoising import Denoising
+from kpn_tf.job.pipeline import series_report
+from kpn_tf.job.process import Task
+from kpn_tf.job.staging import GuestStaging, OutputError
+
+
+class WorkerError(RuntimeError):
+    """A worker cannot take part; one sentence that says why."""
+
+
+class UnforeseenError(RuntimeError):
+    """The name of an error that nobody foresaw. Its text may quote a header, and Dask writes texts into its log."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What client and workers of a run must agree in.
+
+    Args:
+        network: Name of a shipped network, or absolute path of a .tflite.
+        sha256: Of that network's file.
+        strength: Share of the correction, 0 to 1.
+        threads: Threads for the network in each worker.
+        output: The output folder, absolute.
+        staging: Folder of the client's `Staging` in it.
+        version: Of this package.
+    """
+
+    network: str
+    sha256: str
+    strength: float
+    threads: int
+    output: Path
+    staging: Path
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Order:
+    """One series to denoise. Dask prints and shows the arguments of its tasks: this one says nothing of the patient.
+
+    Args:
+        terms: A `Terms`.
+        task: A `Task`.
+    """
+
+    terms: Terms
+    task: Task
+
+    def __repr__(self):
+        return f"Order(series ...{self.task.parts[0].uid[-12:]})"
+
+
+def denoise_series(order):
+    """Denoises one series and publishes it. Two workers that have the same order do each other no harm.
+
+    Args:
+        order: An `Order`.
+
+    Returns:
+        A `JobReport` of this series alone.
+
+    Raises:
+        WorkerError: If this worker cannot take part, or can no longer write to the output.
+        UnforeseenError: If anything else goes wrong.
+    """
+    terms, task = order.terms, order.task
+    denoiser = _denoiser(terms, get_worker().state.nthreads)
+    if task.is_done(terms.output):
+        return JobReport((series_report(task.parts, "done", derived_uid=task.uid),), (), 0.0)
+    reports, refusals = [], []
+    try:
+        with GuestStaging(terms.output, terms.staging) as staging:
+            writer = pipeline.Writer(staging, Progress(), reports, refusals)
+            pipeline.run([task], Denoising(denoiser), writer)
+    except OutputError as error:
+        raise WorkerError(str(error)) from None
+    except Exception as error:
+        raise UnforeseenError(type(error).__name__) from None
+    return JobReport(tuple(reports), tuple(refusals), 0.0)
+
+
+def why_not(terms, dask_worker):
+    """Asks a worker whether it can take part, before it gets any series.
+
+    Args:
+        terms: A `Terms`.
+        dask_worker: The worker; Dask fills in what has this name.
+
+    Returns:
+        One sentence that says why it cannot, or `None`.
+    """
+    try:
+        _denoiser(terms, dask_worker.state.nthreads)
+    except WorkerError as error:
+        return str(error)
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _denoiser(terms, worker_threads):
+    """The network of a run: loaded once in each worker's process, and only if it is the client's."""
+    if worker_threads != 1:
+        raise WorkerError(
+            f"Expected a worker that takes one series at a time. Received: one of {worker_threads} threads; start them "
+            "with --nthreads 1 and --nworkers as many as there are cores"
+        )
+    if terms.version != __version__:
+        raise WorkerError(
+            f"Expected kpn_tf {terms.version}, as the client has. Received: {__version__}; install the same everywhere"
+        )
+    if not os.path.isdir(terms.staging):
+        raise WorkerError(
+            f"Expected {terms.output} to be the client's folder here too. Received: another, or none; input "
+            "and output must lie on a shared file system, under the same path, and belong to the same user"
+        )
+    try:
+        with console.hushed():
+            denoiser = Denoiser(terms.network, threads=terms.threads, strength=terms.strength)
+    except (OSError, ValueError) as error:
+        raise WorkerError(str(error)) from None
+    if denoiser.identity.sha256 != terms.sha256:
+        raise WorkerError(
+            f"Expected the client's network {terms.network}, sha256 {terms.sha256[:12]}... Received: "
+            f"{denoiser.identity.sha256[:12]}...; install the same everywhere"
+        )
+    return denoiser
