@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-import zarr
 
 from kpn_tf.normal_dose import SeriesNoise
 from kpn_tf.phantom import torso
@@ -56,6 +55,8 @@ def mapped(folder, slices, noise):
 
 def chunks(folder, slices, noise, *, compressed):
     """Zarr: chunks of 128x128, each compressed with zstd, or none."""
+    import zarr  # no dependency of this project: only compared with
+
     how = {} if compressed else {"compressors": None}
     normal = zarr.create_array(
         folder / "hu", shape=(SLICES, SIDE, SIDE), chunks=(1, CHUNK, CHUNK), dtype="float32", **how
