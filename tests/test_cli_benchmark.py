@@ -207,7 +207,7 @@ def test_an_interrupted_call_goes_on_where_it_stopped(words, tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(pairs.SimulatedPairs, "__getitem__", interrupted)
-        patch.setattr("kpn_tf.training.SAVE_SECONDS", 0)
+        patch.setattr("kpn_tf.training.loop.SAVE_SECONDS", 0)
         assert kpn(*call) == 130
     assert not (tmp_path / "results.md").exists()
     (kept,) = (
