@@ -15,6 +15,12 @@ CHROMIUM = shutil.which("chromium")
 # Width and height of a phone and of a laptop, in CSS pixels.
 PHONE, LAPTOP = (390, 844), (1280, 800)
 
+# Its command line without a window, and without what would ask the network for anything.
+HEADLESS = (
+    *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
 _START_S, _ANSWER_S = 60, 60
 
 
@@ -39,10 +45,8 @@ class Browser:
         with contextlib.ExitStack() as stack:
             self._process = subprocess.Popen(
                 [
-                    *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
-                    *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
-                    *("--disable-sync", f"--user-data-dir={self._folder}", "--remote-debugging-port=0"),
-                    "about:blank",
+                    *HEADLESS,
+                    *(f"--user-data-dir={self._folder}", "--remote-debugging-port=0", "about:blank"),
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

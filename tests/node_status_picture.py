@@ -4,7 +4,6 @@ The picture in the docs: `python -m tests.node_status_picture docs/images/node_s
 """
 
 import html
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,15 +12,11 @@ from pathlib import Path
 from kpn_tf.node import deliveries, log, retention, steps
 from kpn_tf.node.status import snapshot
 from kpn_tf.node.status_page import page
+from tests.browser import HEADLESS, PHONE
 from tests.node_journal import ROOT, Site
 
 # 14 November 2023, 22:13:20 UTC.
 NOW = 1_700_000_000.0
-
-CHROMIUM = shutil.which("chromium")
-
-# Width and height of a phone and of a laptop, in CSS pixels.
-PHONE, LAPTOP = (390, 844), (1280, 800)
 
 _HEIGHT = 1510
 
@@ -77,11 +72,7 @@ def browse(document, folder, *options):
     """Opens a document in a browser without a window; returns what that prints."""
     path = folder / "page.html"
     path.write_text(document, encoding="utf-8")
-    command = [
-        *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *(f"--user-data-dir={folder / 'browser'}", *options, path.as_uri()),
-    ]
+    command = [*HEADLESS, f"--user-data-dir={folder / 'browser'}", *options, path.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 

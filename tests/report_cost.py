@@ -47,7 +47,8 @@ def main(folders):
             )
             print("hover beside:", hovers(browser, [(x - 100 + 2 * i, y + i) for i in range(_HOVERS)]))
             browser.evaluate("began = performance.now()")
-            choose(browser, "direction", "radius")
+            choose(browser, "left", "direction")
+            choose(browser, "right", "radius")
             print(f"maps of all kernels: {browser.evaluate('performance.now() - began') / 1000:.1f} s")
 
 

@@ -44,13 +44,12 @@ def write_scan(folder, slices):
         )
 
 
-def choose(browser, *views):
-    """Chooses what the images show, and waits until it can be seen."""
-    for pane, view in zip(("left", "right"), views, strict=True):
-        browser.evaluate(
-            f"(() => {{ const s = document.querySelector('#{pane} select'); s.value = '{view}';"
-            "s.dispatchEvent(new Event('change')); })()"
-        )
+def choose(browser, pane, view):
+    """Chooses what the image `left` or `right` shows, and waits until it can be seen."""
+    browser.evaluate(
+        f"(() => {{ const s = document.querySelector('#{pane} select'); s.value = '{view}';"
+        "s.dispatchEvent(new Event('change')); })()"
+    )
     browser.wait("shown.every((name) => VIEWS[name].asks !== 'kernels' || slice.maps)")
 
 
@@ -68,9 +67,11 @@ def main(target):
             row, column = PIXEL
             browser.evaluate(f"point([{row}, {column}]); placeRegion(280, 130, 9);")
             browser.picture(target / "report.png")
-            choose(browser, "direction", "radius")
+            choose(browser, "left", "direction")
+            choose(browser, "right", "radius")
             browser.picture(target / "report_maps.png")
-            choose(browser, "structure", "noiseAfter")
+            choose(browser, "left", "structure")
+            choose(browser, "right", "noiseAfter")
             browser.picture(target / "report_structure.png")
             browser.resize(PHONE, mobile=True)
             browser.open(report)

@@ -14,12 +14,11 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from kpn_tf import cli
 from kpn_tf.cli import commands, extras
 from kpn_tf.denoiser import artefact
+from tests.command import BOX, kpn
 from tests.ct_series import write_ct_series
 
-BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
 BOX_64 = BOX.with_name("box_64.tflite")
 
 
@@ -30,14 +29,6 @@ def weights(tmp_path_factory, monkeypatch):
     shutil.copy(BOX, folder / "edge.tflite")
     monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", folder)
     return folder
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 def start(weights, *words, before=""):

@@ -14,25 +14,18 @@ import tensorflow as tf
 from baselines import benchmark_data, cost, figures, ship, shipped, tables
 from baselines import rows as rows_module
 from baselines.budget import Budget
-from kpn_tf import cli, pairs
+from kpn_tf import pairs
 from kpn_tf.cli.benchmark import BenchmarkConfig, command
 from kpn_tf.datasets.phantom_twin import phantom_twin
 from kpn_tf.evaluation import evaluate, simulated_pairs
 from kpn_tf.training import TrainingDivergedError
+from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
 
 GUIDE = Path(__file__).parents[1] / "docs" / "benchmark.md"
 TINY = ("--steps", "2", "--batch", "2", "--patch", "32")
 NAMES = ("train", "validation", "test", "phantom")
 ROWS = ("low-dose", "edge-k21-l1", "redcnn-l1", "edge.tflite")
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 def rows(*names):

@@ -9,7 +9,6 @@ import numpy as np
 import pydicom
 import pytest
 
-from kpn_tf import cli
 from kpn_tf.cli import extras
 from kpn_tf.cli.data import DataConfig
 from kpn_tf.datasets import download as downloading
@@ -17,15 +16,8 @@ from kpn_tf.datasets import idc, nih
 from kpn_tf.datasets.idc import FULL_DOSE, LOW_DOSE
 from kpn_tf.phantom import write_series
 from tests.bucket import Bucket, serve
+from tests.command import kpn
 from tests.standin_index import two_patients, write_index
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 def standing_in(contents, folder, monkeypatch):

@@ -13,7 +13,6 @@ import pydicom
 import pytest
 
 from baselines import bm3d, ksvd
-from kpn_tf import cli
 from kpn_tf.cli import extras
 from kpn_tf.cli.evaluate import EvaluateConfig
 from kpn_tf.denoiser import artefact
@@ -21,17 +20,8 @@ from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.evaluation import paired, simulated_pairs, stream
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.metrics import psnr
+from tests.command import BOX, kpn
 from tests.noisy_torso import noisy_volume, write_torso
-
-BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture(autouse=True)

@@ -7,21 +7,14 @@ import keras
 import numpy as np
 import pytest
 
-from kpn_tf import Denoiser, StructKPN, cli
+from kpn_tf import Denoiser, StructKPN
 from kpn_tf.cli.export import PRECISIONS, TARGETS
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
+from tests.command import kpn
 from tests.noisy_torso import write_torso
 from tests.runner_process import answer
 
 OWN = ["--version", "3", "--licence", "CC-BY-4.0", "--training-data", "a phantom"]
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,13 @@ import importlib.util
 import json
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
-from kpn_tf import cli
 from kpn_tf.denoiser import artefact
+from tests.command import BOX, kpn
 from tests.noisy_torso import noisy_volume, write_torso
 from tests.test_quality import write_lcd
-
-BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture(autouse=True)

@@ -11,22 +11,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from kpn_tf import cli
 from kpn_tf.denoiser import artefact
 from kpn_tf.dicom import SimulatedBy, find_series, read_slice
 from kpn_tf.low_dose import low_dose
+from tests.command import BOX, kpn
 from tests.dicom_fixtures import item
 from tests.noisy_torso import noisy_volume, write_torso
-
-BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 def contents(folder):

@@ -16,24 +16,17 @@ import numpy as np
 import pydicom
 import pytest
 
-from kpn_tf import cli, pairs, training
+from kpn_tf import pairs, training
 from kpn_tf.cli.prepare import PrepareConfig, left_out
 from kpn_tf.cli.train import TrainConfig
 from kpn_tf.dicom import SimulatedBy, derive_slice, read_slice
 from kpn_tf.losses import absolute_error
 from kpn_tf.training_data import volumes
+from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
 
 TINY = ("--patch", "32", "--batch", "2", "--steps", "3", "--loss", "l1")
 GUIDE = Path(__file__).parents[1] / "docs" / "train.md"
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture(autouse=True)

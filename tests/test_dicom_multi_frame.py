@@ -6,7 +6,6 @@ import struct
 import subprocess
 import time
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -25,11 +24,11 @@ from kpn_tf.dicom import (
     read_slice,
     write_slice,
 )
+from tests.command import BOX
 from tests.dicom_fixtures import ct_dataset, item, save, stored_values
 from tests.enhanced_fixtures import LEGACY_CT, enhanced_ct, slices_of
 
 BY = DerivedBy(model="edge", version="0.1.0", weights_sha256="0123456789abcdef" * 4, strength=0.75)
-BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
 SYNTAXES = [
     uid.ImplicitVRLittleEndian,
     uid.ExplicitVRLittleEndian,

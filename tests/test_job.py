@@ -8,7 +8,6 @@ import stat
 import threading
 import time
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -19,9 +18,8 @@ from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import DicomError
 from kpn_tf.job import pipeline
 from kpn_tf.job.outcome import Progress
+from tests.command import BOX
 from tests.ct_series import uid, write_ct_series
-
-BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.job import denoise
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from kpn_tf.phantom import torso
+from tests.command import BOX
 from tests.fresh_process import run_without
 
 ROOT = Path(__file__).parents[1]
-BOX = ROOT / "tests" / "golden" / "standins" / "box.tflite"
 
 TRAIN, TEST = PATIENTS[:5], PATIENTS[5:]
 

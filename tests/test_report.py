@@ -4,39 +4,30 @@ import re
 import shutil
 import stat
 from dataclasses import replace
-from pathlib import Path
 
-import keras
 import numpy as np
 import pydicom
 import pytest
 
-from kpn_tf import Denoiser, StructKPN, cli
+from kpn_tf import Denoiser, StructKPN
+from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser import artefact
 from kpn_tf.evaluation.stream import chosen_slices
 from kpn_tf.report import content, document, proof, simd
 from kpn_tf.report.codec import encode
 from kpn_tf.report.edge_network import NoEdgeNetworkError, read_edge_network
+from tests.command import BOX, kpn
 from tests.noisy_torso import noisy_volume, write_torso
 from tests.reference.slow_slices import decode
 
 EDGE = artefact.WEIGHTS_FOLDER / "edge.tflite"
 OLDER = "<!DOCTYPE html><title>kpn_tf report</title>older"
-BOX = Path(__file__).parent / "golden" / "standins" / "box.tflite"
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture(scope="module")
 def edge():
     """The shipped network in Keras."""
-    return keras.saving.load_model(artefact.WEIGHTS_FOLDER / "edge.keras", compile=False)
+    return load_network(artefact.WEIGHTS_FOLDER / "edge.keras")
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import statistics
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 
-from kpn_tf import Denoiser, StructKPN, StructureAwareLoss, cli
+from kpn_tf import Denoiser, StructureAwareLoss
+from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser import artefact
 from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.hounsfield import AIR_HU
@@ -19,7 +19,9 @@ from kpn_tf.report.codec import encode
 from kpn_tf.report.document import noise_side
 from kpn_tf.report.edge_network import read_edge_network
 from tests.browser import CHROMIUM, LAPTOP, PHONE, Browser
+from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
+from tests.report_picture import choose
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 
@@ -37,16 +39,10 @@ ODD = {
 }
 
 
-def _kpn(*words):
-    return cli.main([str(word) for word in words])
-
-
 @pytest.fixture(scope="module")
 def edge():
     """The shipped network in Keras."""
-    return keras.saving.load_model(
-        artefact.WEIGHTS_FOLDER / "edge.keras", custom_objects={"StructKPN": StructKPN}, compile=False
-    )
+    return load_network(artefact.WEIGHTS_FOLDER / "edge.keras")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +58,7 @@ def torso(tmp_path_factory):
     write_torso(folder / "low", noisy_volume(noise_hu=30.0))
     write_torso(folder / "normal")
     words = ("report", folder / "low", "--reference", folder / "normal", "--output", folder / "report.html")
-    assert _kpn(*words) == 0
+    assert kpn(*words) == 0
     return folder
 
 
@@ -75,16 +71,6 @@ def page(browser, torso):
     browser.wait(READY)
     yield browser
     assert browser.complaints() == []
-
-
-def choose(page, pane, view):
-    """Chooses what an image shows, as the keyboard or the mouse would."""
-    page.evaluate(
-        f"(() => {{ const s = document.querySelector('#{pane} select'); s.value = '{view}';"
-        "s.dispatchEvent(new Event('change')); })()"
-    )
-    if view in ("radius", "direction"):
-        page.wait("Boolean(slice.maps)")
 
 
 def place_of(page, row, column, pane="left"):
@@ -150,7 +136,7 @@ def odd(tmp_path_factory):
     y, x = np.mgrid[-47:48, -62:63]
     circle_hu = np.where(np.hypot(y, x) > 63, -2000, middle_hu[:95, :125])
     write_torso(folder / "circle", circle_hu[None])
-    assert _kpn("report", folder, "--output", folder / "report.html", "--every", "1") == 0
+    assert kpn("report", folder, "--output", folder / "report.html", "--every", "1") == 0
     return folder / "report.html"
 
 

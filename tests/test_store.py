@@ -12,25 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kpn_tf import cli, slices
+from kpn_tf import slices
 from kpn_tf.normal_dose import SeriesNoise, quiet_slabs
 from kpn_tf.pairs import SimulatedPairs, TrainingSlice, training_slices
 from kpn_tf.simulation import SPECTRA
 from kpn_tf.store import StoreError, StoreWriter, open_store, spill
 from kpn_tf.training_data import training_folder, volumes
+from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "train.md"
 NOISE = SeriesNoise(9.0, SPECTRA["soft"])
-
-
-def kpn(*words):
-    """Runs `kpn` in this process and returns its exit status."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,13 @@ import sys
 from dataclasses import field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from kpn_tf import __version__
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.denoisers import open_denoisers
 from kpn_tf.evaluation import DenoiserError, evaluate, paired, simulated_pairs
 from kpn_tf.files import write_text
-from kpn_tf.job.console import say
+from kpn_tf.job.console import Notes, bar, say
 
 DOSE, SEED = 0.25, 0
 
@@ -75,18 +73,10 @@ def run(config):
     except (ImportError, FileNotFoundError, ValueError) as error:
         say(f"kpn evaluate: {error}", sys.stderr)
         return USAGE
-    failures = []
-
-    def note(line, failure):
-        if failure:
-            failures.append(line)
-        say(f"{'failed' if failure else 'skipped'}: {line}", sys.stderr)
-
+    note = Notes()
     stream = _stream(config, note)
     functions = {denoiser.name: denoiser.denoise for denoiser in denoisers}
-    with contextlib.closing(
-        tqdm(stream.pairs, total=stream.slices, unit="slice", file=sys.stderr, disable=None, leave=False)
-    ) as pairs:
+    with bar(stream.pairs, stream.slices) as pairs:
         try:
             results = evaluate(
                 functions, _warmed(functions, pairs), config.convention, data_name=stream.data_name
@@ -103,11 +93,11 @@ def run(config):
         document = {
             "kpn_tf": __version__,
             "denoisers": {denoiser.name: denoiser.about for denoiser in denoisers},
-            "failures": len(failures),
+            "failures": len(note.failures),
             **json.loads(results.to_json()),
         }
         write_text(config.json, json.dumps(document, indent=2, allow_nan=False) + "\n")
-    return FAILED if failures else OK
+    return FAILED if note.failures else OK
 
 
 def _wrong(config):

@@ -1,7 +1,6 @@
 """`kpn quality`: noise, sharpness, bias, structure and detectability before and after denoisers."""
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.util
 import os
@@ -9,15 +8,13 @@ import sys
 from dataclasses import field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from kpn_tf import __version__
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.denoisers import open_denoisers
 from kpn_tf.evaluation import paired, single_slices
 from kpn_tf.files import write_text
-from kpn_tf.job.console import say
+from kpn_tf.job.console import Notes, bar, say
 from kpn_tf.quality import lcd_phantom, measure_phantom, measure_series, torso_phantom
 
 DOSES, REALISATIONS = (0.25,), 40
@@ -91,13 +88,7 @@ def run(config):
         say(f"kpn quality: {error}", sys.stderr)
         return USAGE
     config.output.mkdir(parents=True, exist_ok=True)
-    failures = []
-
-    def note(line, failure):
-        if failure:
-            failures.append(line)
-        say(f"{'failed' if failure else 'skipped'}: {line}", sys.stderr)
-
+    note = Notes()
     functions = {denoiser.name: denoiser.denoise for denoiser in denoisers}
     report = _measure(config, functions, note)
     table = report.to_markdown()
@@ -105,10 +96,10 @@ def run(config):
         say(line, sys.stdout)
     write_text(config.output / "quality.md", table)
     about = {denoiser.name: denoiser.about for denoiser in denoisers}
-    more = {"kpn_tf": __version__, "denoisers": about, "failures": len(failures)}
+    more = {"kpn_tf": __version__, "denoisers": about, "failures": len(note.failures)}
     write_text(config.output / "quality.json", report.to_json(**more))
     _draw(report, config.output)
-    return FAILED if failures else OK
+    return FAILED if note.failures else OK
 
 
 def _measure(config, functions, note):
@@ -118,23 +109,17 @@ def _measure(config, functions, note):
             if config.lcd
             else torso_phantom(config.dose or DOSES, config.realisations or REALISATIONS)
         )
-        with _progress(phantom.scans, phantom.count) as scans:
+        with bar(phantom.scans, phantom.count) as scans:
             return measure_phantom(phantom, scans, functions, note=note)
     every = config.every or 1
     if config.reference:
         stream = paired(config.input, config.reference, every=every, note=note)
     else:
         stream = single_slices(config.input, every=every, note=note)
-    with _progress(stream.pairs, stream.slices) as pairs:
+    with bar(stream.pairs, stream.slices) as pairs:
         return measure_series(
             pairs, functions, referenced=bool(config.reference), data_name=stream.data_name, note=note
         )
-
-
-def _progress(items, total):
-    return contextlib.closing(
-        tqdm(items, total=total, unit="slice", file=sys.stderr, disable=None, leave=False)
-    )
 
 
 def _draw(report, folder):

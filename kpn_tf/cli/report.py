@@ -1,18 +1,15 @@
 """`kpn report`: one HTML file that shows a series before and after, and why each pixel became what it is."""
 
-import contextlib
 import dataclasses
 import os
 import sys
 from dataclasses import field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.network_in_use import NetworkInUse
-from kpn_tf.job.console import hushed, say
+from kpn_tf.job.console import Notes, bar, hushed, say
 from kpn_tf.report import USUAL_SLICES, is_report, plan, report_slices, write_report
 
 
@@ -51,21 +48,13 @@ def run(config):
         denoiser = Denoiser(
             config.network, device=config.device, threads=config.threads, strength=config.strength
         )
-    failures = []
-
-    def note(line, failure):
-        if failure:
-            failures.append(line)
-        say(f"{'failed' if failure else 'skipped'}: {line}", sys.stderr)
-
+    note = Notes()
     planned = plan(config.input, config.reference, config.every, note)
     subject = planned.subject
     if config.patient:
         subject = f"{planned.patients()}, {subject}"
     slices = report_slices(planned, denoiser, note)
-    with contextlib.closing(
-        tqdm(slices, total=len(planned.chosen), unit="slice", file=sys.stderr, disable=None, leave=False)
-    ) as pieces:
+    with bar(slices, len(planned.chosen)) as pieces:
         shown = write_report(config.output, subject, pieces, denoiser, len(planned.chosen))
     if not shown:
         say("kpn report: none of the slices could be used, nothing was written", sys.stderr)
@@ -74,7 +63,7 @@ def run(config):
     missing = len(planned.chosen) - shown
     left_out = f", {missing} of them left out" if missing else ""
     say(f"{planned.subject}{left_out} -> {config.output} ({megabytes:.1f} MB)", sys.stdout)
-    return FAILED if failures else OK
+    return FAILED if note.failures else OK
 
 
 def _wrong(config):

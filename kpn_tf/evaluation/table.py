@@ -92,7 +92,7 @@ class Results:
             "rows": [vars(row) for row in self.rows],
             "per_slice": list(self.slices),
         }
-        return json.dumps(_finite(content), indent=2, allow_nan=False)
+        return json.dumps(finite(content), indent=2, allow_nan=False)
 
     def to_markdown(self):
         """The rows as a table to read, intervals in brackets, under a paragraph that says what they mean."""
@@ -142,11 +142,12 @@ def _row(denoiser, patient, records):
     return Row(denoiser, patient, len(records), means, intervals)
 
 
-def _finite(content):
+def finite(content):
+    """What JSON can hold of dicts and lists of numbers: what has no finite value is `None`."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return None if isinstance(content, float) and not np.isfinite(content) else content
 
 

@@ -48,6 +48,25 @@ class Console(Progress):
             self._bar.close()
 
 
+class Notes:
+    """Says what is left out, and remembers whether any of it is a failure; called with `(line, failure)`."""
+
+    def __init__(self):
+        self.failures = []
+
+    def __call__(self, line, failure):
+        if failure:
+            self.failures.append(line)
+        say(f"{'failed' if failure else 'skipped'}: {line}", sys.stderr)
+
+
+def bar(slices, total):
+    """A context manager: slices that move a progress bar, where there is a terminal, and are closed at the end."""
+    return contextlib.closing(
+        tqdm(slices, total=total, unit="slice", file=sys.stderr, disable=None, leave=False)
+    )
+
+
 def series_text(report, output):
     """Returns the line that tells what became of one series."""
     name = f"series ...{report.source}" + (f" ({report.kernel})" if report.kernel else "")

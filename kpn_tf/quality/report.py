@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kpn_tf.evaluation.table import finite
 from kpn_tf.quality.intervals import RESAMPLES, SEED, Interval
 
 BEFORE = "before"
@@ -72,7 +73,7 @@ class Report:
 
     def document(self):
         """The report as what JSON can hold; what has no finite value is `None`."""
-        return _finite(
+        return finite(
             {
                 "data": self.data_name,
                 "samples": [{"dose": dose, "count": count} for dose, count in self.samples.items()],
@@ -110,7 +111,7 @@ class Report:
 
     def to_json(self, **more):
         """The document with more entries at its start."""
-        return json.dumps({**_finite(more), **self.document()}, indent=2, allow_nan=False) + "\n"
+        return json.dumps({**finite(more), **self.document()}, indent=2, allow_nan=False) + "\n"
 
     def to_markdown(self):
         """A table per dose, intervals in brackets, under what its numbers mean."""
@@ -153,11 +154,3 @@ def cell(interval, sign=""):
     if not np.isfinite(interval.low):
         return value
     return f"{value} [{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
-
-
-def _finite(content):
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not np.isfinite(content) else content
