@@ -13,6 +13,7 @@ from kpn_tf import Denoiser, StructKPN
 from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser import artefact
 from kpn_tf.evaluation.stream import chosen_slices
+from kpn_tf.metrics import window_side
 from kpn_tf.report import content, document, proof, simd
 from kpn_tf.report.codec import encode
 from kpn_tf.report.edge_network import NoEdgeNetworkError, read_edge_network
@@ -141,8 +142,8 @@ def test_numbers_of_a_module_are_written_as_the_standard_says():
 
 
 def test_the_noise_map_looks_at_ten_millimetres():
-    assert document.noise_side((0.75, 0.75)) * 0.75 == pytest.approx(10, abs=0.75)
-    assert document.noise_side((2.8, 2.8)) == 3
+    assert window_side((0.75, 0.75)) * 0.75 == pytest.approx(10, abs=0.75)
+    assert window_side((2.8, 2.8)) == 3
 
 
 def test_a_page_asks_for_nothing_outside_itself(page):

@@ -14,9 +14,8 @@ from kpn_tf.denoiser import artefact
 from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.low_dose import low_dose
-from kpn_tf.metrics import noise_std_map
+from kpn_tf.metrics import noise_std_map, window_side
 from kpn_tf.report.codec import encode
-from kpn_tf.report.document import noise_side
 from kpn_tf.report.edge_network import read_edge_network
 from tests.browser import CHROMIUM, LAPTOP, PHONE, Browser
 from tests.command import kpn
@@ -279,7 +278,7 @@ def test_a_region_of_a_radius_that_cannot_be_has_the_least(page):
 
 def test_the_noise_map_is_that_of_the_metrics(page, torso):
     low_hu, spacing_mm = shown_slice(torso / "low", 1)
-    expected = noise_std_map(low_hu, noise_side(spacing_mm))
+    expected = noise_std_map(low_hu, window_side(spacing_mm))
     of_page = page.evaluate(
         "[...valuesOf(slice, 'noiseBefore')].map((value) => value === value ? value : null)"
     )

@@ -19,7 +19,7 @@ from kpn_tf.metrics.noise import (
     noise_std_hu,
     regional_noise_std_hu,
 )
-from kpn_tf.metrics.noise_map import noise_std_map
+from kpn_tf.metrics.noise_map import noise_std_map, window_side
 from kpn_tf.metrics.structure import structure_by_class, structure_classes
 from kpn_tf.metrics.transfer import TaskTransfer, fitted_disc, task_transfer
 
@@ -49,4 +49,5 @@ __all__ = [
     "structure_classes",
     "task_transfer",
     "unbiased_square",
+    "window_side",
 ]

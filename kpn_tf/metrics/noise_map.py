@@ -2,6 +2,23 @@
 
 import numpy as np
 
+# Side of a window: a handful of grains of noise, less than most organs.
+WINDOW_MM = 10.0
+
+
+def window_side(pixel_spacing_mm):
+    """Side of the windows of a map in pixels: the odd number nearest to 10 mm, 3 or more.
+
+    Args:
+        pixel_spacing_mm: `(rows, columns)` distance between pixels in mm; the shorter counts.
+
+    Example:
+
+    >>> window_side((0.75, 0.75)), window_side((2.8, 2.8))
+    (13, 3)
+    """
+    return max(3, 2 * int(WINDOW_MM / min(pixel_spacing_mm) / 2) + 1)
+
 
 def noise_std_map(slice_hu, side):
     """Standard deviation about the least-squares plane in the window around every pixel.

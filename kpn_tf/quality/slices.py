@@ -14,13 +14,15 @@ from kpn_tf.metrics import (
     regional_noise_std_hu,
     structure_by_class,
     structure_classes,
+    window_side,
 )
+from kpn_tf.metrics.noise_map import WINDOW_MM
 from kpn_tf.metrics.structure import CLASSES
 from kpn_tf.quality.intervals import bootstrap, spread
 from kpn_tf.quality.report import BEFORE, Quantity, resampling
 
-# Windows of the noise map and cells of the bias grid.
-_WINDOW_MM = _CELL_MM = 10.0
+# Cells of the bias grid.
+_CELL_MM = 10.0
 
 # A cell of the body: not the air around it.
 _BODY_HU = -950.0
@@ -58,7 +60,7 @@ class SliceMeasures:
         Raises:
             ValueError: If the slice is smaller than the windows; nothing was added then.
         """
-        side = _odd(_WINDOW_MM / min(pixel_spacing_mm))
+        side = window_side(pixel_spacing_mm)
         cell = max(1, round(_CELL_MM / min(pixel_spacing_mm)))
         regions = flat_regions(judge_hu, pixel_spacing_mm) if regions is None else regions
         classes = structure_classes(judge_hu)
@@ -183,7 +185,7 @@ class SliceMeasures:
             f"15 × 15 {unit}, found in the judge: reference or truth, else before",
             "NPS": f"the same {regions} boxes of {size} pixels, each about its plane; |DFT|² averaged over boxes, then "
             f"over rings; mean frequency Σ f·NPS / Σ NPS; HU²·{unit}²",
-            "noise SD map": f"SD about a plane in a window of {_WINDOW_MM:g} {unit} around each pixel; median over "
+            "noise SD map": f"SD about a plane in a window of {WINDOW_MM:g} {unit} around each pixel; median over "
             "pixels of class flat between -160 and 240 HU",
             "HU bias": "mean difference to the judge (reference or truth, else before) in cells of "
             f"{_CELL_MM:g} {unit}, those above -950 HU; RMS over cells holds the noise that a cell's mean has",
@@ -205,10 +207,6 @@ def quantity(name, unit, of, dose, kinds, values, draws):
     return Quantity(
         name, unit, of, dose, {k: spread(values[i], draws[:, i]) for i, k in enumerate(kinds)}, changes
     )
-
-
-def _odd(number):
-    return max(3, 2 * int(number / 2) + 1)
 
 
 def _in(body, grid):

@@ -6,11 +6,10 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
-
 from kpn_tf import __version__
 from kpn_tf.files import replacing
 from kpn_tf.hounsfield import AIR_HU, UNIT_HU, WINDOWS, Window
+from kpn_tf.metrics import window_side
 from kpn_tf.metrics.structure import NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
 from kpn_tf.report import numbers, simd
 from kpn_tf.report.codec import OTHERS, OWN, UNIT, encode, text_of
@@ -24,9 +23,6 @@ _TITLE = b"<title>kpn_tf report</title>"
 
 # Display windows of the page: the metrics' soft and lung, and a usual one for bone.
 _PRESETS = {"Soft": WINDOWS["soft"], "Lung": WINDOWS["lung"], "Bone": Window(-450.0, 1050.0)}
-
-# Side of the windows of the noise map: a handful of grains of noise, less than most organs.
-NOISE_MM = 10.0
 
 
 def write_report(path, subject, slices, denoiser, planned=None):
@@ -117,14 +113,9 @@ def _slice(file, number, piece):
         "rows": rows,
         "columns": columns,
         "spacing": list(piece.pixel_spacing_mm),
-        "noiseSide": noise_side(piece.pixel_spacing_mm),
+        "noiseSide": window_side(piece.pixel_spacing_mm),
         "images": images,
     }
-
-
-def noise_side(pixel_spacing_mm):
-    """Side of the noise map's windows: the odd number of pixels nearest to 10 mm, 3 or more."""
-    return max(3, 2 * round((NOISE_MM / float(np.mean(pixel_spacing_mm)) - 1) / 2) + 1)
 
 
 def _write_network(file, network):
