@@ -148,16 +148,11 @@ def report_slices(planned, denoiser, note):
         name = f"slice {number}"
         if series.ruler != "instance_number":
             name += f" at {file.position_mm:.1f} mm"
-        images_hu, step_hu = (
-            {"before": _inside_hu(ct, ct.slice_hu), "after": _inside_hu(ct, after_hu)},
-            _step_hu(ct),
-        )
-        steps_hu = dict.fromkeys(images_hu, step_hu)
+        images = {"before": (ct, ct.slice_hu), "after": (ct, after_hu)}
         if normal:
-            images_hu["reference"], steps_hu["reference"] = (
-                _inside_hu(normal, normal.slice_hu),
-                _step_hu(normal),
-            )
+            images["reference"] = (normal, normal.slice_hu)
+        images_hu = {kind: _inside_hu(*image) for kind, image in images.items()}
+        steps_hu = {kind: _step_hu(of) for kind, (of, _) in images.items()}
         name = f"{series_name(series)}, {name}" if several else name
         yield ReportSlice(name, images_hu, steps_hu, series.pixel_spacing_mm)
 
