@@ -82,10 +82,10 @@ test: $(TEST_STAMP)
 # The node under load, killed, out of disk, and for an hour.
 soak: $(TEST_STAMP)
 	@$(call debian,command -v Orthanc && command -v storescu,orthanc dcmtk,a scanner and an archive for the node)
-	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m tests.soak
+	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m benchmarks.soak
 
 bench: $(TEST_STAMP)
-	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m export.latency
+	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m benchmarks.latency
 
 # $(call lock,output,further arguments): hashes of every file of every package, for any platform, naming no index.
 lock = $(LOCKS)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

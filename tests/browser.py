@@ -193,3 +193,12 @@ class Browser:
         """Writes what the window shows, or the whole page, as PNG."""
         data = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)["data"]
         Path(path).write_bytes(base64.b64decode(data))
+
+
+def choose(browser, pane, view):
+    """Chooses what a report's image `left` or `right` shows, and waits until it can be seen."""
+    browser.evaluate(
+        f"(() => {{ const s = document.querySelector('#{pane} select'); s.value = '{view}';"
+        "s.dispatchEvent(new Event('change')); })()"
+    )
+    browser.wait("shown.every((name) => VIEWS[name].asks !== 'kernels' || slice.maps)")

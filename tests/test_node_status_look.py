@@ -7,7 +7,7 @@ import pytest
 
 from kpn_tf.node.status_style import STYLE
 from tests.browser import CHROMIUM, LAPTOP, PHONE
-from tests.node_status_picture import browse, busy_page, framed
+from tests.busy_status_page import browse, busy_page, framed
 
 # The narrowest phone in use, and either side of where tables become cards.
 SIZES = ((360, 640), PHONE, (1020, 800), (1050, 800), LAPTOP)

@@ -17,10 +17,9 @@ from kpn_tf.low_dose import low_dose
 from kpn_tf.metrics import noise_std_map, window_side
 from kpn_tf.report.codec import encode
 from kpn_tf.report.edge_network import read_edge_network
-from tests.browser import CHROMIUM, LAPTOP, PHONE, Browser
+from tests.browser import CHROMIUM, LAPTOP, PHONE, Browser, choose
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
-from tests.report_picture import choose
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 

@@ -1,24 +1,16 @@
-"""The status page of a node in a busy week, in a real browser; every entry is made up.
-
-The picture in the docs: `python -m tests.node_status_picture docs/images/node_status.png`, with Debian's chromium.
-"""
+"""The status page of a node in a busy week, in a real browser; every entry is made up."""
 
 import html
 import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 from kpn_tf.node import deliveries, log, retention, steps
 from kpn_tf.node.status import snapshot
 from kpn_tf.node.status_page import page
-from tests.browser import HEADLESS, PHONE
+from tests.browser import HEADLESS
 from tests.node_journal import ROOT, Site
 
 # 14 November 2023, 22:13:20 UTC.
 NOW = 1_700_000_000.0
-
-_HEIGHT = 1510
 
 
 def busy_page(folder):
@@ -74,24 +66,3 @@ def browse(document, folder, *options):
     path.write_text(document, encoding="utf-8")
     command = [*HEADLESS, f"--user-data-dir={folder / 'browser'}", *options, path.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-
-
-def main(target):
-    """Takes the picture."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        # Scrollbars would be the browser's, not the page's.
-        document = busy_page(folder).replace("</style>", "html { scrollbar-width: none; }</style>")
-        by_night = document.replace("(prefers-color-scheme: dark)", "all").replace("light dark", "dark")
-        laptop, phone = (1100, _HEIGHT), (PHONE[0], _HEIGHT)
-        width, height = laptop[0] + phone[0] + 48, _HEIGHT + 32
-        browse(
-            framed((document, laptop), (by_night, phone)),
-            folder,
-            f"--screenshot={target}",
-            f"--window-size={width},{height}",
-        )
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute())

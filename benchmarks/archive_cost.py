@@ -1,4 +1,4 @@
-"""What an archive costs: `python -m tests.archive_cost FOLDER`, on an idle machine; FOLDER holds CT series.
+"""What an archive costs: `python -m benchmarks.archive_cost FOLDER`, on an idle machine; FOLDER holds CT series.
 
 The tables of docs/scale.md, section Archives. Takes about ten minutes with 257 slices on two cores.
 """

@@ -1,4 +1,4 @@
-"""What a report costs: `python -m tests.report_cost [LOW NORMAL]`, with Debian's chromium on an idle machine.
+"""What a report costs: `python -m benchmarks.report_cost [LOW NORMAL]`, with Debian's chromium on an idle machine.
 
 LOW and NORMAL are folders with a series at both doses; by default 30 slices of the digital torso.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report_picture import write_scan
 from kpn_tf import cli
-from tests.browser import LAPTOP, Browser
-from tests.report_picture import choose, write_scan
+from tests.browser import LAPTOP, Browser, choose
 
 _HOVERS = 60
 

@@ -1,7 +1,7 @@
-"""What a store of many slices takes to open and to draw from: `python -m tests.store_scale`.
+"""What a store of many slices takes to open and to draw from: `python -m benchmarks.store_scale`.
 
 The files have the length of real ones and no content, so that ten million slices fit on any disk: what is measured is
-the memory and the time that grow with their number. What reading takes from a disk is in `tests.store_formats`.
+the memory and the time that grow with their number. What reading takes from a disk is in `benchmarks.store_formats`.
 """
 
 import os
@@ -57,7 +57,7 @@ def main():
     for count in (10, 1_000, 10_000, 100_000):
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder), count)
-            words = [sys.executable, "-m", "tests.store_scale", folder]
+            words = [sys.executable, "-m", "benchmarks.store_scale", folder]
             printed = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
             size = sum(path.stat().st_size for path in Path(folder).glob("*.npy")) / 1e12
             print(f"| {count * SLICES_IN_SERIES:,} | {size:.3f} | {printed.strip()}", flush=True)

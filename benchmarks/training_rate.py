@@ -1,4 +1,4 @@
-"""Patches that the input of a training gives a second, and that its step takes: `python -m export.training_rate`.
+"""Patches that the input of a training gives a second, and that its step takes: `python -m benchmarks.training_rate`.
 
 Also a part of `make bench`. What a training waits for its input must be a small share of its time, on a processor that
 does both as well as beside a GPU.

@@ -1,4 +1,4 @@
-"""What a prepared store could be: `python -m tests.store_formats`, after `pip install zarr`, on an idle machine.
+"""What a prepared store could be: `python -m benchmarks.store_formats`, after `pip install zarr`, on an idle machine.
 
 Slices of the digital torso with noise fields, as training draws from them, in five layouts; each gives the same
 patches of 64x64: how many a second, out of the system's cache and from the disk, and how many bytes on disk.

@@ -177,7 +177,7 @@ def main():
         f"| peak memory of that process | {job_mb:.0f} MB | |\n",
         flush=True,
     )
-    print(measured(sys.executable, "-m", "export.training_rate")[0], end="")
+    print(measured(sys.executable, "-m", "benchmarks.training_rate")[0], end="")
 
 
 if __name__ == "__main__":

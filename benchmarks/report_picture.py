@@ -1,6 +1,6 @@
 """The report of a digital torso as a browser shows it, for the docs: nobody's scan.
 
-`python -m tests.report_picture docs/images`, with Debian's chromium.
+`python -m benchmarks.report_picture docs/images`, with Debian's chromium.
 """
 
 import sys
@@ -13,7 +13,7 @@ from kpn_tf import cli
 from kpn_tf.normal_dose import SeriesNoise, noise_like, simulate_low_dose
 from kpn_tf.phantom import torso, write_series
 from kpn_tf.simulation import SPECTRA
-from tests.browser import PHONE, Browser
+from tests.browser import PHONE, Browser, choose
 
 SIDE, PIXEL_MM = 512, 0.75
 DOSE = 0.25
@@ -42,15 +42,6 @@ def write_scan(folder, slices):
             slice_spacing_mm=body.slice_spacing_mm,
             description=f"torso, {name} dose",
         )
-
-
-def choose(browser, pane, view):
-    """Chooses what the image `left` or `right` shows, and waits until it can be seen."""
-    browser.evaluate(
-        f"(() => {{ const s = document.querySelector('#{pane} select'); s.value = '{view}';"
-        "s.dispatchEvent(new Event('change')); })()"
-    )
-    browser.wait("shown.every((name) => VIEWS[name].asks !== 'kernels' || slice.maps)")
 
 
 def main(target):

@@ -1,4 +1,4 @@
-"""What a step of training costs on one and two workers: `python -m tests.training_scale [PRESET [BATCH]]`.
+"""What a step of training costs on one and two workers: `python -m benchmarks.training_scale [PRESET [BATCH]]`.
 
 Two cores, idle; in a network of its own (`unshare --net bash -c 'ip link set lo up; python -m ...'`), or the bytes
 are also those of others.
@@ -75,7 +75,7 @@ def measure(workers, cores, preset, batch):
 
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.training_scale", "worker", workers, own, preset, batch],
+            [sys.executable, "-m", "benchmarks.training_scale", "worker", workers, own, preset, batch],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """`make soak`: the node for more than an hour, with what it needed as a table. The tests run a short form of it.
 
-python -m tests.soak [MINUTES]
+python -m benchmarks.soak [MINUTES]
 """
 
 import statistics
