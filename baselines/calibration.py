@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from kpn_tf.dose.series_noise import NO_NOISE_HU
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
-from kpn_tf.normal_dose import NO_NOISE_HU
 
 # A denoiser is given HU and no pixel spacing. At 0.7 mm, a usual pixel of a body, the 15 mm boxes of the metrics are
 # 21 x 21 pixels. At 0.8 mm they read 20.7 HU where boxes of 15 mm read 20.3 HU. Above 1 mm they are wider than tissue

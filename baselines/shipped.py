@@ -16,7 +16,7 @@ def record(name):
     """How the weights of a method were trained.
 
     Args:
-        name: Of a `baselines.tables.Method`.
+        name: Of a `baselines.benchmark.tables.Method`.
 
     Returns:
         Dict with `key` (everything that decides the training), `training` (what the tables say of it), `run` (its

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from distributed import LocalCluster
 
+from kpn_tf.batch import denoise
 from kpn_tf.cluster import denoise_archive
 from kpn_tf.cluster.manifest import NAME
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.denoiser.devices import cpu_name, physical_cores
 from kpn_tf.dicom import find_series
-from kpn_tf.job import denoise
 from tests.ct_series import write_ct_series
 from tests.test_job import BOX, contents
 

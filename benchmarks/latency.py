@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from baselines.cost import measured
+from baselines.benchmark.cost import measured
 from baselines.redcnn import REDCNN
 from export import Release, to_onnx, to_openvino, to_saved_model, to_tflite
 from kpn_tf import StructKPN, __version__

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from kpn_tf import cli
-from kpn_tf.normal_dose import SeriesNoise, noise_like, simulate_low_dose
+from kpn_tf.dose.series_noise import SeriesNoise, noise_like, simulate_low_dose
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.phantom import torso, write_series
-from kpn_tf.simulation import SPECTRA
 from tests.browser import PHONE, Browser, choose
 
 SIDE, PIXEL_MM = 512, 0.75

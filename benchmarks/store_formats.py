@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from kpn_tf.normal_dose import SeriesNoise
+from kpn_tf.dose.series_noise import SeriesNoise
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.phantom import torso
-from kpn_tf.simulation import SPECTRA
-from kpn_tf.slices import FIELDS, training_slices
-from kpn_tf.store import StoreWriter, open_store
+from kpn_tf.training.data.slices import FIELDS, training_slices
+from kpn_tf.training.data.store import StoreWriter, open_store
 
 SIDE, SLICES, PATCH, DRAWS, COLD_DRAWS, CHUNK = 512, 16, 64, 2000, 100, 128
 

@@ -17,8 +17,8 @@ SIDE, SLICES_IN_SERIES = 512, 100
 
 def write(folder, count):
     """A store of `count` series without content."""
-    from kpn_tf.store.manifest import record, write_manifest
-    from kpn_tf.store.reading import data_name
+    from kpn_tf.training.data.store.manifest import record, write_manifest
+    from kpn_tf.training.data.store.reading import data_name
 
     size = 192 + SLICES_IN_SERIES * record(SIDE, SIDE).itemsize
     for number in range(count):
@@ -32,8 +32,8 @@ def write(folder, count):
 
 def draw(folder):
     """Opens it and draws patches; prints what that took, in this process alone."""
-    from kpn_tf.pairs import SimulatedPairs
-    from kpn_tf.store import open_store
+    from kpn_tf.training.data.store import open_store
+    from kpn_tf.training.pairs import SimulatedPairs
 
     def peak_mb():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

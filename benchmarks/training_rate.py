@@ -16,12 +16,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from kpn_tf import StructKPN
-from kpn_tf.normal_dose import SeriesNoise
-from kpn_tf.pairs import Ahead, SimulatedPairs, TrainingSlice
+from kpn_tf.dose.series_noise import SeriesNoise
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.phantom import torso
-from kpn_tf.simulation import SPECTRA
-from kpn_tf.store import StoreWriter, open_store
 from kpn_tf.training import TrainingConfig, train
+from kpn_tf.training.data.store import StoreWriter, open_store
+from kpn_tf.training.pairs import Ahead, SimulatedPairs, TrainingSlice
 
 SIDE, SLICES, PIXEL_MM = 512, 64, 0.75
 

@@ -44,8 +44,8 @@ def worker(workers, cores, preset, batch):
     import numpy as np
 
     from kpn_tf import StructKPN
-    from kpn_tf.pairs import SimulatedPairs, TrainingSlice
     from kpn_tf.training import TrainingConfig, strategy_for, train
+    from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice
 
     strategy = strategy_for(int(workers) if workers.isdecimal() else workers)
     rng = np.random.default_rng(1)

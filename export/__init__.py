@@ -1,8 +1,8 @@
 """Deployable artefacts from trained networks, each proved against Keras in HU."""
 
-import importlib
+from kpn_tf.lazy import public_names
 
-# Public name -> module that holds it. Resolved on first use: each runtime costs seconds and memory to load.
+# Public name -> module that holds it: each runtime costs seconds and memory to load.
 _PUBLIC = {
     "Release": "export.about",
     "to_onnx": "export.onnx",
@@ -12,9 +12,4 @@ _PUBLIC = {
 }
 
 __all__ = list(_PUBLIC)
-
-
-def __getattr__(name):
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'export' has no attribute {name!r}")
+__getattr__, __dir__ = public_names("export", _PUBLIC)

@@ -1,11 +1,10 @@
 """Low-dose CT noise removal by kernel prediction networks: Hounsfield units in, Hounsfield units out."""
 
-import importlib
+from kpn_tf.lazy import public_names
 
 __version__ = "0.1.0"
 
-# Public name -> module that holds it. Resolved on first use, so that a workstation
-# without TensorFlow can import the package and denoise.
+# Public name -> module that holds it: a workstation without TensorFlow can import the package and denoise.
 _PUBLIC = {
     "Denoiser": "kpn_tf.denoiser",
     "LocalConv": "kpn_tf.layers.local_conv",
@@ -14,20 +13,4 @@ _PUBLIC = {
 }
 
 __all__ = ["__version__", *_PUBLIC]
-
-
-def __getattr__(name):
-    if name in _PUBLIC:
-        try:
-            return getattr(importlib.import_module(_PUBLIC[name]), name)
-        except ModuleNotFoundError as missing:
-            if missing.name not in ("tensorflow", "keras"):
-                raise
-            raise ImportError(
-                f"kpn_tf.{name} needs the training extra: pip install 'kpn-tf[train]'"
-            ) from None
-    raise AttributeError(f"module 'kpn_tf' has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+__getattr__, __dir__ = public_names("kpn_tf", _PUBLIC, extra="train")

@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 from pydicom.data import get_testdata_file
 
+from kpn_tf import console
+from kpn_tf.batch import denoise
+from kpn_tf.batch.terminal import TerminalProgress
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import find_series, read_slice
+from kpn_tf.dose.simulation import SPECTRA, noise_field
 from kpn_tf.hounsfield import WINDOWS
-from kpn_tf.job import console, denoise
 from kpn_tf.metrics import flat_regions, noise_std_hu, psnr, regional_noise_std_hu, rmse_hu, ssim
 from kpn_tf.phantom import NORMAL_DOSE_NOISE_HU, Tissue, torso, write_series
 from kpn_tf.png import grey, write_png
-from kpn_tf.simulation import SPECTRA, noise_field
 
 DOSE = 0.25
 
@@ -73,7 +75,7 @@ def table(measured):
 
 def _denoised(source, output, denoiser):
     """Runs the job on one series; its derived slices in HU, `(Z, H, W)`, as read back from disk."""
-    progress = console.Console(output)
+    progress = TerminalProgress(output)
     try:
         report = denoise(source, output, denoiser, progress=progress)
     finally:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from kpn_tf.node import arrivals, deliveries, steps
-from kpn_tf.node.arrival import Arrival
-from kpn_tf.node.journal import Journal, Object
+from kpn_tf.node.journal import arrivals, deliveries, steps
+from kpn_tf.node.journal.journal import Journal, Object
+from kpn_tf.node.listener.arrival import Arrival
 from kpn_tf.node.rule import Rule, Traits
 from kpn_tf.node.settings import Destination, Own, Peer, Settings
 from kpn_tf.node.spool import Spool

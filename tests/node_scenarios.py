@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pydicom
 
+from kpn_tf.batch import denoise
 from kpn_tf.denoiser import Denoiser
-from kpn_tf.job import denoise
 from tests.ct_series import write_ct_series
 from tests.node_peers import Node, Orthanc, Recorder, in_threads, send_until_taken, until
 

@@ -11,9 +11,9 @@ from baselines import bm3d, ksvd
 from baselines.bm3d import BM3D, LicenceWarning
 from baselines.calibration import calibrated_sigma_hu
 from baselines.ksvd import KSVD
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.evaluation import simulated_pairs
 from kpn_tf.metrics import psnr
-from kpn_tf.simulation import SPECTRA
 from tests.noisy_torso import noisy_volume
 
 # The notice itself is tested below; elsewhere it would come first from whichever test happens to be first.

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from kpn_tf.job.belt import Belt, BeltStoppedError
+from kpn_tf.batch.belt import Belt, BeltStoppedError
 
 
 def test_items_leave_in_the_order_they_came():

@@ -4,12 +4,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from baselines import benchmark_data, results_page
-from baselines.benchmark_data import SimulatedData, folder_sha256
-from baselines.budget import Budget, share_of_papers
-from baselines.methods import LEARNING_RATES, identity, loss_of, new_network
-from baselines.runs import Runs
-from baselines.tables import REDCNN_L1, REDCNN_STRUCTURE, TABLES, Contrast, Method, methods, seeds_of
+from baselines.benchmark import data as benchmark_data
+from baselines.benchmark import results_page
+from baselines.benchmark.budget import Budget, share_of_papers
+from baselines.benchmark.data import SimulatedData, folder_sha256
+from baselines.benchmark.methods import LEARNING_RATES, identity, loss_of, new_network
+from baselines.benchmark.runs import Runs
+from baselines.benchmark.tables import (
+    REDCNN_L1,
+    REDCNN_STRUCTURE,
+    TABLES,
+    Contrast,
+    Method,
+    methods,
+    seeds_of,
+)
 from tests.noisy_torso import noisy_volume, write_torso
 
 

@@ -53,7 +53,7 @@ def start(weights, *words, before=""):
 
 SLOW = """
 import time
-from kpn_tf.job import pipeline
+from kpn_tf.batch import pipeline
 read = pipeline.read_slice
 pipeline.read_slice = lambda *file: (time.sleep(0.05), read(*file))[1]
 """

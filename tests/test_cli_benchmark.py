@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from baselines import benchmark_data, cost, figures, ship, shipped, tables
-from baselines import rows as rows_module
-from baselines.budget import Budget
-from kpn_tf import pairs
+from baselines import shipped
+from baselines.benchmark import cost, figures, ship, tables
+from baselines.benchmark import data as benchmark_data
+from baselines.benchmark import rows as rows_module
+from baselines.benchmark.budget import Budget
 from kpn_tf.cli.benchmark import BenchmarkConfig, command
 from kpn_tf.datasets.phantom_twin import phantom_twin
 from kpn_tf.evaluation import evaluate, simulated_pairs
-from kpn_tf.training import TrainingDivergedError
+from kpn_tf.training import TrainingDivergedError, pairs
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
 

@@ -11,7 +11,8 @@ import pytest
 
 from kpn_tf import cli
 from kpn_tf.cli import commands
-from kpn_tf.node import arrivals, deliveries, log, steps
+from kpn_tf.node import log
+from kpn_tf.node.journal import arrivals, deliveries, steps
 from tests.fresh_process import run_without
 from tests.node_journal import DESCRIPTION, ROOT, Site
 

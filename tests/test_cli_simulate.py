@@ -13,7 +13,7 @@ import pytest
 
 from kpn_tf.denoiser import artefact
 from kpn_tf.dicom import SimulatedBy, find_series, read_slice
-from kpn_tf.low_dose import low_dose
+from kpn_tf.dose.low_dose import low_dose
 from tests.command import BOX, kpn
 from tests.dicom_fixtures import item
 from tests.noisy_torso import noisy_volume, write_torso

@@ -16,12 +16,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from kpn_tf import pairs, training
+from kpn_tf import training
 from kpn_tf.cli.prepare import PrepareConfig, left_out
 from kpn_tf.cli.train import TrainConfig
 from kpn_tf.dicom import SimulatedBy, derive_slice, read_slice
 from kpn_tf.losses import absolute_error
-from kpn_tf.training_data import volumes
+from kpn_tf.training import pairs
+from kpn_tf.training.data.folders import volumes
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
 

@@ -18,16 +18,16 @@ import pytest
 from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 
-from kpn_tf import __version__, cli, job
+from kpn_tf import __version__, batch, cli
+from kpn_tf.batch.denoising import Denoising
+from kpn_tf.batch.pipeline import series_report
+from kpn_tf.batch.process import Task
+from kpn_tf.batch.staging import Staging
 from kpn_tf.cli import extras
 from kpn_tf.cluster import archive, denoise_archive, scheduler, worker
 from kpn_tf.cluster.manifest import NAME, Manifest, read_manifest
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import find_series
-from kpn_tf.job.denoising import Denoising
-from kpn_tf.job.pipeline import series_report
-from kpn_tf.job.process import Task
-from kpn_tf.job.staging import Staging
 from tests.ct_series import write_ct_series
 from tests.node_peers import until
 from tests.test_job import BOX, Recorder, contents
@@ -80,7 +80,7 @@ def test_an_archive_on_a_cluster_is_that_of_one_machine_byte_for_byte(tmp_path, 
         progress=recorder,
         tell=told.append,
     )
-    job.denoise(tmp_path / "in", tmp_path / "one", box)
+    batch.denoise(tmp_path / "in", tmp_path / "one", box)
     assert derived(tmp_path / "out") == contents(tmp_path / "one") != {}
     assert report.ok
     assert [series.outcome for series in report.series] == ["written"] * 4
@@ -93,7 +93,7 @@ def test_an_archive_on_a_cluster_is_that_of_one_machine_byte_for_byte(tmp_path, 
 
 def test_a_worker_killed_in_the_middle_costs_the_time_of_one_series_and_nothing_else(tmp_path, edge, cluster):
     write_archive(tmp_path / "in", series=5, slices=16, rows=160, columns=152)
-    job.denoise(tmp_path / "in", tmp_path / "one", edge)
+    batch.denoise(tmp_path / "in", tmp_path / "one", edge)
     with Client(cluster) as client:
         pids = list(client.run(os.getpid).values())
     begun, over, killed = set(), threading.Event(), []
@@ -135,7 +135,7 @@ def test_a_worker_killed_in_the_middle_costs_the_time_of_one_series_and_nothing_
 
 def test_a_rerun_makes_what_is_missing_and_leaves_alone_what_is_done(tmp_path, box, cluster):
     write_archive(tmp_path / "in", series=3, slices=3)
-    job.denoise(tmp_path / "in", tmp_path / "out", box)
+    batch.denoise(tmp_path / "in", tmp_path / "out", box)
     before, times = derived(tmp_path / "out"), changed(tmp_path / "out")
     gone, short, whole = sorted((tmp_path / "out").iterdir())
     shutil.rmtree(gone)
@@ -151,7 +151,7 @@ def test_a_rerun_makes_what_is_missing_and_leaves_alone_what_is_done(tmp_path, b
 
 def test_where_all_is_done_no_cluster_is_asked_and_all_is_well(tmp_path, box, monkeypatch):
     write_archive(tmp_path / "in", series=2, slices=2)
-    job.denoise(tmp_path / "in", tmp_path / "out", box)
+    batch.denoise(tmp_path / "in", tmp_path / "out", box)
     monkeypatch.delattr(archive, "connected")
     report = denoise_archive(tmp_path / "in", tmp_path / "out", box, "tcp://127.0.0.1:1")
     assert report.ok
@@ -165,7 +165,7 @@ def test_a_damaged_slice_is_named_and_a_rerun_adds_it_once_it_is_mended(tmp_path
     whole = first.read_bytes()
     # Long enough to look whole: it fails where its pixels are read.
     first.write_bytes(whole.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0"))
-    job.denoise(tmp_path / "in", tmp_path / "one", box)
+    batch.denoise(tmp_path / "in", tmp_path / "one", box)
     recorder = Recorder()
     address = cluster.scheduler_address
     report = denoise_archive(tmp_path / "in", tmp_path / "out", box, address, progress=recorder)
@@ -177,7 +177,7 @@ def test_a_damaged_slice_is_named_and_a_rerun_adds_it_once_it_is_mended(tmp_path
     first.write_bytes(whole)
     assert denoise_archive(tmp_path / "in", tmp_path / "out", box, address).ok
     shutil.rmtree(tmp_path / "one")
-    job.denoise(tmp_path / "in", tmp_path / "one", box)
+    batch.denoise(tmp_path / "in", tmp_path / "one", box)
     assert derived(tmp_path / "out") == contents(tmp_path / "one")
     assert times.items() < changed(tmp_path / "out").items()
     assert {told["outcome"] for told in read_manifest(tmp_path / "out").values()} == {"written"}
@@ -196,7 +196,7 @@ def test_the_manifest_tells_what_became_of_each_series_and_nothing_of_the_patien
 
 def test_half_a_line_of_a_killed_run_spoils_neither_the_manifest_nor_the_next_line(tmp_path, box):
     write_archive(tmp_path / "in", series=2, slices=1)
-    reports = job.denoise(tmp_path / "in", tmp_path / "out", box).series
+    reports = batch.denoise(tmp_path / "in", tmp_path / "out", box).series
     for report in reports:
         with Manifest(tmp_path / "out") as manifest:
             manifest.add(report)
@@ -324,7 +324,7 @@ def running(tmp_path, sign):
 
 def test_a_local_cluster_is_reached_from_this_machine_alone_and_an_interrupted_run_goes_on(tmp_path, edge):
     write_archive(tmp_path / "in", series=7, slices=16, rows=160, columns=152)
-    job.denoise(tmp_path / "in", tmp_path / "one", edge)
+    batch.denoise(tmp_path / "in", tmp_path / "one", edge)
     with running(tmp_path, "2.25.*/*.dcm") as process:
         parent = psutil.Process(process.pid)
         family = {one.pid for one in (parent, *parent.children(recursive=True))}

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from baselines.cost import measured
+from baselines.benchmark.cost import measured
 
 
 def test_the_peak_memory_of_a_command_is_its_own():

@@ -19,7 +19,7 @@ from kpn_tf.dicom import (
     read_slice,
     write_slice,
 )
-from kpn_tf.dicom.header import pixel_header
+from kpn_tf.dicom.reading.header import pixel_header
 from tests.dicom_fixtures import ct_dataset, item, save, stored_values, twelve_bit_jpeg
 
 BY = DerivedBy(model="edge", version="0.1.0", weights_sha256="0123456789abcdef" * 4, strength=0.75)

@@ -13,17 +13,10 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
 
-from kpn_tf import job
+from kpn_tf import batch
 from kpn_tf.denoiser import Denoiser
-from kpn_tf.dicom import (
-    DerivedBy,
-    SimulatedBy,
-    derive_slice,
-    find_series,
-    multi_frame,
-    read_slice,
-    write_slice,
-)
+from kpn_tf.dicom import DerivedBy, SimulatedBy, derive_slice, find_series, read_slice, write_slice
+from kpn_tf.dicom.reading import multi_frame
 from tests.command import BOX
 from tests.dicom_fixtures import ct_dataset, item, save, stored_values
 from tests.enhanced_fixtures import LEGACY_CT, enhanced_ct, slices_of
@@ -65,7 +58,7 @@ def test_denoising_an_enhanced_object_gives_the_slices_that_its_frames_give_as_f
         save(dataset, tmp_path / "single" / f"{n}.dcm")
     found = []
     for folder in ("single", "multi"):
-        report = job.denoise(tmp_path / folder, tmp_path / f"{folder}_out", Denoiser(BOX, threads=1))
+        report = batch.denoise(tmp_path / folder, tmp_path / f"{folder}_out", Denoiser(BOX, threads=1))
         assert report.ok
         assert (report.slices_written, report.series[0].kernel) == (3, "SOFT")
         paths = (tmp_path / f"{folder}_out" / report.series[0].derived_uid).iterdir()

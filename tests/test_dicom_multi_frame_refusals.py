@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydicom import uid
 
-from kpn_tf import job
+from kpn_tf import batch
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import DicomError, find_series, read_slice
 from tests.dicom_fixtures import ct_dataset, item, save, stored_values
@@ -186,7 +186,7 @@ def test_a_frame_that_cannot_be_decoded_is_named_and_the_others_are_written(tmp_
     # Rows, in the first codestream's own header.
     content[content.index(b"\xff\xd8\xff\xf7") + 7] = 99
     path.write_bytes(content)
-    report = job.denoise(path, tmp_path / "out", Denoiser(BOX, threads=1))
+    report = batch.denoise(path, tmp_path / "out", Denoiser(BOX, threads=1))
     (refusal,) = report.refusals
     assert refusal.reason == (
         "frame 1 has pixel data that cannot be decoded: "

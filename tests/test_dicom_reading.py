@@ -15,7 +15,8 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
-from kpn_tf.dicom import DicomError, gdcm_process, read_slice
+from kpn_tf.dicom import DicomError, read_slice
+from kpn_tf.dicom.reading import gdcm_process
 from tests.dicom_fixtures import ct_dataset, save, stored_values, twelve_bit_jpeg
 
 LOSSLESS = [

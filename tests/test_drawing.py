@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from baselines.drawing import crops_figure, dose_figure
-from baselines.tables import TABLES
+from baselines.benchmark.drawing import crops_figure, dose_figure
+from baselines.benchmark.tables import TABLES
 from kpn_tf.datasets.dose_curve import DoseCurve
 from kpn_tf.hounsfield import WINDOWS
 from tests.legible import assert_legible

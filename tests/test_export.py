@@ -10,7 +10,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from pydicom.data import get_testdata_file
 
-from baselines.cost import measured
+from baselines.benchmark.cost import measured
 from baselines.redcnn import REDCNN
 from export import Release, to_tflite
 from export.about import weights_sha256

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kpn_tf import low_dose as module
 from kpn_tf.dicom import CTSlice, find_series, read_slice
-from kpn_tf.low_dose import LowDoseError, low_dose, measured_slices, texture_sha256
+from kpn_tf.dose import low_dose as module
+from kpn_tf.dose.low_dose import LowDoseError, low_dose, measured_slices, texture_sha256
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from tests.noisy_torso import NOISE_HU, noisy_volume, write_torso
 

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from kpn_tf.batch import denoise
 from kpn_tf.datasets import nih, nih_twin
 from kpn_tf.datasets.nih import CONVENTION
 from kpn_tf.datasets.nih_twin import PATIENTS
@@ -17,7 +18,6 @@ from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import DicomError, read_slice
 from kpn_tf.evaluation import evaluate, stream
 from kpn_tf.hounsfield import WINDOWS
-from kpn_tf.job import denoise
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from kpn_tf.phantom import torso
 from tests.command import BOX

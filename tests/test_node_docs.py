@@ -13,11 +13,13 @@ from pydicom.datadict import dictionary_keyword
 from pydicom.tag import Tag
 from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES
 
-from kpn_tf.dicom import derived, identity
-from kpn_tf.node import receiver, sender
-from kpn_tf.node.journal import STATES
+from kpn_tf.dicom import identity
+from kpn_tf.dicom.writing import derived
+from kpn_tf.node import sender
+from kpn_tf.node.journal.journal import STATES
+from kpn_tf.node.listener import receiver
+from kpn_tf.node.listener.server import LARGEST_PDU
 from kpn_tf.node.rule import Traits, first_match
-from kpn_tf.node.server import LARGEST_PDU
 from kpn_tf.node.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[1]

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpn_tf.node import arrivals, deliveries, steps
-from kpn_tf.node.arrival import Arrival
-from kpn_tf.node.journal import Journal, JournalError, Object
-from kpn_tf.node.receiver import Receiver
-from kpn_tf.node.retention import forget_series
+from kpn_tf.node.journal import arrivals, deliveries, steps
+from kpn_tf.node.journal.journal import Journal, JournalError, Object
+from kpn_tf.node.journal.retention import forget_series
+from kpn_tf.node.listener.arrival import Arrival
+from kpn_tf.node.listener.receiver import Receiver
 from kpn_tf.node.rule import Rule, Traits
 from kpn_tf.node.settings import Own, Settings
 from kpn_tf.node.spool import Spool, SpoolError

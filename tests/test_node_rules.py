@@ -7,9 +7,9 @@ import pydicom
 import pytest
 from pydicom.uid import EnhancedCTImageStorage
 
-from kpn_tf.dicom.decoding import DECODABLE
-from kpn_tf.node.arrivals import gaps_mm
-from kpn_tf.node.receiver import SYNTAXES
+from kpn_tf.dicom.reading.decoding import DECODABLE
+from kpn_tf.node.journal.arrivals import gaps_mm
+from kpn_tf.node.listener.receiver import SYNTAXES
 from kpn_tf.node.rule import Rule, Traits, first_match
 from tests.ct_series import uid, write_ct_series
 from tests.dicom_fixtures import save

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kpn_tf.denoiser import Denoiser
-from kpn_tf.node.self_test import SelfTestError, self_test
+from kpn_tf.node.network.self_test import SelfTestError, self_test
 
 
 def blurred(slice_hu):

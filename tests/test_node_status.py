@@ -12,12 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from kpn_tf.node import deliveries, log, retention, steps
+from kpn_tf.node import log
+from kpn_tf.node.journal import deliveries, retention, steps
 from kpn_tf.node.settings import Destination, Limits, Own, Retention, Status
-from kpn_tf.node.status import node_runs, snapshot
-from kpn_tf.node.status_metrics import prometheus
-from kpn_tf.node.status_page import page
-from kpn_tf.node.status_server import StatusServer
+from kpn_tf.node.status.page import page
+from kpn_tf.node.status.prometheus import prometheus
+from kpn_tf.node.status.server import StatusServer
+from kpn_tf.node.status.snapshot import node_runs, snapshot
 from tests.node_journal import DESCRIPTION, ROOT, Site
 
 NOW = 1_700_000_000.0

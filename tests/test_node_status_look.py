@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from kpn_tf.node.status_style import STYLE
+from kpn_tf.node.status.style import STYLE
 from tests.browser import CHROMIUM, LAPTOP, PHONE
 from tests.busy_status_page import browse, busy_page, framed
 

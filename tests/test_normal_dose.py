@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from kpn_tf.dose.series_noise import noise_like, quiet_slabs, series_noise, simulate_low_dose, slab_means
+from kpn_tf.dose.simulation import SPECTRA, noise_field
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
-from kpn_tf.normal_dose import noise_like, quiet_slabs, series_noise, simulate_low_dose, slab_means
-from kpn_tf.simulation import SPECTRA, noise_field
 
 SPACING_MM = 0.75
 

@@ -3,10 +3,10 @@ import time
 import numpy as np
 import pytest
 
+from kpn_tf.dose.series_noise import SeriesNoise
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.evaluation import Pair
-from kpn_tf.normal_dose import SeriesNoise
-from kpn_tf.pairs import Ahead, MeasuredPairs, SimulatedPairs, TrainingSlice, training_slices
-from kpn_tf.simulation import SPECTRA
+from kpn_tf.training.pairs import Ahead, MeasuredPairs, SimulatedPairs, TrainingSlice, training_slices
 
 
 def flat_slices(own_hu=10.0, count=2):

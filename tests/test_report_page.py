@@ -12,8 +12,8 @@ from kpn_tf import Denoiser, StructureAwareLoss
 from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser import artefact
 from kpn_tf.dicom import find_series, read_slice
+from kpn_tf.dose.low_dose import low_dose
 from kpn_tf.hounsfield import AIR_HU
-from kpn_tf.low_dose import low_dose
 from kpn_tf.metrics import noise_std_map, window_side
 from kpn_tf.report.codec import encode
 from kpn_tf.report.edge_network import read_edge_network

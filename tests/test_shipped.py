@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from baselines import cost, ship, shipped
-from baselines.methods import new_network
-from baselines.tables import TABLES, methods
+from baselines import shipped
+from baselines.benchmark import cost, ship
+from baselines.benchmark.methods import new_network
+from baselines.benchmark.tables import TABLES, methods
 from kpn_tf import cli
 from kpn_tf.cli.networks import load_network
 from kpn_tf.metrics import psnr

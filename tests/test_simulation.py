@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from kpn_tf import simulation
+from kpn_tf.dose import simulation
+from kpn_tf.dose.simulation import SPECTRA, NoiseSpectrum, kernel_spectrum, noise_field
 from kpn_tf.hounsfield import AIR_HU, WATER_ATTENUATION_PER_MM
 from kpn_tf.metrics import noise_power_spectrum
-from kpn_tf.simulation import SPECTRA, NoiseSpectrum, kernel_spectrum, noise_field
 from tests.reference import slow_projection
 
 SPACING_MM = 0.7

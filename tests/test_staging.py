@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from kpn_tf.job.staging import GuestStaging, OutputError, Staging, sweep
+from kpn_tf.batch.staging import GuestStaging, OutputError, Staging, sweep
 
 HOLD = """
 import sys, time
-from kpn_tf.job.staging import Staging
+from kpn_tf.batch.staging import Staging
 with Staging(sys.argv[1]) as staging:
     (staging.open_series("1.2.3") / "slice.dcm").write_bytes(b"half")
     print("ready", flush=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kpn_tf import slices
-from kpn_tf.normal_dose import SeriesNoise, quiet_slabs
-from kpn_tf.pairs import SimulatedPairs, TrainingSlice, training_slices
-from kpn_tf.simulation import SPECTRA
-from kpn_tf.store import StoreError, StoreWriter, open_store, spill
-from kpn_tf.training_data import training_folder, volumes
+from kpn_tf.dose.series_noise import SeriesNoise, quiet_slabs
+from kpn_tf.dose.simulation import SPECTRA
+from kpn_tf.training.data import slices
+from kpn_tf.training.data.folders import training_folder, volumes
+from kpn_tf.training.data.store import StoreError, StoreWriter, open_store, spill
+from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice, training_slices
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
 
@@ -129,8 +129,8 @@ def test_drawing_from_a_store_takes_memory_for_a_batch_and_not_for_the_store(tmp
         writer.finish()
     code = (
         "import resource, sys\n"
-        "from kpn_tf.pairs import SimulatedPairs\n"
-        "from kpn_tf.store import open_store\n"
+        "from kpn_tf.training.pairs import SimulatedPairs\n"
+        "from kpn_tf.training.data.store import open_store\n"
         "stored = open_store(sys.argv[1])\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "pairs = SimulatedPairs(stored, batch_size=8, steps=100)\n"

@@ -13,7 +13,6 @@ import pytest
 
 from kpn_tf import StructKPN, StructureAwareLoss
 from kpn_tf.evaluation import Pair
-from kpn_tf.pairs import SimulatedPairs, TrainingSlice
 from kpn_tf.training import (
     TrainingConfig,
     TrainingDivergedError,
@@ -22,6 +21,7 @@ from kpn_tf.training import (
     train,
     validation_psnr,
 )
+from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice
 
 ROOT = Path(__file__).parents[1]
 

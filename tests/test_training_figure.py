@@ -9,8 +9,8 @@ import pytest
 
 import kpn_tf
 from kpn_tf.figures import training_figure, write
-from kpn_tf.run_folder import read_log, read_run
 from kpn_tf.training import TrainingConfig, make_optimizer
+from kpn_tf.training.run_folder import read_log, read_run
 from tests.legible import assert_legible
 
 WEIGHTS = Path(kpn_tf.__file__).parent / "weights"

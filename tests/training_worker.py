@@ -16,8 +16,8 @@ import keras
 import numpy as np
 
 from kpn_tf import StructKPN
-from kpn_tf.pairs import SimulatedPairs, TrainingSlice
 from kpn_tf.training import TrainingConfig, strategy_for, train
+from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,12 +7,11 @@ import math
 import platform
 from dataclasses import field
 
-from kpn_tf import __version__
+from kpn_tf import __version__, console
 from kpn_tf.cli.commands import OK
 from kpn_tf.denoiser import devices
 from kpn_tf.denoiser.artefact import fixed_form, shipped
 from kpn_tf.denoiser.trial import try_gpu
-from kpn_tf.job import console
 
 # Distributions whose versions explain a result; the last two come with the training extra.
 _DISTRIBUTIONS = (

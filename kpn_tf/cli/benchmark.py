@@ -6,10 +6,10 @@ import sys
 from dataclasses import field
 from pathlib import Path
 
+from kpn_tf import console
 from kpn_tf.cli import extras, kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.files import write_text
-from kpn_tf.job import console
 
 STEPS = 200
 
@@ -88,10 +88,10 @@ def run(config):
     # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with console.hushed():
-        from baselines.budget import Budget
-        from baselines.results_page import page
-        from baselines.rows import Benchmark, Plan
-        from baselines.runs import Runs
+        from baselines.benchmark.budget import Budget
+        from baselines.benchmark.results_page import page
+        from baselines.benchmark.rows import Benchmark, Plan
+        from baselines.benchmark.runs import Runs
 
     said, failures = set(), []
 
@@ -143,15 +143,15 @@ def _drawable(note):
 
 def _figures(benchmark, output, note):
     # Imported when everything else is done: it needs an extra.
-    from baselines.figures import figures
+    from baselines.benchmark.figures import figures
 
     return figures(benchmark, output, note)
 
 
 def _wrong(config):
     """What is wrong with the call, or `None`."""
-    from baselines.patients import shared_patients
-    from baselines.tables import TABLES, methods
+    from baselines.benchmark.patients import shared_patients
+    from baselines.benchmark.tables import TABLES, methods
 
     if config.nih is not None and (config.test, config.train, config.validation) != (None, None, None):
         return "expected either --nih FOLDER, or --test FOLDER with --train and --validation"
@@ -187,7 +187,7 @@ def _wrong(config):
 
 def _data(config, note):
     """Data of the tables and of Fig. 5."""
-    from baselines.benchmark_data import NihData, PhantomData, SimulatedData
+    from baselines.benchmark.data import NihData, PhantomData, SimulatedData
     from kpn_tf.datasets import nih_twin, phantom_twin
 
     phantom = config.phantom or _twin(config.runs, phantom_twin)

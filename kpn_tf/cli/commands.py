@@ -163,7 +163,7 @@ def complain_of_usage(who, what):
 
 
 def _complain(who, what, status):
-    from kpn_tf.job.console import say
+    from kpn_tf.console import say
 
     say(f"{who}: {what}" if who else f"{what}", sys.stderr)
     return status

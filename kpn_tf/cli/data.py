@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
+from kpn_tf.console import say
 from kpn_tf.datasets.download import DownloadError, download, present_size
 from kpn_tf.datasets.idc import collection
-from kpn_tf.job.console import say
 
 
 @dataclasses.dataclass(frozen=True)

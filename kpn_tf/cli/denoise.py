@@ -39,9 +39,10 @@ def run(config):
                 "kpn denoise", f"Expected --device cpu with --cluster. Received: --device {config.device}"
             )
     # Only now: help, and a wrong call, wait for no network's runtime.
-    from kpn_tf.cli.job_command import run_job
+    from kpn_tf import console
+    from kpn_tf.batch import denoise
+    from kpn_tf.cli.batch_command import run_batch
     from kpn_tf.denoiser import Denoiser
-    from kpn_tf.job import console, denoise
 
     with console.hushed():
         # On a cluster a core takes one series, not a part of a slice.
@@ -74,4 +75,4 @@ def run(config):
             tell(denoiser.device_note)
         return report
 
-    return run_job("denoise", config, start, done="denoised", about=about)
+    return run_batch("denoise", config, start, done="denoised", about=about)

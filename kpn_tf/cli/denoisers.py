@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kpn_tf import console
 from kpn_tf.cli import extras
 from kpn_tf.cli.networks import is_network, load_network, network_path
 from kpn_tf.denoiser import Denoiser
-from kpn_tf.job import console
 
 
 @dataclass(frozen=True)

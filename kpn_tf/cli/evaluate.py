@@ -12,9 +12,9 @@ from kpn_tf import __version__
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.denoisers import open_denoisers
+from kpn_tf.console import Notes, bar, say
 from kpn_tf.evaluation import DenoiserError, evaluate, paired, simulated_pairs
 from kpn_tf.files import write_text
-from kpn_tf.job.console import Notes, bar, say
 
 DOSE, SEED = 0.25, 0
 

@@ -7,12 +7,12 @@ import sys
 from dataclasses import field
 from pathlib import Path
 
+from kpn_tf import console
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact, shipped
 from kpn_tf.evaluation import simulated_pairs
-from kpn_tf.job import console
 
 # What a network is given elsewhere -> ending of the file that is written; a SavedModel is a folder.
 TARGETS = {"tflite": ".tflite", "saved_model": "", "onnx": ".onnx", "openvino": ".xml"}

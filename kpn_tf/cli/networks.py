@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from baselines import shipped
-from kpn_tf.job import console
+from kpn_tf import console
 
 
 def is_network(word):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, complain_of_usage
-from kpn_tf.job.console import say
-from kpn_tf.node import deliveries, retention, steps
-from kpn_tf.node.journal import Journal
+from kpn_tf.console import say
+from kpn_tf.node.journal import deliveries, retention, steps
+from kpn_tf.node.journal.journal import Journal
 from kpn_tf.node.settings import SettingsError, read_settings
 from kpn_tf.node.spool import Spool
-from kpn_tf.node.status import node_runs, snapshot
-from kpn_tf.node.status_page import duration
+from kpn_tf.node.status.page import duration
+from kpn_tf.node.status.snapshot import node_runs, snapshot
 
 
 @dataclasses.dataclass(frozen=True)

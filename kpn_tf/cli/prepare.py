@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from kpn_tf import console
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import OK, complain_of_usage
-from kpn_tf.job import console
-from kpn_tf.training_data import prepare
+from kpn_tf.training.data.folders import prepare
 
 
 @dataclasses.dataclass(frozen=True)

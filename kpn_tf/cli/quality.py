@@ -12,9 +12,9 @@ from kpn_tf import __version__
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.denoisers import open_denoisers
+from kpn_tf.console import Notes, bar, say
 from kpn_tf.evaluation import paired, single_slices
 from kpn_tf.files import write_text
-from kpn_tf.job.console import Notes, bar, say
 from kpn_tf.quality import lcd_phantom, measure_phantom, measure_series, torso_phantom
 
 DOSES, REALISATIONS = (0.25,), 40

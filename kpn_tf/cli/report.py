@@ -9,7 +9,7 @@ from pathlib import Path
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.network_in_use import NetworkInUse
-from kpn_tf.job.console import Notes, bar, hushed, say
+from kpn_tf.console import Notes, bar, hushed, say
 from kpn_tf.report import USUAL_SLICES, is_report, plan, report_slices, write_report
 
 

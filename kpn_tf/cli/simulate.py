@@ -4,9 +4,9 @@ import dataclasses
 from dataclasses import field
 from pathlib import Path
 
+from kpn_tf.batch import simulate
 from kpn_tf.cli import kinds
-from kpn_tf.cli.job_command import run_job
-from kpn_tf.job import simulate
+from kpn_tf.cli.batch_command import run_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,4 +30,4 @@ def run(config):
         return simulate(config.input, config.output, dose=config.dose, seed=config.seed, progress=progress)
 
     about = {"dose": config.dose, "seed": config.seed}
-    return run_job("simulate", config, start, done="simulated", about=about)
+    return run_batch("simulate", config, start, done="simulated", about=about)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from kpn_tf import console
 from kpn_tf.cli import kinds
 from kpn_tf.cli.about import PRESETS
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.prepare import left_out, noise_generator, progress, tell
-from kpn_tf.job import console
-from kpn_tf.store import spill
+from kpn_tf.training.data.store import spill
 
 NETWORKS = (*PRESETS, "redcnn", "wavresnet")
 
@@ -92,9 +92,9 @@ def _train(config, spilled):
         import keras
 
         from kpn_tf.losses import StructureAwareLoss, absolute_error
-        from kpn_tf.pairs import Ahead, SimulatedPairs
         from kpn_tf.training import TrainingConfig, TrainingDivergedError, WorkerLostError, train
-        from kpn_tf.training_data import DOSE, training_folder, validation_folder
+        from kpn_tf.training.data.folders import DOSE, training_folder, validation_folder
+        from kpn_tf.training.pairs import Ahead, SimulatedPairs
 
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)

@@ -10,15 +10,15 @@ from pathlib import Path
 from distributed import as_completed
 from distributed.scheduler import KilledWorker
 
+from kpn_tf.batch.denoising import Denoising
+from kpn_tf.batch.derivation import plan
+from kpn_tf.batch.outcome import JobReport, Progress
+from kpn_tf.batch.pipeline import series_report
+from kpn_tf.batch.staging import OutputError, Staging
 from kpn_tf.cluster.manifest import Manifest
 from kpn_tf.cluster.scheduler import connected
 from kpn_tf.cluster.worker import Order, Terms, UnforeseenError, WorkerError, denoise_series, why_not
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
-from kpn_tf.job.denoising import Denoising
-from kpn_tf.job.derivation import plan
-from kpn_tf.job.outcome import JobReport, Progress
-from kpn_tf.job.pipeline import series_report
-from kpn_tf.job.staging import OutputError, Staging
 
 # Series at the scheduler at a time: more than any cluster has workers, few enough that it holds a sliver of an archive.
 _IN_FLIGHT = 2000

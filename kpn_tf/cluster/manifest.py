@@ -6,7 +6,7 @@ import json
 import os
 
 from kpn_tf import __version__
-from kpn_tf.job.staging import OutputError
+from kpn_tf.batch.staging import OutputError
 
 NAME = "kpn-manifest.jsonl"
 

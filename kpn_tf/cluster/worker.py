@@ -7,13 +7,13 @@ from pathlib import Path
 
 from distributed import get_worker
 
-from kpn_tf import __version__
+from kpn_tf import __version__, console
+from kpn_tf.batch import JobReport, Progress, pipeline
+from kpn_tf.batch.denoising import Denoising
+from kpn_tf.batch.pipeline import series_report
+from kpn_tf.batch.process import Task
+from kpn_tf.batch.staging import GuestStaging, OutputError
 from kpn_tf.denoiser import Denoiser
-from kpn_tf.job import JobReport, Progress, console, pipeline
-from kpn_tf.job.denoising import Denoising
-from kpn_tf.job.pipeline import series_report
-from kpn_tf.job.process import Task
-from kpn_tf.job.staging import GuestStaging, OutputError
 
 
 class WorkerError(RuntimeError):

@@ -11,11 +11,11 @@ import numpy as np
 
 from kpn_tf.dicom import DicomError, read_slice
 from kpn_tf.dicom.attributes import text
-from kpn_tf.dicom.header import read_dataset
+from kpn_tf.dicom.reading.header import read_dataset
+from kpn_tf.dose.low_dose import inside_hu
 from kpn_tf.evaluation.matching import series_name
 from kpn_tf.evaluation.stream import found_series, slice_name
 from kpn_tf.hounsfield import WINDOWS
-from kpn_tf.low_dose import inside_hu
 from kpn_tf.png import grey
 
 _SAME_MM = 0.02

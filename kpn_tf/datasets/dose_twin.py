@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from kpn_tf.normal_dose import noise_like
+from kpn_tf.dose.series_noise import noise_like
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.phantom import torso, write_series
-from kpn_tf.simulation import SPECTRA
 
 _ROWS, _COLUMNS, _SLICES, _STEP_MM = 112, 128, 3, 3.0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from kpn_tf.datasets.idc import FULL_DOSE, LOW_DOSE, UNFINISHED
 from kpn_tf.dicom import DicomError, Series
 from kpn_tf.dicom.attributes import text
-from kpn_tf.dicom.header import read_dataset
+from kpn_tf.dicom.reading.header import read_dataset
 from kpn_tf.evaluation.matching import matched_series, series_name
 from kpn_tf.evaluation.stream import found_series, matched_pairs
 

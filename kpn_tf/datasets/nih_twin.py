@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kpn_tf.normal_dose import SeriesNoise, noise_like, simulate_low_dose
+from kpn_tf.dose.series_noise import SeriesNoise, noise_like, simulate_low_dose
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.phantom import torso, write_series
-from kpn_tf.simulation import SPECTRA
 
 # No numbers of real patients.
 PATIENTS = ("L901", "L902", "L903", "L904", "L905", "L906", "L907")

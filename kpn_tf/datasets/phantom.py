@@ -8,8 +8,8 @@ import numpy as np
 from kpn_tf.datasets.dose_curve import Setting
 from kpn_tf.dicom import DicomError, Series
 from kpn_tf.dicom.attributes import numbers
-from kpn_tf.dicom.header import read_dataset
-from kpn_tf.dicom.multi_frame import multi_frame
+from kpn_tf.dicom.reading.header import read_dataset
+from kpn_tf.dicom.reading.multi_frame import multi_frame
 from kpn_tf.evaluation.matching import matched_series, series_name
 from kpn_tf.evaluation.stream import found_series, matched_pairs
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from kpn_tf.normal_dose import noise_like
+from kpn_tf.dose.series_noise import noise_like
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.phantom import LESIONS, TISSUE_HU, Tissue, torso, write_series
-from kpn_tf.simulation import SPECTRA
 
 TUBE_VOLTAGES_KV = (80, 120, 140)
 TUBE_CURRENTS_MA = (30, 90, 150, 210, 270)

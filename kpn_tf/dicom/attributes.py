@@ -2,7 +2,7 @@
 
 import math
 
-from kpn_tf.dicom.quiet import quiet_warnings
+from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
 
 

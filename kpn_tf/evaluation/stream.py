@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kpn_tf.dicom import DicomError, find_series, read_slice
+from kpn_tf.dose.low_dose import LowDoseError, inside_hu, low_dose
 from kpn_tf.evaluation.comparison import Pair
 from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
 from kpn_tf.hounsfield import AIR_HU
-from kpn_tf.low_dose import LowDoseError, inside_hu, low_dose
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kpn_tf.figures.style import in_style, laid_out, line_style
-from kpn_tf.run_folder import read_run
 from kpn_tf.training import TrainingConfig, learning_rate_schedule
+from kpn_tf.training.run_folder import read_run
 
 _LABELS = {"loss": "training loss", "validation_psnr_soft": "validation\nPSNR soft (dB)"}
 

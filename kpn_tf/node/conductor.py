@@ -7,10 +7,11 @@ import time
 
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from kpn_tf.node import arrivals, deliveries, log, retention, steps
-from kpn_tf.node.journal import Object
+from kpn_tf.node import log
+from kpn_tf.node.journal import arrivals, deliveries, retention, steps
+from kpn_tf.node.journal.journal import Object
+from kpn_tf.node.network.worker_process import WorkerError
 from kpn_tf.node.rule import first_match
-from kpn_tf.node.worker_process import WorkerError
 
 # How often is looked for what has become due; arrivals and retries through the journal are noticed then.
 TICK_S = 0.5

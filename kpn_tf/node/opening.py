@@ -3,8 +3,8 @@
 import os
 
 from kpn_tf.node import log
-from kpn_tf.node.journal import Journal
-from kpn_tf.node.worker_process import tested_worker
+from kpn_tf.node.journal.journal import Journal
+from kpn_tf.node.network.worker_process import tested_worker
 
 
 def opened(kind, settings, stack):

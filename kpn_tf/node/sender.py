@@ -8,8 +8,9 @@ import pydicom
 from pydicom import uid
 from pynetdicom import build_context, evt
 
-from kpn_tf.node import deliveries, log
+from kpn_tf.node import log
 from kpn_tf.node.application_entity import application_entity
+from kpn_tf.node.journal import deliveries
 
 # Deliveries of one association. A node that is stopped or a destination that refuses is noticed after each.
 _BATCH = 500

@@ -9,11 +9,11 @@ import pynetdicom
 from kpn_tf import __version__
 from kpn_tf.node import log
 from kpn_tf.node.conductor import Conductor
+from kpn_tf.node.listener.receiver import Receiver
 from kpn_tf.node.opening import opened
-from kpn_tf.node.receiver import Receiver
 from kpn_tf.node.sender import Sender
 from kpn_tf.node.spool import Spool
-from kpn_tf.node.status_server import StatusServer
+from kpn_tf.node.status.server import StatusServer
 from kpn_tf.node.stopping import told_to_stop
 
 # A scanner that is in the middle of a slice when the node is stopped may finish it.

@@ -1,7 +1,7 @@
 """The folder in which a node keeps everything, readable by its owner alone.
 
 - `lock`: held by the node that runs
-- `journal.sqlite`: `kpn_tf.node.journal`
+- `journal.sqlite`: `kpn_tf.node.journal.journal`
 - `incoming/`: objects while they arrive
 - `series/<number>/originals/`: as they were received
 - `series/<number>/derived/<uid>/`: denoised

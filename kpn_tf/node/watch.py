@@ -11,12 +11,13 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ImplicitVRLittleEndian
 
 from kpn_tf import __version__
-from kpn_tf.dicom.header import CT_CLASSES
+from kpn_tf.dicom.reading.header import CT_CLASSES
 from kpn_tf.dicom.refusal import DicomError
-from kpn_tf.node import arrivals, log
-from kpn_tf.node.arrival import read_arrival
+from kpn_tf.node import log
 from kpn_tf.node.conductor import Conductor
 from kpn_tf.node.inbox import Inbox
+from kpn_tf.node.journal import arrivals
+from kpn_tf.node.listener.arrival import read_arrival
 from kpn_tf.node.opening import opened
 from kpn_tf.node.stopping import told_to_stop
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kpn_tf.dose.simulation import SPECTRA, noise_field
 from kpn_tf.evaluation import Pair
 from kpn_tf.metrics import flat_regions
 from kpn_tf.phantom import NORMAL_DOSE_NOISE_HU, torso
@@ -14,7 +15,6 @@ from kpn_tf.quality.lesions import Lesion, LesionMeasures
 from kpn_tf.quality.report import BEFORE, Curves, Report
 from kpn_tf.quality.series import before_and_after, take_pictures
 from kpn_tf.quality.slices import SliceMeasures
-from kpn_tf.simulation import SPECTRA, noise_field
 
 _SEED = 20210919
 

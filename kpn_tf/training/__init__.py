@@ -1,18 +1,19 @@
-"""Training: the loop, its configuration, its optimizer and the devices that share it."""
+"""Training: the loop, its configuration, its optimizer, the devices that share it, and the data it draws from."""
 
-from kpn_tf.training.config import TrainingConfig
-from kpn_tf.training.loop import TrainingDivergedError, train, validation_psnr
-from kpn_tf.training.optimizer import learning_rate_schedule, make_optimizer
-from kpn_tf.training.workers import TF_CONFIG, WorkerLostError, strategy_for
+from kpn_tf.lazy import public_names
 
-__all__ = [
-    "TF_CONFIG",
-    "TrainingConfig",
-    "TrainingDivergedError",
-    "WorkerLostError",
-    "learning_rate_schedule",
-    "make_optimizer",
-    "strategy_for",
-    "train",
-    "validation_psnr",
-]
+# Public name -> module that holds it: `kpn_tf.training.data` runs without TensorFlow.
+_PUBLIC = {
+    "TF_CONFIG": "kpn_tf.training.workers",
+    "TrainingConfig": "kpn_tf.training.config",
+    "TrainingDivergedError": "kpn_tf.training.loop",
+    "WorkerLostError": "kpn_tf.training.workers",
+    "learning_rate_schedule": "kpn_tf.training.optimizer",
+    "make_optimizer": "kpn_tf.training.optimizer",
+    "strategy_for": "kpn_tf.training.workers",
+    "train": "kpn_tf.training.loop",
+    "validation_psnr": "kpn_tf.training.loop",
+}
+
+__all__ = list(_PUBLIC)
+__getattr__, __dir__ = public_names("kpn_tf.training", _PUBLIC, extra="train")

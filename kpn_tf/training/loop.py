@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.metrics import psnr
-from kpn_tf.run_folder import score
 from kpn_tf.training.optimizer import make_optimizer
 from kpn_tf.training.provenance import identity, provenance
+from kpn_tf.training.run_folder import score
 from kpn_tf.training.workers import all_workers_needed, expect_no_statistics, from_chief, shares
 
 # Between two states that a killed run can go on from, if no validation comes before.
@@ -53,15 +53,15 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
     Args:
         network: Keras model, slices in HU to slices in HU; trained in place. At the end it holds the
             averaged weights.
-        pairs: `kpn_tf.pairs.SimulatedPairs`, or anything whose item `i` is the batch `(low, normal)` of step `i`.
+        pairs: `SimulatedPairs`, or anything whose item `i` is the batch `(low, normal)` of step `i`.
         config: `TrainingConfig`.
         loss: A Keras loss, or a function `(normal, denoised)` to the mean over a batch; `StructureAwareLoss()` if not
             given.
         validation: Pairs of validation patients (see `validation_psnr`); the averaged weights that do best
             on them are kept as `best.keras`.
         run: Folder for configuration, log, checkpoints and TensorBoard, or `None` for none. Pairs with a method
-            `describe` (see `kpn_tf.pairs.SimulatedPairs`) are described in it. Of several machines only the first
-            reads and writes it, and validates.
+            `describe` (see `SimulatedPairs`) are described in it. Of several machines only the first reads and
+            writes it, and validates.
         progress: Whether to show a progress bar on stderr.
 
     Returns:

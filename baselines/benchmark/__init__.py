@@ -1,0 +1,1 @@
+"""The paper's tables and figures: rows, budgets, drawings and the page of results."""

@@ -1,0 +1,279 @@
+"""The rows of the tables: what has no weights yet is trained, everything is evaluated, what is finished is found."""
+
+import contextlib
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+import kpn_tf
+from baselines import shipped
+from baselines.benchmark import cost
+from baselines.benchmark.budget import Budget, share_of_papers
+from baselines.benchmark.methods import (
+    LEARNING_RATES,
+    denoiser,
+    identity,
+    loss_of,
+    new_network,
+    shipped_training,
+)
+from baselines.benchmark.runs import Runs
+from baselines.benchmark.tables import TABLES, Table, in_full, methods, seeds_of
+from kpn_tf.denoiser.artefact import open_artefact
+from kpn_tf.denoiser.devices import cpu_name
+from kpn_tf.evaluation import DenoiserError, evaluate
+from kpn_tf.networks.cost import gmac
+from kpn_tf.training import TrainingConfig, TrainingDivergedError, train
+
+CONVENTION = "soft"
+
+# Of what is known of a slice; all of it numbers and names.
+_RECORDED = ("denoiser", "patient", "slice", f"psnr_{CONVENTION}_db", f"ssim_{CONVENTION}", "rmse_hu")
+
+_INCOMPLETE = (
+    "{} files or slices of the {} could not be read: its rows are of the others; mend them and call again"
+)
+
+# What ends a row and leaves the others: TensorFlow's own errors are lack of memory, for one.
+_FAILURES = (
+    DenoiserError,
+    TrainingDivergedError,
+    subprocess.CalledProcessError,
+    tf.errors.OpError,
+    MemoryError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with which budget.
+
+    Args:
+        budget: `Budget` of every network.
+        runs: `Runs`.
+        command: The command that makes every row of this plan; a row adds `--row` and its name.
+        seeds: Trainings of each network of a table that asks for several.
+        rows: Names of the methods to do now; empty for all.
+        tables: `Table`s.
+    """
+
+    budget: Budget
+    runs: Runs
+    command: str
+    seeds: int = 1
+    rows: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = field(default=TABLES)
+
+    def wants(self, method):
+        """Whether a method is to be done now."""
+        return not self.rows or method.name in self.rows
+
+
+class Benchmark:
+    """A plan on data.
+
+    Args:
+        plan: `Plan`.
+        data: `SimulatedData` or `NihData` of `baselines.benchmark.data`.
+        phantom: `PhantomData`.
+    """
+
+    def __init__(self, plan, data, phantom):
+        self.plan, self.data, self.phantom = plan, data, phantom
+
+    def run(self, note, tell):
+        """Does what is not done yet.
+
+        Args:
+            note: Called with `(line, failure)` for every row that could not be done.
+            tell: Called with a line for every method that is done.
+        """
+        for method in filter(self.plan.wants, methods(self.plan.tables)):
+            if method.is_trained and not self.data.trains and not shipped.record(method.name):
+                note(f"{method.name}: no training data given, and no weights come with the package", False)
+                continue
+            try:
+                # One training of each network comes with the package.
+                seeds = self.plan.seeds if self.data.trains else 1
+                done = [
+                    self._row(method, seed, self.data) for seed in seeds_of(method, self.plan.tables, seeds)
+                ]
+                if method in in_full(self.plan.tables):
+                    done.append(self._row(method, 0, self.phantom))
+                    self._cost(method)
+                for row in filter(lambda row: row["failures"], done):
+                    note(_INCOMPLETE.format(row["failures"], row["data"]), True)
+                tell(f"{method.name}: done")
+            except ImportError as error:
+                note(f"{method.name}: {error}", False)
+            except _FAILURES as error:
+                note(f"{method.name}: {error}", True)
+
+    def row(self, method, seed=0):
+        """The finished row of a method on the test data, or `None`: a dict as `_row` makes it."""
+        return self.plan.runs.recall(*self._named(method, seed, self.data))
+
+    def curve(self, method):
+        """The same on the phantom, or `None`."""
+        return self.plan.runs.recall(*self._named(method, 0, self.phantom))
+
+    def cost(self, method):
+        """Seconds, peak memory and processor of a method, or `None`."""
+        return self.plan.runs.recall(*_cost_named(method))
+
+    def opened(self, method):
+        """The denoiser of a method, and its network if it is trained here; `None` if its weights are elsewhere."""
+        network = None
+        if method.is_trained:
+            found = self._trained(method, 0)
+            if found is None:
+                return None
+            network = keras.saving.load_model(found[0], compile=False)
+        return denoiser(method, network), network
+
+    def _named(self, method, seed, data):
+        key = {"kpn_tf": kpn_tf.__version__, "convention": CONVENTION, **data.test_key, **identity(method)}
+        if not method.is_trained:
+            return method.name, key
+        trained = self._training_key(method, seed)
+        if not self.data.trains and self._is_shipped(method, trained):
+            trained = {"sha256": shipped.sha256(method.name)}
+        return f"{method.name}-seed{seed}", key | trained
+
+    def _is_shipped(self, method, key):
+        """Whether the package has the weights of this training, or some and nothing to train others on."""
+        record = shipped.record(method.name)
+        return record is not None and (not self.data.trains or record["key"] == key)
+
+    def _training_key(self, method, seed):
+        budget = asdict(self.plan.budget) | {"learning_rate": self._learning_rate(method)}
+        return {"seed": seed, "budget": budget, **self.data.training_key}
+
+    def _learning_rate(self, method):
+        return self.plan.budget.learning_rate or LEARNING_RATES[method.kind]
+
+    def _training_folder(self, method, seed):
+        return self.plan.runs.training_folder(f"{method.name}-seed{seed}", self._training_key(method, seed))
+
+    def _row(self, method, seed, data):
+        name, key = self._named(method, seed, data)
+        row = self.plan.runs.recall(name, key)
+        if row:
+            return row
+        network, training, size = None, None, (None, None)
+        if method.is_trained:
+            path, training = self._trained(method, seed) or self._train(method, seed)
+            with _precision(self.plan.budget.precision):
+                network = keras.saving.load_model(path, compile=False)
+            weights = network.trainable_variables
+            size = sum(int(np.prod(weight.shape)) for weight in weights), gmac(network)
+        if method.is_shipped:
+            artefact = open_artefact(Path(method.kind).stem)
+            training, size = shipped_training(method), (artefact.parameters, artefact.gmac_512)
+        denoise = denoiser(method, network)
+        pairs = tqdm(data.test, desc=name, unit="slice", disable=None, leave=False)
+        results = evaluate(
+            {} if denoise is None else {method.name: denoise}, pairs, (CONVENTION,), data_name=data.name
+        )
+        wanted = method.kind if denoise is None else method.name
+        records = [
+            {what: record[what] for what in _RECORDED}
+            for record in results.slices
+            if record["denoiser"] == wanted
+        ]
+        return self.plan.runs.keep(
+            name,
+            key,
+            {
+                "data": data.name,
+                "remark": data.remark,
+                "failures": data.failures,
+                "convention": CONVENTION,
+                "records": records,
+                "training": training,
+                "parameters": size[0],
+                "gmac_512": size[1],
+                "device": _device(),
+            },
+        )
+
+    def _trained(self, method, seed):
+        """Where the weights that did best are, and what they were trained with; `None` before the training."""
+        key = self._training_key(method, seed)
+        if self._is_shipped(method, key):
+            return shipped.weights(method.name), shipped.record(method.name)["training"]
+        training = self.plan.runs.recall(f"training-{method.name}-seed{seed}", key)
+        return training and (self._training_folder(method, seed) / "best.keras", training)
+
+    def _train(self, method, seed):
+        """Trains, or goes on where it stopped; returns what `_trained` does."""
+        folder = self._training_folder(method, seed)
+        budget, rate = self.plan.budget, self._learning_rate(method)
+        keras.utils.set_random_seed(seed)
+        with _precision(budget.precision):
+            network = new_network(method)
+            patch_gmac = gmac(network, budget.patch, budget.patch)
+            steps = budget.steps_for(patch_gmac)
+            batches = self.data.batches(budget, steps, seed)
+            config = TrainingConfig(steps, learning_rate=rate, seed=seed)
+            # One checkpoint leaves nothing to choose.
+            validation = self.data.validation if steps > config.validate_every else ()
+            train(network, batches, config, loss=loss_of(method), validation=validation, run=folder)
+        told = batches.describe()
+        training = {
+            "steps": steps,
+            "learning_rate": rate,
+            "batch": budget.batch,
+            "patch": budget.patch,
+            "precision": budget.precision,
+            "loss": method.loss,
+            "gmac": patch_gmac * steps * budget.batch,
+            "share_of_papers": share_of_papers(steps, budget.batch, budget.patch),
+            "slices": told["slices"],
+            "normal_sha256": told["normal_sha256"],
+        }
+        key = self._training_key(method, seed)
+        return folder / "best.keras", self.plan.runs.keep(f"training-{method.name}-seed{seed}", key, training)
+
+    def _cost(self, method):
+        name, key = _cost_named(method)
+        if method.kind == "low dose" or self.plan.runs.recall(name, key):
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "slice.npy"
+            np.save(path, cost.noisy_slice().astype(np.float32))
+            seconds, peak_mb = cost.seconds_and_peak(method, path)
+        self.plan.runs.keep(
+            name, key, {"seconds": seconds, "peak_mb": peak_mb, "processor": key["processor"]}
+        )
+
+
+@contextlib.contextmanager
+def _precision(name):
+    """Keras's global dtype policy for a while: networks train and are evaluated in the same."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _cost_named(method):
+    # The loss changes nothing of what a slice costs.
+    key = {"kpn_tf": kpn_tf.__version__, "side": cost.SIDE, "processor": cpu_name(), **identity(method)}
+    return f"cost-{method.kind.replace(' ', '-')}-{method.kernel_size}", key
+
+
+def _device():
+    adapters = tf.config.list_physical_devices("GPU")
+    if not adapters:
+        return cpu_name()
+    return tf.config.experimental.get_device_details(adapters[0]).get("device_name", "GPU")

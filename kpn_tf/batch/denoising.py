@@ -1,0 +1,46 @@
+"""The main job: every CT series under a path becomes a denoised series of its own."""
+
+from kpn_tf import __version__
+from kpn_tf.batch.derivation import derive
+from kpn_tf.dicom import DerivedBy
+
+
+class Denoising:
+    """The `Process` that removes noise.
+
+    Args:
+        denoiser: A `Denoiser`.
+    """
+
+    def __init__(self, denoiser):
+        self._denoiser = denoiser
+
+    def refusal(self, parts):
+        return "made by kpn_tf, never denoised twice" if parts[0].denoised else None
+
+    def derived_by(self, parts):
+        identity = self._denoiser.identity
+        strength, device = self._denoiser.strength, self._denoiser.device
+        return DerivedBy(identity.model, __version__, identity.sha256, strength, device)
+
+    def for_series(self, parts):
+        return lambda ct, series, slice_file: self._denoiser(ct.slice_hu, ct.padding)
+
+
+def denoise(input_path, output, denoiser, *, progress=None):
+    """Denoises every CT series under a path.
+
+    Args:
+        input_path: CT file, or folder that is searched recursively.
+        output: Folder for the derived series; made if needed. It may lie inside the input.
+        denoiser: A `Denoiser`.
+        progress: A `Progress`, or `None`.
+
+    Returns:
+        A `JobReport`; what can be relied on is told at `kpn_tf.batch.derivation.derive`.
+
+    Raises:
+        FileNotFoundError: If the input does not exist.
+        NotADirectoryError: If the output exists and is no folder.
+    """
+    return derive(input_path, output, Denoising(denoiser), progress=progress)

@@ -1,0 +1,103 @@
+"""Every CT series under a path becomes a derived series of its own, whole or not at all."""
+
+import os
+import time
+from pathlib import Path
+
+from kpn_tf.batch import pipeline
+from kpn_tf.batch.outcome import JobReport, Progress
+from kpn_tf.batch.pipeline import series_report
+from kpn_tf.batch.process import Task
+from kpn_tf.batch.staging import OutputError, Staging, sweep
+from kpn_tf.dicom import find_series
+
+
+def derive(input_path, output, process, *, progress=None):
+    """Derives a series from every CT series under a path.
+
+    A series appears in `output/<derived SeriesInstanceUID>/` when it is complete and not before; nothing is
+    ever overwritten, and the input is only read. Decoding, processing and writing overlap, and memory does
+    not grow with the series.
+
+    Args:
+        input_path: CT file, or folder that is searched recursively.
+        output: Folder for the derived series; made if needed. It may lie inside the input.
+        process: A `Process`.
+        progress: A `Progress`, or `None`.
+
+    Returns:
+        A `JobReport`. A full disk or an unwritable output ends the job early and is told in `stopped`.
+
+    Raises:
+        FileNotFoundError: If the input does not exist.
+        NotADirectoryError: If the output exists and is no folder.
+    """
+    started = time.perf_counter()
+    output = Path(output)
+    progress = Progress() if progress is None else progress
+    tasks, reports, refusals = plan(input_path, output, process, progress)
+    todo = []
+    for task in tasks:
+        if os.path.lexists(output / task.uid):
+            reports.append(series_report(task.parts, "exists", derived_uid=task.uid))
+            progress.series_done(reports[-1])
+        else:
+            todo.append(task)
+    stopped = None
+    if todo:
+        progress.planned(sum(task.slices for task in todo))
+        try:
+            with Staging(output) as staging:
+                writer = pipeline.Writer(staging, progress, reports, refusals)
+                pipeline.run(todo, process, writer)
+        except OutputError as error:
+            stopped = str(error)
+    return JobReport(tuple(reports), tuple(refusals), time.perf_counter() - started, stopped)
+
+
+def plan(input_path, output, process, progress):
+    """Finds what is to be derived, from headers alone, and removes what killed runs left in the output folder.
+
+    Args:
+        input_path: CT file, or folder that is searched recursively.
+        output: A `pathlib.Path`.
+        process: A `Process`.
+        progress: A `Progress`; it is told what is left out.
+
+    Returns:
+        `(tasks, reports, refusals)`: a `Task` for each series that the process takes, whether or not the output
+        holds it; a list of a `SeriesReport` for each that it does not take; a list of the `Refusal` of each file
+        that was left out.
+
+    Raises:
+        FileNotFoundError: If the input does not exist.
+        NotADirectoryError: If the output exists and is no folder.
+    """
+    # os.path rather than Path: a folder that may not be searched is no exception here, but a refusal later.
+    if not os.path.exists(input_path):
+        raise FileNotFoundError(
+            f"Expected a CT file or a folder. Received: {input_path}, which does not exist"
+        )
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise NotADirectoryError(f"Expected a folder for the output. Received: {output}, which is a file")
+    sweep(output)
+    found, refusals = find_series(input_path)
+    for refusal in refusals:
+        progress.refused(refusal)
+    tasks, reports = [], []
+    for parts in _by_uid(found):
+        reason = process.refusal(parts)
+        if reason is None:
+            tasks.append(Task(parts, process.derived_by(parts)))
+        else:
+            reports.append(series_report(parts, "own output", reason=reason))
+            progress.series_done(reports[-1])
+    return tasks, reports, refusals
+
+
+def _by_uid(found):
+    """Tuples of `Series` that share a UID: parts of one series that differ in geometry, derived into one."""
+    together = {}
+    for series in found:
+        together.setdefault(series.uid, []).append(series)
+    return [tuple(parts) for parts in together.values()]

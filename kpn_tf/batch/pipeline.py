@@ -1,0 +1,240 @@
+"""Three stages that run at once: decode, process, write; a handful of slices is between them, never more."""
+
+import contextlib
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from kpn_tf.batch.belt import Belt, BeltStoppedError
+from kpn_tf.batch.outcome import SeriesReport
+from kpn_tf.batch.process import SeriesError, Task, slice_count
+from kpn_tf.batch.staging import OutputError
+from kpn_tf.dicom import (
+    CTSlice,
+    DicomError,
+    Refusal,
+    Series,
+    SliceFile,
+    derive_slice,
+    read_slice,
+    write_slice,
+)
+from kpn_tf.dicom.refusal import of_frame
+from kpn_tf.metrics import noise_std_hu
+
+# Slices waiting between two stages: enough to ride out an uneven slice, few enough to keep memory flat.
+AHEAD = 2
+
+
+@dataclass
+class _Work:
+    """One slice on its way through the stages; without a `slice_file` it marks the end of its series."""
+
+    task: Task
+    series: Series | None = None
+    slice_file: SliceFile | None = None
+    process_slice: Callable | None = None
+    ct: CTSlice | None = None
+    error: str | None = None
+    noise_before_hu: float = math.nan
+    derived_hu: np.ndarray | None = None  # (H, W)
+    seconds: float = math.nan
+
+
+@dataclass
+class _Tally:
+    """What is known so far about the series being written."""
+
+    uid: str
+    folder: Path | None = None
+    noise_before_hu: list = field(default_factory=list)
+    noise_after_hu: list = field(default_factory=list)
+    seconds: list = field(default_factory=list)
+
+
+def run(todo, process, writer):
+    """Derives series one after the other, their slices overlapping in the three stages.
+
+    Slices are processed in the calling thread, so that Ctrl-C reaches it.
+
+    Args:
+        todo: List of `Task`.
+        process: A `Process`.
+        writer: A `Writer`.
+
+    Raises:
+        OutputError: If the output cannot be written any further.
+    """
+    decoded, derived = Belt(AHEAD), Belt(AHEAD)
+    failures = []
+
+    def stop():
+        decoded.stop()
+        derived.stop()
+
+    def stage(function, *args):
+        try:
+            function(*args)
+        except BeltStoppedError:
+            pass
+        except BaseException as error:
+            failures.append(error)
+            stop()
+
+    reader = threading.Thread(target=stage, args=(_decode_all, todo, process, decoded), name="kpn-decode")
+    scribe = threading.Thread(target=stage, args=(writer.write_all, derived), name="kpn-write")
+    reader.start()
+    scribe.start()
+    try:
+        with contextlib.suppress(BeltStoppedError):
+            _process_all(decoded, derived)
+            scribe.join()
+    finally:
+        # Only after an interruption is anybody still waiting here.
+        stop()
+        reader.join()
+        scribe.join()
+    if failures:
+        raise failures[0]
+
+
+def _decode_all(todo, process, decoded):
+    for task in todo:
+        try:
+            process_slice = process.for_series(task.parts)
+        except SeriesError as error:
+            decoded.put(_Work(task, error=str(error)))
+            continue
+        for series in task.parts:
+            for slice_file in series.slices:
+                decoded.put(_decode(_Work(task, series, slice_file, process_slice)))
+        decoded.put(_Work(task))
+    decoded.put(None)
+
+
+def _decode(work):
+    try:
+        ct = read_slice(work.slice_file.path, work.slice_file.frame)
+    except DicomError as error:
+        return replace(work, error=error.reason)
+    noise_hu = noise_std_hu(ct.slice_hu, work.series.pixel_spacing_mm, ct.padding)
+    return replace(work, ct=ct, noise_before_hu=noise_hu)
+
+
+def _process_all(decoded, derived):
+    while (work := decoded.get()) is not None:
+        if work.ct is not None:
+            began = time.perf_counter()
+            try:
+                work.derived_hu = work.process_slice(work.ct, work.series, work.slice_file)
+            except ValueError as error:
+                # A sentence of its own: it does not go on from the name of the file.
+                frame = work.slice_file.frame
+                work.error = str(error) if frame is None else f"frame {frame}: {error}"
+            work.seconds = time.perf_counter() - began
+        derived.put(work)
+    derived.put(None)
+
+
+class Writer:
+    """The last stage: it alone writes to the output folder, and it alone reports while the stages run.
+
+    Args:
+        staging: An entered `Staging`.
+        progress: A `Progress`.
+        reports: List that gets a `SeriesReport` for each finished series.
+        refusals: List that gets a `Refusal` for each slice that failed.
+    """
+
+    def __init__(self, staging, progress, reports, refusals):
+        self._staging = staging
+        self._progress = progress
+        self._reports = reports
+        self._refusals = refusals
+        self._clock = time.perf_counter()
+
+    def write_all(self, derived):
+        """Takes work from a belt until `None` comes."""
+        tally = None
+        while (work := derived.get()) is not None:
+            if tally is None:
+                tally = _Tally(work.task.uid)
+            try:
+                if tally.folder is None:
+                    tally.folder = self._staging.open_series(tally.uid)
+                if work.slice_file is not None:
+                    self._write(work, tally)
+                else:
+                    self._close(work, tally)
+                    tally = None
+            except OutputError:
+                self._report(work.task, tally, "failed")
+                raise
+
+    def _write(self, work, tally):
+        if work.error is None:
+            try:
+                dataset = derive_slice(work.ct, work.derived_hu, work.task.derived_by)
+                write_slice(dataset, tally.folder / f"{dataset.SOPInstanceUID}.dcm")
+            except DicomError as error:
+                # What one slice lacks is that slice's failure; what the disk lacks is everybody's.
+                if isinstance(error.__cause__, OSError):
+                    raise OutputError(self._staging.output, error) from error
+                work.error = of_frame(work.slice_file.frame, error.reason)
+        if work.error is None:
+            noise_hu = noise_std_hu(work.derived_hu, work.series.pixel_spacing_mm, work.ct.padding)
+            tally.noise_before_hu.append(work.noise_before_hu)
+            tally.noise_after_hu.append(noise_hu)
+            tally.seconds.append(work.seconds)
+        else:
+            refusal = Refusal(work.slice_file.path, work.error, failure=True)
+            self._refusals.append(refusal)
+            self._progress.refused(refusal)
+        self._progress.slice_done()
+
+    def _close(self, work, tally):
+        written = len(tally.seconds)
+        if written == 0:
+            self._staging.drop_series(tally.uid)
+            outcome = "failed"
+        elif self._staging.publish_series(tally.uid) is None:
+            outcome = "exists"
+        else:
+            outcome = "written" if written == work.task.slices else "incomplete"
+        if work.error is not None:
+            for _ in range(work.task.slices):
+                self._progress.slice_done()
+        self._report(work.task, tally, outcome, work.error)
+
+    def _report(self, task, tally, outcome, reason=None):
+        now = time.perf_counter()
+        seconds, self._clock = now - self._clock, now
+        fields = {}
+        if outcome in ("written", "incomplete"):
+            written = len(tally.seconds)
+            fields = {
+                "written": written,
+                "noise_before_hu": _median(tally.noise_before_hu),
+                "noise_after_hu": _median(tally.noise_after_hu),
+                "seconds_per_slice": seconds / written,
+                "inference_seconds_per_slice": _median(tally.seconds),
+            }
+        report = series_report(task.parts, outcome, derived_uid=tally.uid, reason=reason, **fields)
+        self._reports.append(report)
+        self._progress.series_done(report)
+
+
+def series_report(parts, outcome, **fields):
+    """Returns a `SeriesReport` that names its source without saying whose it is."""
+    return SeriesReport(parts[0].uid[-12:], parts[0].kernel, outcome, slice_count(parts), **fields)
+
+
+def _median(values):
+    finite = [float(value) for value in values if math.isfinite(value)]
+    return statistics.median(finite) if finite else None

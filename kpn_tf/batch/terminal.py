@@ -1,0 +1,89 @@
+"""What a terminal shows of a batch: a progress bar, a line per series, a line per file that was left out."""
+
+import sys
+
+from tqdm import tqdm
+
+from kpn_tf.batch.outcome import Progress
+from kpn_tf.console import say
+
+
+class TerminalProgress(Progress):
+    """Prints a job as it goes: series on standard output, everything else on standard error.
+
+    Args:
+        output: The output folder, named in the lines.
+        series_lines: Whether series are printed; `False` leaves standard output to a JSON document.
+    """
+
+    def __init__(self, output, *, series_lines=True):
+        self._output = output
+        self._series_lines = series_lines
+        self._bar = None
+
+    def planned(self, slices):
+        # `disable=None`: no bar where standard error is not a terminal.
+        self._bar = tqdm(total=slices, unit="slice", file=sys.stderr, disable=None, leave=False)
+
+    def slice_done(self):
+        self._bar.update()
+
+    def refused(self, refusal):
+        say(f"{'failed' if refusal.failure else 'skipped'}: {refusal_text(refusal)}", sys.stderr)
+
+    def series_done(self, report):
+        # A rerun over an archive: the summary counts them.
+        if report.outcome == "done":
+            return
+        if report.outcome in ("written", "incomplete"):
+            if self._series_lines:
+                say(series_text(report, self._output), sys.stdout)
+        else:
+            say(series_text(report, self._output), sys.stderr)
+
+    def close(self):
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def series_text(report, output):
+    """Returns the line that tells what became of one series."""
+    name = f"series ...{report.source}" + (f" ({report.kernel})" if report.kernel else "")
+    if report.outcome == "own output":
+        return f"skipped: {name}: {report.reason}"
+    if report.outcome == "exists":
+        return f"failed: {name}: {output}/{report.derived_uid} exists already and is never overwritten"
+    if report.outcome == "failed":
+        return f"failed: {name}: {report.reason or f'none of its {report.slices} slices was written'}"
+    count = f"{report.written} of {report.slices}" if report.outcome == "incomplete" else f"{report.slices}"
+    return (
+        f"{name}: {count} slices, noise {_hu(report.noise_before_hu)} -> {_hu(report.noise_after_hu)} HU, "
+        f"{report.seconds_per_slice:.3f} s/slice -> {output}/{report.derived_uid}"
+    )
+
+
+def summary_text(report, output, done):
+    """Returns the last line: what became of the whole job, `done` being what it does: "denoised"."""
+    if report.stopped is not None:
+        return f"stopped: {report.stopped}"
+    if not report.derived:
+        return f"nothing was {done}"
+    before = sum(series.outcome == "done" for series in report.derived)
+    skipped = sum(not refusal.failure for refusal in report.refusals)
+    failed = sum(refusal.failure for refusal in report.refusals)
+    return (
+        f"{len(report.derived) - before} series, {report.slices_written} slices in {report.seconds:.1f} s -> {output}"
+        + (f"; done before: {before} series" if before else "")
+        + (f"; files skipped: {skipped}" if skipped else "")
+        + (f"; files failed: {failed}" if failed else "")
+    )
+
+
+def refusal_text(refusal):
+    """Returns the file's name and why it was left out."""
+    return f"{refusal.path}: {refusal.reason}"
+
+
+def _hu(value):
+    return "?" if value is None else f"{value:.1f}"

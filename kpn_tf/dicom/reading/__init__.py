@@ -1,0 +1,1 @@
+"""DICOM files -> CT series and slices in HU."""

@@ -1,0 +1,136 @@
+"""Pixel data -> stored integers, whatever the transfer syntax.
+
+JPEG-LS goes to CharLS (pyjpegls) and JPEG 2000 to OpenJPEG (pylibjpeg-openjpeg), which refuse damaged data.
+JPEG lossless and 12-bit JPEG only GDCM decodes, and damaged data makes it end the process: it runs in one of
+its own.
+"""
+
+import numpy as np
+from pydicom import uid
+from pydicom.encaps import generate_frames
+from pydicom.pixels import get_decoder
+
+from kpn_tf.dicom.reading.codestream import frame_size
+from kpn_tf.dicom.reading.gdcm_process import decode_jpeg
+
+_NATIVE = {
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+}
+_GDCM = {
+    uid.JPEGExtended12Bit,
+    "1.2.840.10008.1.2.4.55",  # JPEG full progression, retired in 2001 and still in archives
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
+}
+_PLUGIN = {
+    uid.JPEGLSLossless: "pyjpegls",
+    uid.JPEGLSNearLossless: "pyjpegls",
+    uid.JPEG2000Lossless: "pylibjpeg",
+    uid.JPEG2000: "pylibjpeg",
+    uid.HTJ2KLossless: "pylibjpeg",
+    uid.HTJ2KLosslessRPCL: "pylibjpeg",
+    uid.HTJ2K: "pylibjpeg",
+    uid.RLELossless: "pydicom",
+}
+
+# Transfer syntaxes that `decode_stored` reads.
+DECODABLE = frozenset(map(str, (*_NATIVE, *_GDCM, *_PLUGIN)))
+
+
+def is_native(transfer_syntax):
+    """Whether pixels follow each other uncompressed, perhaps inside of a file that is deflated as a whole."""
+    return transfer_syntax in _NATIVE
+
+
+def is_uncompressed(transfer_syntax):
+    """Whether files in this transfer syntax are at least as large as their pixels."""
+    return transfer_syntax in _NATIVE and transfer_syntax != uid.DeflatedExplicitVRLittleEndian
+
+
+def decode_stored(dataset, pixels):
+    """Decodes the pixel data of one slice.
+
+    Args:
+        dataset: With pixel data and `file_meta.TransferSyntaxUID`.
+        pixels: Its `PixelHeader`.
+
+    Returns:
+        Stored values, `(rows, columns)`, int16 or uint16, native byte order, within `bits_stored`.
+
+    Raises:
+        ValueError: If the data is damaged, cut off or contradicts the header.
+    """
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax in _NATIVE:
+        # The decoder's own correction wraps values that do not fit into BitsStored; see _within_bits_stored.
+        stored, _ = get_decoder(syntax).as_array(dataset, correct_unused_bits=False)
+    elif syntax == uid.RLELossless:
+        stored, _ = get_decoder(syntax).as_array(
+            dataset, decoding_plugin=_PLUGIN[syntax], correct_unused_bits=False
+        )
+    else:
+        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        size = frame_size(frame)
+        if (size.rows, size.columns, size.samples) != (pixels.rows, pixels.columns, 1):
+            raise ValueError(
+                f"the compressed data is {size.rows} x {size.columns} x {size.samples}, "
+                f"the header says {pixels.rows} x {pixels.columns} x 1"
+            )
+        if size.precision > 16:
+            raise ValueError(f"the compressed data has {size.precision} bits per pixel")
+        if syntax in _GDCM:
+            stored = _through_gdcm(frame, syntax, pixels, size.precision)
+        else:
+            stored, _ = get_decoder(syntax).as_array(dataset, decoding_plugin=_PLUGIN[syntax])
+    if stored.shape != (pixels.rows, pixels.columns):
+        raise ValueError(f"the decoded shape is {stored.shape}, not {pixels.rows, pixels.columns}")
+    stored = stored.astype(np.int16 if pixels.signed else np.uint16)  # (H, W), native byte order
+    return _within_bits_stored(stored, pixels, has_embedded_overlay(dataset))
+
+
+def has_embedded_overlay(dataset):
+    """Whether an overlay sits in the unused high bits of the pixels (retired in 2004; PS3.5 8.1.2)."""
+    return any(
+        element.value
+        for group in range(0x6000, 0x6020, 2)
+        if (element := dataset.get((group, 0x0102))) is not None
+    )
+
+
+def _through_gdcm(frame, syntax, pixels, precision):
+    decoded = decode_jpeg(frame, str(syntax), pixels.rows, pixels.columns, precision)
+    # JPEG knows no sign: two's complement of `precision` bits arrives as unsigned.
+    stored = np.frombuffer(decoded, "<u2" if precision > 8 else "u1").astype(np.uint16)
+    if stored.size != pixels.rows * pixels.columns:
+        raise ValueError("the decoder returned an image of another size")
+    stored = stored.reshape(pixels.rows, pixels.columns)
+    return _sign_extended(stored, precision) if pixels.signed else stored
+
+
+def _sign_extended(stored, bits):
+    unused = 16 - bits
+    return (stored.astype(np.uint16) << unused).view(np.int16) >> unused
+
+
+def _within_bits_stored(stored, pixels, overlay):
+    """Clears the unused high bits where the standard says what they are, and refuses where it does not.
+
+    Right values leave them as a sign extension. Zeros are allowed too (PS3.5 8.1.1), and so is an overlay.
+    Anything else means that BitsStored is wrong, and both readings (cut or keep) would be a guess: keeping
+    turns foreign bits into thousands of HU, cutting wraps -3024 HU of padding into bone.
+    """
+    lowest, highest = pixels.stored_range
+    if lowest <= stored.min() and stored.max() <= highest:
+        return stored
+    # After cutting, a signed value whose unused bits were zero is negative; its raw form was not.
+    unused_are_zero = pixels.signed and stored.min() >= 0 and stored.max() < 1 << pixels.bits_stored
+    if not (overlay or unused_are_zero):
+        raise ValueError(
+            f"pixel values need more than the {pixels.bits_stored} bits that the header declares"
+        )
+    if pixels.signed:
+        return _sign_extended(stored.view(np.uint16), pixels.bits_stored)
+    return stored & np.uint16(highest)

@@ -1,0 +1,215 @@
+"""Is this file a CT slice whose pixel values can be turned into HU? Decided from the header alone."""
+
+from dataclasses import dataclass
+
+import pydicom
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from kpn_tf.dicom.attributes import number, text, whole_number
+from kpn_tf.dicom.reading.decoding import DECODABLE
+from kpn_tf.dicom.reading.quiet import quiet_warnings
+from kpn_tf.dicom.refusal import DicomError
+
+# PS3.4 table B.5-1: CT that comes as many frames in one object.
+_MULTI_FRAME_CT = {
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
+}
+
+# All that slices can be read from.
+CT_CLASSES = (CTImageStorage, *map(UID, _MULTI_FRAME_CT))
+
+# PS3.3 C.8.16.1.4, value 4 of ImageType: frames computed from others that have another quantity or none. "US"
+# is the only RescaleType that such maps had when Enhanced CT was new.
+_MAPS = {"DIVISION", "MULTIPLICATION", "MTT", "RCBF", "RCBV", "TTP", "STD_DEVIATION", "T_TEST", "Z_SCORE"}
+
+# PS3.3 C.11.1.1.2: quantities that are not attenuation. "US" (unspecified) stays in: widespread converters
+# write it for plain HU.
+_NOT_HU = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
+
+# 64 million pixels, four times the largest CT matrix sold (4096 x 4096). A header that claims more is
+# damaged, and believing it would allocate gigabytes.
+_MAX_PIXELS = 8192 * 8192
+
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+@dataclass(frozen=True)
+class PixelHeader:
+    """How the stored integers are laid out and what they mean; exists only if they can be read.
+
+    Args:
+        rows: Rows of the slice.
+        columns: Columns of the slice.
+        bits_stored: 12 to 16.
+        signed: Two's complement or not.
+        slope: HU per stored unit.
+        intercept_hu: HU of stored value 0.
+    """
+
+    rows: int
+    columns: int
+    bits_stored: int
+    signed: bool
+    slope: float
+    intercept_hu: float
+
+    @property
+    def stored_range(self):
+        """Smallest and largest integer that `bits_stored` bits hold."""
+        if self.signed:
+            return -(1 << (self.bits_stored - 1)), (1 << (self.bits_stored - 1)) - 1
+        return 0, (1 << self.bits_stored) - 1
+
+
+def read_dataset(path, buffer=None, **options):
+    """Parses a DICOM file, with or without the 128-byte preamble.
+
+    Args:
+        path: The file, for messages, and to read from if `buffer` is None.
+        buffer: Seekable binary file holding the whole content, or None.
+        **options: Passed to `pydicom.dcmread`.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DicomError: If it is not DICOM or damaged.
+    """
+    try:
+        if buffer is None:
+            with open(path, "rb") as file:
+                return read_dataset(path, file, **options)
+        start = buffer.read(132)
+        buffer.seek(0)
+    except OSError as error:
+        raise DicomError(path, f"cannot be opened ({type(error).__name__})") from error
+    has_preamble = start[128:] == b"DICM"
+    # Files from before part 10 begin with group 0002 or 0008 itself, in either byte order.
+    if not has_preamble and start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
+        raise _not_dicom(path)
+    try:
+        with quiet_warnings:
+            return pydicom.dcmread(buffer, force=not has_preamble, **options)
+    except Exception as error:
+        if not has_preamble:
+            raise _not_dicom(path) from None
+        # Anything can come out of a damaged file. pydicom's text may quote values, and a chained exception
+        # ends in logs with its text: only the type is passed on.
+        reason = f"is damaged: its header cannot be parsed ({type(error).__name__})"
+        raise DicomError(path, reason) from None
+
+
+def _not_dicom(path):
+    named = str(path).lower().endswith(_DICOM_SUFFIXES)
+    return DicomError(
+        path, "is not a DICOM file" + (" although it is named like one" if named else ""), failure=named
+    )
+
+
+def set_transfer_syntax(dataset):
+    """Completes the meta header of a file without one: pydicom found the transfer syntax by looking."""
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+
+
+def multi_frame_name(dataset):
+    """What kind of CT with many frames a dataset is, by its name in the standard; "" if it is none."""
+    sop_class = text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
+    return _MULTI_FRAME_CT.get(sop_class, "")
+
+
+def check_is_ct_slice(path, dataset):
+    """Passes CT slices, frames of Enhanced CT among them, and refuses everything else by name.
+
+    Raises:
+        DicomError: With `failure=False` for what is no CT slice at all.
+    """
+    announced = text(dataset.file_meta, "MediaStorageSOPClassUID")
+    sop_class = text(dataset, "SOPClassUID") or announced
+    modality = text(dataset, "Modality")
+    if sop_class == MediaStorageDirectoryStorage:
+        raise DicomError(path, "is a DICOMDIR, an index of other files", failure=False)
+    if not sop_class and modality in ("", "CT"):
+        if dataset.preamble is None and not modality:
+            raise _not_dicom(path)
+        raise DicomError(path, "has no SOPClassUID: its kind is unknown")
+    if sop_class != CTImageStorage and not multi_frame_name(dataset):
+        # Cut off or overwritten inside its first attributes, a CT file no longer says so in the second place.
+        name = _uid_name(sop_class, "of an unknown kind")
+        raise DicomError(path, f"is {name}, not a CT slice", failure=announced == CTImageStorage)
+    if modality not in ("", "CT"):
+        raise DicomError(path, "is stored as CT but its Modality is not CT", failure=False)
+    image_type = [part.strip().upper() for part in text(dataset, "ImageType").split("\\")]
+    if "LOCALIZER" in image_type:
+        raise DicomError(path, "is a localizer (scout view), not a slice", failure=False)
+    if multi_frame_name(dataset) and not _MAPS.isdisjoint(image_type[3:4]):
+        raise DicomError(path, "is a map computed from other frames, not a slice", failure=False)
+
+
+def pixel_header(path, dataset):
+    """Checks everything the header says about the pixels.
+
+    Args:
+        path: The file, for messages.
+        dataset: Its dataset; the pixel data itself may be missing.
+
+    Returns:
+        A `PixelHeader`.
+
+    Raises:
+        DicomError: If an attribute is missing, contradictory, outside of what CT allows (PS3.3 C.8.2.1), or
+            if no decoder exists for the transfer syntax.
+    """
+    rows, columns = (whole_number(path, dataset, name) for name in ("Rows", "Columns"))
+    if rows < 1 or columns < 1 or rows * columns > _MAX_PIXELS:
+        raise DicomError(path, f"claims an absurd size of {rows} x {columns} pixels: the header is damaged")
+    if not 0 < number(path, dataset, "NumberOfFrames", default=1.0) < 2:
+        raise DicomError(path, "holds several frames; expected a single-frame CT slice")
+    if number(path, dataset, "SamplesPerPixel", default=1.0) != 1:
+        raise DicomError(path, "holds colour; expected one sample per pixel")
+    if text(dataset, "PhotometricInterpretation") not in ("", "MONOCHROME1", "MONOCHROME2"):
+        raise DicomError(path, "has a PhotometricInterpretation that CT does not allow; expected MONOCHROME2")
+    allocated = whole_number(path, dataset, "BitsAllocated")
+    stored = whole_number(path, dataset, "BitsStored")
+    if allocated != 16 or not 12 <= stored <= 16:
+        raise DicomError(
+            path,
+            f"has {stored} bits stored in {allocated} allocated; expected 12 to 16 in 16 (PS3.3 C.8.2.1.1.4)",
+        )
+    if number(path, dataset, "HighBit", default=stored - 1.0) != stored - 1:
+        raise DicomError(path, "has a HighBit that is not BitsStored - 1: the pixel layout is unknown")
+    signed = whole_number(path, dataset, "PixelRepresentation")
+    if signed not in (0, 1):
+        raise DicomError(path, "has a PixelRepresentation that is neither 0 nor 1")
+    syntax = text(dataset.file_meta, "TransferSyntaxUID")
+    if syntax and syntax not in DECODABLE:
+        name = _uid_name(syntax, "of an unknown kind")
+        raise DicomError(path, f"has compression {name}, for which there is no decoder")
+    slope, intercept_hu = _rescale(path, dataset)
+    return PixelHeader(rows, columns, stored, bool(signed), slope, intercept_hu)
+
+
+def _rescale(path, dataset):
+    slope, intercept_hu = (number(path, dataset, name) for name in ("RescaleSlope", "RescaleIntercept"))
+    if text(dataset, "RescaleType").upper() in _NOT_HU:
+        raise DicomError(path, "has a RescaleType that is not HU: it does not hold attenuation")
+    # float32 carries HU everywhere: it must still tell neighbouring stored values apart.
+    largest_hu = abs(intercept_hu) + 65535 * abs(slope)
+    if not slope > 0 or slope < largest_hu * 2.0**-22:
+        raise DicomError(path, f"has an unusable RescaleSlope of {slope:g}")
+    return slope, intercept_hu
+
+
+def _uid_name(value, unknown):
+    return UID_dictionary[value][0] if value in UID_dictionary else unknown

@@ -1,0 +1,213 @@
+"""A folder of anything -> CT series, sorted."""
+
+import filecmp
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kpn_tf.dicom.reading.slice_header import read_slice_headers
+from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
+
+# Slices of one scan agree to the last digit; what differs by more was another reconstruction.
+_SAME_DIRECTION = 1e-3
+_SAME_SPACING_MM = 1e-4
+
+
+@dataclass(frozen=True)
+class SliceFile:
+    """One slice of a series.
+
+    Args:
+        path: The file.
+        position_mm: Position along the slice normal. Where the header has none: SliceLocation, or, last of
+            all, the InstanceNumber, which only gives the order.
+        sop_instance_uid: Its identity. That of a frame is a UID made from its object's and its number.
+        frame: Its number, from 1, in an Enhanced CT object; None where the file is the slice.
+    """
+
+    path: Path
+    position_mm: float
+    sop_instance_uid: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices that share a Series Instance UID, a size, an orientation and a pixel spacing.
+
+    A SeriesInstanceUID that mixes several of these (a localizer's neighbours, reformats) becomes several
+    `Series` with the same `uid`.
+
+    Args:
+        uid: Series Instance UID.
+        study_uid: Study Instance UID.
+        description: Series description, may be empty.
+        kernel: Convolution kernel, may be empty.
+        manufacturer: Manufacturer, may be empty.
+        rows: Rows of every slice.
+        columns: Columns of every slice.
+        pixel_spacing_mm: Between rows, between columns.
+        thickness_mm: Slice thickness, or None.
+        slices: Sorted by position; phases at the same position all stay, in order of acquisition.
+        denoised: True if this package denoised it: denoising it again would be a mistake.
+        simulated: True if this package lowered its dose: lowering it again would be a mistake.
+        ruler: Attribute of the headers that `position_mm` of the slices comes from: `"position_mm"`
+            (ImagePositionPatient), `"slice_location_mm"`, or `"instance_number"`, which only gives the order.
+    """
+
+    uid: str
+    study_uid: str
+    description: str
+    kernel: str
+    manufacturer: str
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float]
+    thickness_mm: float | None
+    slices: tuple[SliceFile, ...]
+    denoised: bool = False
+    simulated: bool = False
+    ruler: str = "position_mm"
+
+
+def find_series(path):
+    """Finds the CT series in a file or folder, reading headers only.
+
+    Folders are searched to the bottom, through symbolic links but never in circles. The order of everything
+    returned depends on the names and headers alone.
+
+    Args:
+        path: A file or a folder.
+
+    Returns:
+        `(series, refusals)`: a list of `Series` and a list of `Refusal`, which name every file, and every
+        frame of an Enhanced CT object, left out. A single file that is not CT is a failure; in a folder it is
+        merely skipped.
+
+    Raises:
+        DicomError: If `path` does not exist.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DicomError(path, "does not exist")
+    headers = []
+    files, refusals = _files(path)
+    for file in files:
+        try:
+            slices, left_out = read_slice_headers(file)
+            headers += slices
+            refusals += left_out
+        except DicomError as error:
+            refusals.append(Refusal(file, error.reason, error.failure or not path.is_dir()))
+    headers, duplicates = _without_duplicates(headers)
+    series = []
+    for group in _groups(headers):
+        found, unplaced = _sorted_series(group)
+        refusals += unplaced
+        if found.slices:
+            series.append(found)
+    return series, sorted(refusals + duplicates, key=lambda refusal: str(refusal.path))
+
+
+def _files(path):
+    if not path.is_dir():
+        return [path], []
+    files, closed, seen = [], [], set()
+
+    def note(error):
+        closed.append(Refusal(Path(error.filename), f"cannot be opened ({type(error).__name__})", True))
+
+    for folder, subfolders, names in os.walk(path, onerror=note, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders.sort()
+        files += [Path(folder, name) for name in sorted(names)]
+    return files, closed
+
+
+def _without_duplicates(headers):
+    """Keeps the first file of each SOP Instance UID. One that differs may be another image: a failure."""
+    first, kept, refusals = {}, [], {}
+    for header in headers:
+        original = first.setdefault(header.sop_instance_uid, header)
+        if original.path == header.path:
+            kept.append(header)
+        elif header.path in refusals:
+            continue  # another frame of it
+        elif filecmp.cmp(original.path, header.path, shallow=False):
+            refusals[header.path] = Refusal(header.path, f"is a second copy of {original.path}", False)
+        else:
+            reason = (
+                f"has the same SOPInstanceUID as {original.path} but other content; only that one is used"
+            )
+            refusals[header.path] = Refusal(header.path, reason, True)
+    return kept, list(refusals.values())
+
+
+def _groups(headers):
+    by_series = defaultdict(list)
+    for header in headers:
+        for group in by_series[header.study_uid, header.uid]:
+            if _same_geometry(group[0], header):
+                group.append(header)
+                break
+        else:
+            by_series[header.study_uid, header.uid].append([header])
+    return [group for key in sorted(by_series) for group in by_series[key]]
+
+
+def _same_geometry(a, b):
+    return (
+        (a.rows, a.columns, len(a.orientation)) == (b.rows, b.columns, len(b.orientation))
+        and np.allclose(a.orientation, b.orientation, rtol=0, atol=_SAME_DIRECTION)
+        and np.allclose(a.pixel_spacing_mm, b.pixel_spacing_mm, rtol=0, atol=_SAME_SPACING_MM)
+    )
+
+
+def _sorted_series(group):
+    """A `Series` and the refusals of those slices that have no place in it."""
+    positions = ("position_mm", "slice_location_mm", "instance_number")
+    # One ruler for the whole group; the coarser ones only when no slice has a better one.
+    ruler = next(
+        (name for name in positions if any(getattr(header, name) is not None for header in group)), None
+    )
+    placed, unplaced = [], []
+    for header in group:
+        (unplaced if ruler is None or getattr(header, ruler) is None else placed).append(header)
+    nowhere = "has no ImagePositionPatient, SliceLocation or InstanceNumber to sort by"
+    refusals = [Refusal(header.path, of_frame(header.frame, nowhere), True) for header in unplaced]
+    placed.sort(
+        key=lambda header: (
+            getattr(header, ruler),
+            header.acquisition_number,
+            header.instance_number or 0,
+            header.slice_uid,
+        )
+    )
+    head = placed[0] if placed else group[0]
+    description, kernel, manufacturer = head.labels
+    series = Series(
+        uid=head.uid,
+        study_uid=head.study_uid,
+        description=description,
+        kernel=kernel,
+        manufacturer=manufacturer,
+        rows=head.rows,
+        columns=head.columns,
+        pixel_spacing_mm=head.pixel_spacing_mm,
+        thickness_mm=head.thickness_mm,
+        slices=tuple(
+            SliceFile(header.path, float(getattr(header, ruler)), header.slice_uid, header.frame)
+            for header in placed
+        ),
+        denoised=head.denoised,
+        simulated=head.simulated,
+        ruler=ruler or "instance_number",
+    )
+    return series, refusals

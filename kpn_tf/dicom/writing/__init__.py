@@ -1,0 +1,1 @@
+"""Derived slices and series -> DICOM files."""

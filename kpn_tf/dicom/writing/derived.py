@@ -1,0 +1,218 @@
+"""A denoised slice as a DICOM object with an identity of its own.
+
+What changes and what stays, attribute by attribute, is in `derive_slice`. Private attributes are left behind:
+nobody can know which of them describe the pixels (histograms, thumbnails, second copies of the image occur),
+and the source, which the derived slice names, still has them.
+"""
+
+import copy
+
+import numpy as np
+from pydicom import uid
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import generate_frames
+
+from kpn_tf.dicom.attributes import numbers, text
+from kpn_tf.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, identity
+from kpn_tf.dicom.reading.decoding import has_embedded_overlay
+from kpn_tf.dicom.reading.header import pixel_header
+from kpn_tf.dicom.reading.quiet import quiet_warnings
+from kpn_tf.dicom.refusal import DicomError
+from kpn_tf.dicom.writing.derived_by import MANUFACTURER, derived_series_uid, derived_sop_instance_uid
+
+_LARGEST_IS = 2**31 - 1
+
+# Attributes that describe the source's pixels or its file and would be false on the derived slice.
+_DROPPED = [
+    "SmallestImagePixelValue",
+    "LargestImagePixelValue",
+    "SmallestPixelValueInSeries",
+    "LargestPixelValueInSeries",
+    "SmallestImagePixelValueInPlane",
+    "LargestImagePixelValueInPlane",
+    "IconImageSequence",
+    "PixelDataProviderURL",
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "InstanceCreatorUID",
+    "MACParametersSequence",
+]
+
+# Transfer syntax -> value of LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1).
+_LOSSY_METHOD = {
+    uid.JPEGExtended12Bit: "ISO_10918_1",
+    "1.2.840.10008.1.2.4.55": "ISO_10918_1",
+    uid.JPEGLSNearLossless: "ISO_14495_1",
+    uid.JPEG2000: "ISO_15444_1",
+    uid.HTJ2K: "ISO_15444_15",
+}
+
+
+def derive_slice(ct, denoised_hu, derived_by):
+    """Makes the DICOM object for a slice with less noise than its source, or, simulated, with more.
+
+    - New: SOP and Series Instance UID, SeriesNumber (source + 10000; + 20000 if simulated), the pixels.
+    - Extended: ImageType (value 1 DERIVED), SeriesDescription, ImageComments, DerivationDescription,
+      ContributingEquipmentSequence, and, if denoised, DerivationCodeSequence; SourceImageSequence names the
+      source, and the frame of an Enhanced CT object.
+    - Kept: patient, study, frame of reference, geometry, acquisition, slope, intercept, bit layout, padding,
+      windows, and the history of lossy compression (added where only the transfer syntax told of it).
+    - Dropped: what described the source's pixels (smallest and largest value, icon, overlays inside the
+      pixels, signatures) or its file (creation time: the same input then gives the same bytes), private
+      attributes.
+
+    Args:
+        ct: The source, a `CTSlice`; left as it is.
+        denoised_hu: `(H, W)` in HU, finite; the simulated slice where `derived_by` is a `SimulatedBy`.
+        derived_by: A `DerivedBy` or a `SimulatedBy`.
+
+    Returns:
+        A `pydicom.FileDataset`, Explicit VR Little Endian, uncompressed. Values are rounded half to even,
+        clipped to BitsStored, then cast; padding holds the source's stored values bit for bit.
+
+    Raises:
+        ValueError: If the shape differs from the source's or a value is not finite.
+
+    Source: DICOM PS3.3 C.7.6.1 (General Image), C.12.1 (SOP Common), C.7.6.3 (Image Pixel), PS3.16 CID 7203.
+    """
+    source = ct.dataset
+    name = getattr(source, "filename", None) or "dataset"
+    pixels, uids = pixel_header(name, source), identity(name, source, ct.frame)
+    denoised_hu = np.asarray(denoised_hu)
+    if denoised_hu.shape != ct.slice_hu.shape:
+        raise ValueError(f"Expected denoised_hu of shape {ct.slice_hu.shape}. Received: {denoised_hu.shape}")
+    stored = _stored(np.where(ct.padding, ct.slice_hu, denoised_hu), pixels)
+    try:
+        with quiet_warnings:
+            derived = _copied(source)
+            _set_identity(derived, source, uids, derived_by)
+            _set_derivation(derived, source, uids, ct.frame, derived_by)
+            _set_lossy_history(derived, source, stored.nbytes)
+            _set_pixels(derived, stored, pixels)
+    except Exception as error:
+        raise DicomError(name, f"has attributes that cannot be copied ({type(error).__name__})") from None
+    return derived
+
+
+def _stored(slice_hu, pixels):
+    """HU -> stored integers; the opposite of reading, and exact for what was read."""
+    if not np.isfinite(slice_hu).all():
+        raise ValueError("Expected finite values in denoised_hu. Received: NaN or infinity")
+    units = np.rint((slice_hu.astype(np.float64) - pixels.intercept_hu) / pixels.slope)
+    return np.clip(units, *pixels.stored_range).astype("<i2" if pixels.signed else "<u2")
+
+
+def _copied(source):
+    """The source up to its pixel data, without what would be false; elements nobody parsed yet stay bytes."""
+    # Groups from 7FE0 on hold the pixels, their offset tables, signatures over them and trailing padding.
+    part = source[:0x7FE00000]
+    false_now = {tag_for_keyword(keyword) for keyword in _DROPPED}
+    embedded_overlay = has_embedded_overlay(source)
+    for tag in list(part.keys()):
+        is_overlay = 0x6000 <= tag.group <= 0x601E
+        if tag.is_private or tag in false_now or (is_overlay and embedded_overlay):
+            del part[tag]
+    derived = FileDataset(
+        None,
+        copy.deepcopy(part),
+        preamble=b"\0" * 128,
+        file_meta=FileMetaDataset(),
+        is_implicit_VR=False,
+        is_little_endian=True,
+    )
+    derived.set_original_encoding(*part.original_encoding, part.original_character_set)
+    return derived
+
+
+def _set_identity(derived, source, uids, by):
+    derived.SOPClassUID = uid.CTImageStorage
+    derived.Modality = "CT"
+    derived.SOPInstanceUID = derived_sop_instance_uid(uids.slice_uid, by)
+    derived.SeriesInstanceUID = derived_series_uid(uids.series_uid, by)
+    derived.StudyInstanceUID = uids.study_uid
+    number = int((numbers(source, "SeriesNumber") or (0.0,))[0])
+    derived.SeriesNumber = number + (
+        by.series_number_offset if number <= _LARGEST_IS - by.series_number_offset else 0
+    )
+    suffix = by.series_suffix
+    original = text(source, "SeriesDescription").replace("\\", " ")
+    # LO holds 64 characters (PS3.5 6.2): the source's text gives way, the warning does not.
+    derived.SeriesDescription = f"{original[: 64 - len(suffix) - 1].rstrip()} {suffix}".strip()
+    comments = text(source, "ImageComments")
+    derived.ImageComments = f"{by.note}. {comments}".strip()[:10240]
+    meta = derived.file_meta
+    meta.MediaStorageSOPClassUID = derived.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
+    meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+
+
+def _set_derivation(derived, source, uids, frame, by):
+    kind = [part.strip() for part in text(source, "ImageType").split("\\")]
+    # Value 2 (from the examination itself or not) is the source's; value 3 is required for CT (C.8.2.1.1.1).
+    derived.ImageType = ["DERIVED", *(kind[1:] if len(kind) > 2 else ["PRIMARY", "AXIAL"])]
+    earlier = text(source, "DerivationDescription")
+    history = f"{by.description} Before that: {earlier}" if earlier else by.description
+    derived.DerivationDescription = history[:1024]
+    if by.derivation_code:
+        derived.DerivationCodeSequence = [
+            *_items(derived, "DerivationCodeSequence"),
+            _code(*by.derivation_code),
+        ]
+    image = Dataset()
+    image.ReferencedSOPClassUID = text(source, "SOPClassUID") or uid.CTImageStorage
+    image.ReferencedSOPInstanceUID = uids.sop_instance_uid
+    if frame is not None:
+        image.ReferencedFrameNumber = frame
+    image.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]
+    derived.SourceImageSequence = [image]
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [_code("109102", "Processing Equipment")]
+    equipment.Manufacturer = MANUFACTURER
+    equipment.ManufacturerModelName = by.model
+    equipment.SoftwareVersions = by.version
+    if by.serial_number:
+        equipment.DeviceSerialNumber = by.serial_number
+    equipment.ContributionDescription = by.description
+    derived.ContributingEquipmentSequence = [*_items(derived, "ContributingEquipmentSequence"), equipment]
+
+
+def _items(dataset, keyword):
+    return list(dataset.get(keyword) or [])
+
+
+def _code(value, meaning):
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning
+    return item
+
+
+def _set_lossy_history(derived, source, uncompressed_bytes):
+    """Once lossy, always lossy: writing uncompressed does not bring back what was lost (C.7.6.1.1.5)."""
+    method = _LOSSY_METHOD.get(source.file_meta.TransferSyntaxUID)
+    if method is None:
+        return
+    derived.LossyImageCompression = "01"
+    if not text(derived, "LossyImageCompressionRatio"):
+        frame = next(generate_frames(source.PixelData, number_of_frames=1))
+        derived.LossyImageCompressionRatio = f"{uncompressed_bytes / len(frame):.4g}"
+    if not text(derived, "LossyImageCompressionMethod"):
+        derived.LossyImageCompressionMethod = method
+
+
+def _set_pixels(derived, stored, pixels):
+    derived.SamplesPerPixel = 1
+    derived.HighBit = pixels.bits_stored - 1
+    if not text(derived, "PhotometricInterpretation"):
+        derived.PhotometricInterpretation = "MONOCHROME2"
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        if values := numbers(derived, keyword):
+            # The same 16 bits, with the sign of the pixels (C.7.5.1.1.2).
+            value = np.array(int(values[0]) & 0xFFFF, np.uint16).view(stored.dtype)
+            derived[keyword] = DataElement(
+                tag_for_keyword(keyword), "SS" if pixels.signed else "US", int(value)
+            )
+    derived.add_new(tag_for_keyword("PixelData"), "OW", stored.tobytes())

@@ -1,0 +1,73 @@
+"""A dataset -> a file: whole or not at all, and never over another one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pydicom
+
+from kpn_tf.dicom.reading.quiet import quiet_warnings
+from kpn_tf.dicom.refusal import DicomError
+from kpn_tf.files import sync_folder
+
+
+class OutputExistsError(DicomError, FileExistsError):
+    """There is a file already where one was to be written."""
+
+
+def write_slice(dataset, path):
+    """Writes a dataset so that `path` either holds all of it or does not exist.
+
+    The file is readable by its owner alone (mode 0600): it holds patient data.
+
+    Args:
+        dataset: As returned by `derive_slice`.
+        path: Where to. The folder must exist.
+
+    Raises:
+        OutputExistsError: If `path` exists, whatever it is. It is left as it is.
+        DicomError: If the dataset cannot be encoded or the folder cannot be written to.
+    """
+    path = Path(path)
+    if os.path.lexists(path):
+        raise _exists(path)
+    try:
+        # Not ".dcm": nobody who lists the folder meanwhile takes the half-written file for a slice.
+        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise DicomError(path, f"cannot be written: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with quiet_warnings:
+                pydicom.dcmwrite(file, dataset, enforce_file_format=True)
+            file.flush()
+            os.fsync(file.fileno())
+        _publish(temporary, path)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise DicomError(path, f"cannot be written: {error.strerror}") from error
+    except Exception as error:
+        # pydicom quotes the value it could not encode; its type is enough.
+        raise DicomError(path, f"cannot be encoded as DICOM ({type(error).__name__})") from None
+    finally:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+
+
+def _exists(path):
+    return OutputExistsError(path, "exists already and is never overwritten; choose another output folder")
+
+
+def _publish(temporary, path):
+    """Gives the finished file its name, unless the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links (FAT, some network shares): reserve the name, then replace our own
+        # empty file.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.replace(temporary, path)
+    sync_folder(path.parent)

@@ -1,0 +1,1 @@
+"""The dose: noise of a scan, simulated; the noise that a series has, measured; the series at a lower dose."""

@@ -1,0 +1,183 @@
+"""Normal-dose series: the noise they have of their own, a lower dose of them, and quieter targets from them.
+
+What a normal-dose slice carries of noise is the floor of every target. A network trained on noisy targets
+with noise of another texture learns that the targets' noise belongs to the picture, so both its strength
+and its spectrum are measured, and thin noisy slices are averaged into slabs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kpn_tf.dose.simulation import NoiseSpectrum, noise_field
+from kpn_tf.metrics import flat_regions, noise_power_spectrum, regional_noise_std_hu
+
+# Below this frequency the anatomy of "flat" tissue outweighs the noise. The noise of filtered backprojection
+# falls to nothing there, in proportion to the frequency: the ramp.
+RAMP_BELOW_PER_MM = 0.2
+
+# Rounding to whole HU alone is noise of 0.3 HU; below this a slice was drawn, not scanned.
+NO_NOISE_HU = 0.1
+
+
+class NoFlatTissueError(ValueError):
+    """There is no flat soft tissue to measure noise in."""
+
+
+class NoNoiseError(ValueError):
+    """The flat soft tissue shows no noise: a series that was drawn, not scanned."""
+
+
+@dataclass(frozen=True)
+class SeriesNoise:
+    """The noise a series has of its own.
+
+    Args:
+        std_hu: Standard deviation in the flat regions of soft tissue, HU, median over slices.
+        spectrum: Its radial `NoiseSpectrum`.
+    """
+
+    std_hu: float
+    spectrum: NoiseSpectrum
+
+
+def series_noise(volume_hu, pixel_spacing_mm):
+    """Measures strength and texture of the noise in the flat soft tissue of a series.
+
+    Args:
+        volume_hu: Slices `(Z, H, W)` in HU, all of one pixel spacing.
+        pixel_spacing_mm: Side of a pixel in mm.
+
+    Returns:
+        `SeriesNoise`.
+
+    Raises:
+        NoFlatTissueError: If no slice has a flat region of soft tissue.
+        NoNoiseError: If these regions show no noise.
+    """
+    strengths, regions = [], []
+    for slice_hu in volume_hu:
+        boxes = flat_regions(slice_hu, pixel_spacing_mm)
+        if boxes:
+            strengths.append(regional_noise_std_hu(slice_hu, boxes))
+            regions += [slice_hu[box] for box in boxes]
+    if not regions:
+        raise NoFlatTissueError(
+            f"Expected flat soft tissue (15 mm boxes) in at least one of {len(volume_hu)} slices to measure noise in. "
+            "Received: none; state the noise and its spectrum instead"
+        )
+    std_hu = float(np.median(strengths))
+    if std_hu < NO_NOISE_HU:
+        raise NoNoiseError(
+            f"Expected noise of {NO_NOISE_HU} HU or more in the flat soft tissue. Received: {std_hu:.2g} HU; "
+            "a series that was drawn or denoised is no normal dose"
+        )
+    frequency, density = noise_power_spectrum(np.stack(regions), pixel_spacing_mm)
+    at_ramp = np.interp(RAMP_BELOW_PER_MM, frequency, density)
+    density = np.where(frequency < RAMP_BELOW_PER_MM, at_ramp * frequency / RAMP_BELOW_PER_MM, density)
+    return SeriesNoise(std_hu, NoiseSpectrum(tuple(frequency), tuple(density)))
+
+
+def noise_like(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
+    """CT noise for this anatomy, of given strength where the noise of a series is measured.
+
+    `noise_field` has its strength over all soft tissue; in the flat regions, where `series_noise` looks, noise
+    is weaker than elsewhere. A ratio of doses means what it says only if both are measured in one place.
+
+    Args:
+        slice_hu: Slice `(H, W)` in HU that the rays pass through.
+        pixel_spacing_mm: Side of a pixel in mm.
+        noise_std_hu: Standard deviation in the slice's flat regions, HU; over all its soft tissue if it has none.
+        spectrum: `NoiseSpectrum`.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        Noise `(H, W)`, float32, in HU.
+
+    Raises:
+        ValueError: If the slice is not two-dimensional and finite.
+    """
+    noise = noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng)
+    boxes = flat_regions(slice_hu, pixel_spacing_mm)
+    if boxes:
+        noise *= np.float32(noise_std_hu / regional_noise_std_hu(noise, boxes))
+    return noise
+
+
+def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise, rng):
+    """Adds the noise that a fraction of the dose would have had.
+
+    Args:
+        slice_hu: Normal-dose slice `(H, W)` in HU; square pixels.
+        pixel_spacing_mm: Side of a pixel in mm.
+        dose: Fraction of the normal dose, between 0 and 1. A quarter dose adds three times the variance
+            that the slice already has.
+        noise: `SeriesNoise` the slice already has.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        Low-dose slice `(H, W)`, float32, in HU.
+
+    Raises:
+        ValueError: If the dose is not between 0 and 1, or the slice is not two-dimensional and finite.
+    """
+    if not 0 < dose < 1:
+        raise ValueError(f"Expected a dose between 0 and 1, a fraction of the normal dose. Received: {dose}")
+    extra_std_hu = noise.std_hu * np.sqrt(1 / dose - 1)
+    return (slice_hu + noise_like(slice_hu, pixel_spacing_mm, extra_std_hu, noise.spectrum, rng)).astype(
+        "float32"
+    )
+
+
+def slab_means(volume_hu, count):
+    """Means of `count` neighbouring slices: a thicker, quieter series from a thin one.
+
+    Args:
+        volume_hu: Slices `(Z, H, W)` in HU, sorted by position and evenly spaced.
+        count: Slices per slab.
+
+    Returns:
+        Slabs `(n, H, W)`, float32, in HU; none overlaps another. Slices left over at the end are dropped.
+
+    Raises:
+        ValueError: If the series has fewer slices than a slab.
+
+    Example:
+
+    >>> slab_means(np.arange(7.0).reshape(7, 1, 1), 3).ravel().tolist()
+    [1.0, 4.0]
+    """
+    if len(volume_hu) < count:
+        raise ValueError(f"Expected at least {count} slices for a slab. Received: {len(volume_hu)}")
+    starts = range(0, len(volume_hu) - count + 1, count)
+    return np.stack([volume_hu[i : i + count].mean(axis=0, dtype=np.float64) for i in starts]).astype(
+        "float32"
+    )
+
+
+def quiet_slabs(volume_hu, pixel_spacing_mm, slice_step_mm, *, most_noise_hu=12.0, most_thickness_mm=9.0):
+    """A series as quiet targets: slab means, as thick as needed and no thicker than allowed.
+
+    Args:
+        volume_hu: Slices `(Z, H, W)` in HU, sorted by position and evenly spaced.
+        pixel_spacing_mm: Side of a pixel in mm.
+        slice_step_mm: Distance from one slice to the next in mm.
+        most_noise_hu: Noise in HU below which slices are left as they are.
+        most_thickness_mm: Thickest slab in mm: beyond it anatomy blurs.
+
+    Returns:
+        `(slabs, noise)`: slabs `(n, H, W)`, float32, in HU, and their `SeriesNoise`.
+
+    Raises:
+        NoFlatTissueError: If no slice has flat soft tissue to measure noise in.
+        NoNoiseError: If that tissue shows no noise.
+    """
+    count = 1
+    while True:
+        slabs = slab_means(volume_hu, count) if count > 1 else np.asarray(volume_hu, "float32")
+        noise = series_noise(slabs, pixel_spacing_mm)
+        thicker = count + 1
+        too_thick = thicker * slice_step_mm > most_thickness_mm or thicker > len(volume_hu)
+        if noise.std_hu <= most_noise_hu or too_thick:
+            return slabs, noise
+        count = thicker

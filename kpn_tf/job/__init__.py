@@ -1,7 +1,0 @@
-"""The main job: CT series on disk -> derived CT series on disk, whole or not at all."""
-
-from kpn_tf.job.denoising import denoise
-from kpn_tf.job.outcome import JobReport, Progress, SeriesReport
-from kpn_tf.job.simulating import simulate
-
-__all__ = ["JobReport", "Progress", "SeriesReport", "denoise", "simulate"]

@@ -1,0 +1,1 @@
+"""The way in: associations are accepted, objects checked and stored."""

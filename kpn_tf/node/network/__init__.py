@@ -1,0 +1,1 @@
+"""The process that runs the denoising networks, and the node's side of it."""

@@ -1,0 +1,106 @@
+"""The process in which networks run. Damaged pixels can end a decoder, and a decoder its process: not the node's.
+
+It reads requests from standard input, one JSON object per line, and answers likewise: any number of
+`{"slice": n}` while it is at it, then one line with `"ok"`. It ends when standard input does: with the node.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from kpn_tf import console
+from kpn_tf.batch import Progress, denoise
+from kpn_tf.denoiser import Denoiser
+from kpn_tf.node.network.self_test import self_test
+
+
+class _Heartbeat(Progress):
+    """Says after each slice that the network still lives."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self._slices = 0
+
+    def slice_done(self):
+        self._slices += 1
+        self._answer({"slice": self._slices})
+
+
+class _Networks:
+    """Networks that have passed their test, each made once."""
+
+    def __init__(self):
+        self._made = {}
+
+    def get(self, preset, strength, device, threads):
+        key = preset, strength, device, threads
+        if key not in self._made:
+            with console.hushed():
+                self_test(Denoiser(preset, device=device, threads=threads))
+                self._made[key] = Denoiser(preset, device=device, threads=threads, strength=strength)
+        return self._made[key]
+
+
+def _denoise(request, networks, answer):
+    denoiser = networks.get(*(request[name] for name in ("preset", "strength", "device", "threads")))
+    if "input" not in request:
+        return {
+            "ok": True,
+            "model": denoiser.identity.model,
+            "sha256": denoiser.identity.sha256,
+            "device": denoiser.device,
+        }
+    report = denoise(Path(request["input"]), Path(request["output"]), denoiser, progress=_Heartbeat(answer))
+    made = [series for series in report.series if series.outcome in ("written", "incomplete", "exists")]
+    failures = [refusal for refusal in report.refusals if refusal.failure]
+    reasons = [refusal.reason for refusal in failures or report.refusals]
+    reasons += [series.reason for series in report.series if series.reason]
+    return {
+        "ok": True,
+        "derived": [series.derived_uid for series in made],
+        "failed": len(failures),
+        "reason": reasons[0] if reasons else "",
+        "stopped": report.stopped or "",
+        "seconds": report.seconds,
+    }
+
+
+def _serve():
+    # Whoever stops the node may signal its whole group; the end of standard input is what counts.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    # Native code prints where it likes: the answers have a way of their own.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(what):
+        answers.write(json.dumps(what) + "\n")
+        answers.flush()
+
+    requests = queue.Queue()
+
+    def read():
+        for line in sys.stdin:
+            requests.put(json.loads(line))
+        # The node has gone, perhaps killed: what is half done is hidden, and is swept away.
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    networks = _Networks()
+    while True:
+        request = requests.get()
+        try:
+            answer(_denoise(request, networks, answer))
+        except (ValueError, FileNotFoundError) as error:
+            answer({"ok": False, "reason": str(error)})
+        except Exception as error:
+            # The disk or the memory, more likely than the series: it is worth another attempt.
+            answer({"ok": False, "reason": type(error).__name__, "passing": True})
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,118 @@
+"""The node's side of `kpn_tf.node.network.worker`: one process, made when needed, ended when it hangs."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+
+from kpn_tf.node import log
+from kpn_tf.node.network.self_test import SelfTestError
+
+
+class WorkerError(RuntimeError):
+    """The process ended, or was ended, before it answered."""
+
+
+class Worker:
+    """Runs networks in a process of its own. Calls come one at a time.
+
+    Args:
+        stall_s: The process is ended when it says nothing for so long.
+    """
+
+    def __init__(self, stall_s):
+        self._stall_s = stall_s
+        self._process = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def ask(self, request, progress=None):
+        """Sends a request and waits for its answer.
+
+        Args:
+            request: Dict, as `kpn_tf.node.network.worker` takes it.
+            progress: Function that is told how many slices are done, or `None`.
+
+        Returns:
+            The answer, a dict.
+
+        Raises:
+            WorkerError: If there is none.
+        """
+        process = self._running()
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            while True:
+                watchdog = threading.Timer(self._stall_s, process.kill)
+                watchdog.start()
+                try:
+                    line = process.stdout.readline()
+                finally:
+                    watchdog.cancel()
+                if not line:
+                    raise WorkerError
+                answer = json.loads(line)
+                if "ok" in answer:
+                    return answer
+                if progress is not None:
+                    progress(answer["slice"])
+        except (OSError, ValueError, WorkerError) as error:
+            # It may still be about to end: it is never asked again.
+            self._clear()
+            raise WorkerError("the network's process ended without an answer") from error
+
+    def stop(self):
+        """Ends the process, whatever it is doing. No other is made."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _running(self):
+        with self._lock:
+            if self._stopped:
+                raise WorkerError("the node is stopping")
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    # -P: the current folder is not searched for modules.
+                    [sys.executable, "-P", "-m", "kpn_tf.node.network.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+            return self._process
+
+    def _clear(self):
+        with self._lock:
+            process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+            process.stdout.close()
+
+
+def tested_worker(settings):
+    """Returns a `Worker` whose networks, all that the rules of `Settings` name, do what they are for.
+
+    Raises:
+        SelfTestError: If one does not.
+        WorkerError: If the process cannot be started.
+    """
+    worker = Worker(settings.limits.stall_s)
+    for preset in sorted({rule.preset for rule in settings.rule if rule.preset}):
+        node = settings.node
+        answer = worker.ask(
+            {"preset": preset, "strength": 1.0, "device": node.device, "threads": node.threads}
+        )
+        if not answer["ok"]:
+            worker.stop()
+            raise SelfTestError(f"preset {preset}: {answer['reason']}")
+        log.info(
+            "network tested", preset=preset, **{name: answer[name] for name in ("model", "sha256", "device")}
+        )
+    return worker

@@ -1,0 +1,1 @@
+"""What a training draws from: low-noise targets, slices with noise, prepared stores. Needs no TensorFlow."""

@@ -1,0 +1,198 @@
+"""Slices -> a store, series by series; what is there is whole, and a writer that was killed goes on behind it."""
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+
+from kpn_tf.files import sync_folder, write_text
+from kpn_tf.training.data.store.manifest import (
+    FORMAT,
+    MANIFEST,
+    UNFINISHED,
+    VERSION,
+    EmptyStoreError,
+    StoreError,
+    check_version,
+    read_json,
+    record,
+    write_manifest,
+)
+from kpn_tf.training.data.store.reading import about_name, data_name
+
+_LOCK = ".lock"
+
+# Of what describes a series, that which a training needs.
+_IN_MANIFEST = ("slices", "rows", "columns", "noise_std_hu", "weight", "normal_sha256", "bytes")
+
+
+class StoreWriter:
+    """Writes a store: `with StoreWriter(folder, origin) as store: store.add(...); store.finish()`.
+
+    Names of patients and series are hashed with a salt that is thrown away at the end: until then a patient gets the
+    same pseudonym again, afterwards nobody can try names. A store that was not finished is gone on with.
+
+    Args:
+        folder: A new or empty folder, or an unfinished store.
+        origin: String that decides what is drawn at random: the same whenever the writing goes on.
+
+    Raises:
+        StoreError: If the folder holds something else, a finished store, one of another version or origin, or if
+            another process is writing it.
+    """
+
+    def __init__(self, folder, origin):
+        self.folder = Path(folder)
+        self._lock = _claimed(self.folder)
+        try:
+            self._open(origin)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._lock.close()
+
+    def _open(self, origin):
+        about = self.folder / UNFINISHED
+        if not about.exists():
+            stated = {"format": FORMAT, "version": VERSION, "origin": origin, "salt": secrets.token_hex(32)}
+            write_text(about, json.dumps(stated) + "\n")
+        stated = read_json(about)
+        check_version(self.folder, stated)
+        if stated["origin"] != origin:
+            raise StoreError(
+                f"Expected the seed that {self.folder} was begun with. Received: another; say that one, or choose "
+                "a new folder"
+            )
+        self._salt = bytes.fromhex(stated["salt"])
+        self._series = []
+        while (path := self.folder / about_name(len(self._series))).exists():
+            self._series.append(read_json(path))
+        self._by_key = {one["series"]: one for one in self._series}
+
+    def find(self, identity):
+        """What the store says of a series that it holds already; `None` if it does not.
+
+        Args:
+            identity: String that no other series has.
+
+        Returns:
+            Dict, with the number of `slices`.
+        """
+        return self._by_key.get(self._pseudonym(identity))
+
+    def add(self, slices, count, *, identity, patient, pixel_mm, noise, shape):
+        """Writes a series: whole, or not at all.
+
+        Args:
+            slices: Iterable of `TrainingSlice`, all of one shape and weight.
+            count: How many they are.
+            identity: String that no other series has.
+            patient: String that only series of the same patient have.
+            pixel_mm: Side of a pixel in mm.
+            noise: Their `kpn_tf.dose.series_noise.SeriesNoise`.
+            shape: `(H, W)` of a slice in pixels.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        number, layout = len(self._series), record(*shape)
+        part = self.folder / f".{data_name(number)}.part"
+        try:
+            with open(part, "wb") as file:
+                kept = _write(file, slices, count, layout)
+                file.flush()
+                os.fsync(file.fileno())
+                size = file.tell()
+            os.replace(part, self.folder / data_name(number))
+        finally:
+            part.unlink(missing_ok=True)
+        rows, columns = shape
+        one = {
+            "slices": count,
+            "rows": rows,
+            "columns": columns,
+            "pixel_mm": pixel_mm,
+            "patient": self._pseudonym(patient),
+            "series": self._pseudonym(identity),
+            "noise_std_hu": noise.std_hu,
+            "noise_spectrum": {
+                "frequency_per_mm": list(noise.spectrum.frequency_per_mm),
+                "density": list(noise.spectrum.density),
+            },
+            **kept,
+            "bytes": size,
+        }
+        write_text(self.folder / about_name(number), json.dumps(one) + "\n")
+        self._series.append(one)
+        self._by_key[one["series"]] = one
+
+    def finish(self):
+        """Declares the store finished and forgets the salt.
+
+        Returns:
+            Number of slices in it.
+
+        Raises:
+            EmptyStoreError: If there is none; then nothing is left of the store.
+        """
+        if self._series:
+            write_manifest(self.folder, [{name: one[name] for name in _IN_MANIFEST} for one in self._series])
+        (self.folder / UNFINISHED).unlink()
+        (self.folder / _LOCK).unlink()
+        sync_folder(self.folder)
+        if not self._series:
+            self.folder.rmdir()
+            raise EmptyStoreError(
+                "Expected a normal-dose series that can be used. Received: none; no store is made"
+            )
+        return sum(one["slices"] for one in self._series)
+
+    def _pseudonym(self, name):
+        return hmac.new(self._salt, name.encode(), hashlib.sha256).hexdigest()[:16]
+
+
+def _claimed(folder):
+    """The lock of a folder in which a store may be written; the folder is made if it is not there."""
+    if (folder / MANIFEST).exists():
+        raise StoreError(
+            f"Expected a new folder, or a store that is not finished. Received: {folder}, a finished store; train "
+            "with it, or choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(not path.name.startswith(".") for path in folder.iterdir()) and not (folder / UNFINISHED).exists():
+        raise StoreError(
+            f"Expected a new or empty folder for the store. Received: {folder}, which holds other files"
+        )
+    lock = open(folder / _LOCK, "wb")  # noqa: SIM115 closed by the writer; a kill closes it as well
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise StoreError(
+            f"Expected a store that nobody writes. Received: {folder}, which another kpn prepare writes; wait for it"
+        ) from None
+    return lock
+
+
+def _write(file, slices, count, layout):
+    """Writes the slices of a series as a `.npy` file; returns their weight and the hash of their pixels."""
+    header = {"descr": np.lib.format.dtype_to_descr(layout), "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    digest = hashlib.sha256()
+    one = np.zeros((), layout)
+    for source in slices:
+        one["normal_hu"], one["noise"] = source.normal_hu, source.noise
+        digest.update(one["normal_hu"].tobytes())
+        file.write(one.tobytes())
+        weight = source.weight
+    return {"weight": float(weight), "normal_sha256": digest.hexdigest()}
