@@ -13,8 +13,13 @@ def uid(*words):
     return f"2.25.{int(digest[:30], 16)}"
 
 
-def write_ct_series(folder, *, name="a", slices=3, rows=52, columns=44, kernel="B30f", noise_hu=25.0):
-    """Writes a series into a folder and returns its files in order of position."""
+def write_ct_series(
+    folder, *, name="a", slices=3, rows=52, columns=44, kernel="B30f", noise_hu=25.0, **header
+):
+    """Writes a series into a folder and returns its files in order of position.
+
+    `header` are attributes of every slice.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(len(name) + slices)
     y, x = np.mgrid[:rows, :columns]
@@ -23,6 +28,7 @@ def write_ct_series(folder, *, name="a", slices=3, rows=52, columns=44, kernel="
     for index in range(slices):
         slice_hu = np.where(disc, 60.0, -1000.0) + rng.normal(0, noise_hu, disc.shape)
         dataset = _dataset(name, index, slice_hu, kernel)
+        dataset.update(header)
         paths.append(folder / f"{name}{index:03d}.dcm")
         dataset.save_as(paths[-1], enforce_file_format=True)
     return paths

@@ -19,6 +19,7 @@ from kpn_tf.dicom import (
     read_slice,
     write_slice,
 )
+from kpn_tf.dicom.identity import identity
 from kpn_tf.dicom.reading.header import pixel_header
 from tests.dicom_fixtures import ct_dataset, item, save, stored_values, twelve_bit_jpeg
 
@@ -120,7 +121,7 @@ def test_the_derived_slice_has_its_own_identity_and_names_its_source(tmp_path):
     old = ct.dataset
     assert derived.SOPInstanceUID != old.SOPInstanceUID
     assert derived.file_meta.MediaStorageSOPInstanceUID == derived.SOPInstanceUID
-    assert derived.SeriesInstanceUID == derived_series_uid(old.SeriesInstanceUID, BY)
+    assert derived.SeriesInstanceUID == derived_series_uid(identity("source", old).series_key, BY)
     assert derived.SOPInstanceUID.is_valid
     assert derived.SeriesInstanceUID.is_valid
     assert derived.file_meta.TransferSyntaxUID == uid.ExplicitVRLittleEndian
@@ -295,7 +296,7 @@ def test_derived_slices_sort_as_their_sources(tmp_path):
     (after,), _ = find_series(tmp_path / "out")
     assert [part.position_mm for part in after.slices] == [part.position_mm for part in before.slices]
     assert (after.pixel_spacing_mm, after.study_uid) == (before.pixel_spacing_mm, before.study_uid)
-    assert after.uid == derived_series_uid(before.uid, BY)
+    assert after.uid == derived_series_uid(before.key, BY)
 
 
 def test_nothing_is_ever_overwritten(tmp_path):

@@ -33,7 +33,7 @@ def arrival(number, series="1.2", peer="CT1", **fields):
         "sop_uid": f"{series}.{number}",
         "sop_class": CT,
         "syntax": EXPLICIT,
-        "series_uid": series,
+        "series_key": series,
         "traits": Traits(peer, "CT", "Thorax", "B30f", 1.0),
         "processed": False,
         "places": (("z", float(number)),),
@@ -88,6 +88,41 @@ def test_the_same_slice_is_entered_once_and_another_of_its_uid_never(journal):
     with pytest.raises(arrivals.OtherContentError):
         receive(journal, arrival(1), "e", shelf=shelf)
     assert shelf.files == ["1/1.2.1"]
+
+
+def test_the_same_slice_from_two_senders_is_one_of_each_and_goes_out_for_both(journal):
+    shelf = Shelf()
+    for peer, content in (("CT1", "d"), ("CT2", "e"), ("CT2", "e")):
+        receive(journal, arrival(1, peer=peer), content, shelf=shelf)
+    assert shelf.files == ["1/1.2.1", "2/1.2.1"]
+    with pytest.raises(arrivals.OtherContentError):
+        receive(journal, arrival(1, peer="CT2"), "d", shelf=shelf)
+    for series in (1, 2):
+        steps.complete(journal, series, RULE, "", 5.0)
+        steps.denoised(journal, series, [Object("9.1", CT, EXPLICIT, f"{series}/9.1")], "", 1.0, 6.0)
+    rows = journal.all("SELECT series, destination, sop_uid FROM delivery ORDER BY id")
+    assert [tuple(row) for row in rows] == [
+        (series, destination, sop_uid)
+        for series in (1, 2)
+        for sop_uid in ("1.2.1", "9.1")
+        for destination in ("a", "b")
+    ]
+
+
+def test_the_same_slice_of_two_series_is_one_of_each(journal):
+    assert receive(journal, arrival(1, sop_uid="1.9")) == 1
+    assert receive(journal, arrival(1, series="1.3", sop_uid="1.9"), "e") == 2
+    assert receive(journal, arrival(1, series="1.3", sop_uid="1.9"), "e") is None
+
+
+def test_a_dead_letter_of_one_sender_is_not_taken_back_by_another(journal):
+    rule = Rule("x", ("a",), originals=True, preset="")
+    for series, peer in ((1, "CT1"), (2, "CT2")):
+        receive(journal, arrival(1, peer=peer))
+        assert steps.complete(journal, series, rule, "", 1.0) == []
+        (row,) = deliveries.due(journal, "a", 2.0, 900.0, 5)
+        deliveries.bury(journal, row["id"], f"dead/{peer}", "refused", 2.0)
+    assert deliveries.dead_letters(journal, 1) == deliveries.dead_letters(journal, 2) == 1
 
 
 def test_a_file_that_could_not_be_taken_leaves_no_entry(journal):
@@ -322,11 +357,70 @@ def test_a_journal_of_a_later_version_or_that_is_none_is_refused(tmp_path):
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(JournalError, match="Expected a journal of version 1"):
+    with pytest.raises(JournalError, match="Expected a journal of version 2"):
         Journal(path)
     (tmp_path / "other").write_bytes(b"no data base" * 1000)
     with pytest.raises(JournalError, match="Expected a journal that can be opened"):
         Journal(tmp_path / "other")
+
+
+# What version 2 changed.
+VERSION_1 = """
+DROP TABLE instance;
+CREATE TABLE instance (
+    sop_uid TEXT PRIMARY KEY, series INTEGER NOT NULL REFERENCES series (id), digest TEXT NOT NULL,
+    bytes INTEGER NOT NULL, file TEXT NOT NULL, sop_class TEXT NOT NULL, syntax TEXT NOT NULL, arrived REAL NOT NULL
+);
+CREATE INDEX instance_series ON instance (series);
+DROP TABLE delivery;
+CREATE TABLE delivery (
+    id INTEGER PRIMARY KEY, series INTEGER NOT NULL REFERENCES series (id), destination TEXT NOT NULL,
+    sop_uid TEXT NOT NULL, sop_class TEXT NOT NULL, syntax TEXT NOT NULL, file TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'queued', refusals INTEGER NOT NULL DEFAULT 0, due REAL NOT NULL DEFAULT 0.0,
+    reason TEXT NOT NULL DEFAULT '', queued REAL NOT NULL, settled REAL, UNIQUE (destination, sop_uid)
+);
+CREATE INDEX delivery_due ON delivery (destination, state, due);
+CREATE INDEX delivery_series ON delivery (series, state);
+CREATE INDEX delivery_settled ON delivery (destination, state, settled);
+CREATE TRIGGER total_settled AFTER UPDATE OF state ON delivery WHEN NEW.state IN ('sent', 'dead') BEGIN
+    INSERT INTO total VALUES (NEW.state, NEW.destination, 1)
+    ON CONFLICT DO UPDATE SET number = number + excluded.number; END;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_journal_of_version_1_is_taken_over_with_all_that_it_knows(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    new = Journal(path)
+    before = [dict(row) for row in new.all("SELECT type, name, sql FROM sqlite_master ORDER BY name")]
+    new.close()
+    connection = sqlite3.connect(path)
+    connection.executescript(VERSION_1)
+    connection.close()
+    old = Journal(path, read_only=True)
+    assert old.all("SELECT * FROM instance") == []
+    old.close()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "INSERT INTO series (uid, peer, state, opened, changed, modality, description, kernel) "
+        "VALUES ('1.2', 'CT1', 'denoised', 0, 0, 'CT', '', '');"
+        "INSERT INTO instance VALUES ('1.2.1', 1, 'd', 100, 'f', '9', '8', 0);"
+        "INSERT INTO delivery (series, destination, sop_uid, sop_class, syntax, file, queued) "
+        "VALUES (1, 'a', '9.1', '9', '8', 'f', 0);"
+    )
+    connection.close()
+    for _ in range(2):
+        journal = Journal(path)
+        after = [dict(row) for row in journal.all("SELECT type, name, sql FROM sqlite_master ORDER BY name")]
+        assert after == before
+        (row,) = deliveries.due(journal, "a", 10.0, 900.0, 5)
+        assert (row["id"], row["sop_uid"], row["file"]) == (1, "9.1", "f")
+        assert [tuple(row) for row in journal.all("SELECT series, sop_uid FROM instance")] == [(1, "1.2.1")]
+        journal.close()
+    journal = Journal(path)
+    deliveries.sent(journal, 1, 11.0)
+    assert journal.one("SELECT number FROM total WHERE what = 'sent'")["number"] == 1
+    journal.close()
 
 
 def test_one_node_at_a_time_uses_a_spool(tmp_path):

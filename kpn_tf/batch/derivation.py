@@ -85,7 +85,7 @@ def plan(input_path, output, process, progress):
     for refusal in refusals:
         progress.refused(refusal)
     tasks, reports = [], []
-    for parts in _by_uid(found):
+    for parts in _by_key(found):
         reason = process.refusal(parts)
         if reason is None:
             tasks.append(Task(parts, process.derived_by(parts)))
@@ -95,9 +95,9 @@ def plan(input_path, output, process, progress):
     return tasks, reports, refusals
 
 
-def _by_uid(found):
-    """Tuples of `Series` that share a UID: parts of one series that differ in geometry, derived into one."""
+def _by_key(found):
+    """Tuples of `Series` that share a key: parts of one series that differ in geometry, derived into one."""
     together = {}
     for series in found:
-        together.setdefault(series.uid, []).append(series)
+        together.setdefault(series.key, []).append(series)
     return [tuple(parts) for parts in together.values()]

@@ -10,7 +10,8 @@ class SeriesReport:
     """What became of one series.
 
     Args:
-        source: Last characters of the source's SeriesInstanceUID.
+        source: Last characters of the source's SeriesInstanceUID, and of its StudyInstanceUID where another series ends
+            alike.
         kernel: Reconstruction kernel of the source.
         outcome: `"written"`; `"incomplete"`: written without the slices that failed; `"failed"`: nothing
             written; `"exists"`: the output folder holds it already; `"done"`: the same, all its slices, which is

@@ -232,7 +232,7 @@ class Writer:
 
 def series_report(parts, outcome, **fields):
     """Returns a `SeriesReport` that names its source without saying whose it is."""
-    return SeriesReport(parts[0].uid[-12:], parts[0].kernel, outcome, slice_count(parts), **fields)
+    return SeriesReport(parts[0].label, parts[0].kernel, outcome, slice_count(parts), **fields)
 
 
 def _median(values):

@@ -12,7 +12,7 @@ class SeriesError(ValueError):
 
 
 class Process(Protocol):
-    """What `kpn_tf.batch.derivation.derive` wants to know. `parts` are the `Series` of one UID, which differ in
+    """What `kpn_tf.batch.derivation.derive` wants to know. `parts` are the `Series` of one key, which differ in
     geometry."""
 
     def refusal(self, parts):
@@ -38,7 +38,7 @@ class Task:
     """One series to derive.
 
     Args:
-        parts: `Series` of one UID: its parts of different geometry.
+        parts: `Series` of one key: its parts of different geometry.
         derived_by: Who makes the derived series.
     """
 
@@ -48,7 +48,7 @@ class Task:
     @property
     def uid(self):
         """SeriesInstanceUID of the derived series."""
-        return derived_series_uid(self.parts[0].uid, self.derived_by)
+        return derived_series_uid(self.parts[0].key, self.derived_by)
 
     @property
     def slices(self):

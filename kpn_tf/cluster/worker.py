@@ -60,7 +60,7 @@ class Order:
     task: Task
 
     def __repr__(self):
-        return f"Order(series ...{self.task.parts[0].uid[-12:]})"
+        return f"Order(series ...{self.task.parts[0].label})"
 
 
 def denoise_series(order):

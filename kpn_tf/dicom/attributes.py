@@ -2,6 +2,8 @@
 
 import math
 
+from pydicom.valuerep import PersonName
+
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
 
@@ -15,7 +17,7 @@ def text(dataset, keyword):
         return ""
     if value is None:
         return ""
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
+    if isinstance(value, str | PersonName) or not hasattr(value, "__iter__"):
         return str(value).strip().strip("\0")
     return "\\".join(str(part) for part in value).strip()
 

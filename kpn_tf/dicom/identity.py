@@ -11,6 +11,25 @@ from kpn_tf.dicom.refusal import DicomError
 # Drawn once with uuid4.
 _NAMESPACE = uuid.UUID("6f1bd1a2-9d0c-4c1e-8d57-3d9be0b65a47")
 
+# What says whose an image is. Slices of one series agree in them (PS3.3 A.1.2.1: one patient for a study).
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
+
+# What slices of one study share, for a study without a UID.
+_STUDY = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber")
+
+# Every attribute that `identity` reads from a dataset.
+IDENTITY_TAGS = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "ConvolutionKernel",
+    *_PATIENT,
+    *_STUDY,
+)
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -22,18 +41,26 @@ class Identity:
         sop_instance_uid: Of its object.
         series_uid: Of its series.
         study_uid: Of its study.
+        patient: Whose it is: a UID made from the patient's ID, name and date of birth.
     """
 
     slice_uid: str
     sop_instance_uid: str
     series_uid: str
     study_uid: str
+    patient: str
+
+    @property
+    def series_key(self):
+        """Tells its series from all others; see `series_key`."""
+        return series_key(self.patient, self.study_uid, self.series_uid)
 
 
 def identity(path, dataset, frame=None):
     """The UIDs of a slice; where anonymisation emptied them, deterministic substitutes.
 
-    The slice's own UID then comes from the meta header. Series and study get one made of what all slices of a
+    The slice's own UID then comes from the meta header. The study gets one made from patient, date, time, numbers and
+    frame of reference (the SeriesInstanceUID where that is missing); the series one made from what all slices of a
     reconstruction share: frame of reference, number, description and kernel.
 
     Args:
@@ -54,15 +81,34 @@ def identity(path, dataset, frame=None):
         raise DicomError(path, "has no SOPInstanceUID: it cannot be told from other slices")
     frame_of_reference = text(dataset, "FrameOfReferenceUID")
     series_uid, study_uid = text(dataset, "SeriesInstanceUID"), text(dataset, "StudyInstanceUID")
-    for keyword, value in (("SeriesInstanceUID", series_uid), ("StudyInstanceUID", study_uid)):
-        if not (value or frame_of_reference):
-            raise DicomError(path, f"has neither {keyword} nor FrameOfReferenceUID: it belongs to no series")
-    study_uid = study_uid or uid_from_name("substitute study", frame_of_reference)
+    if not (series_uid or frame_of_reference):
+        raise DicomError(
+            path, "has neither SeriesInstanceUID nor FrameOfReferenceUID: it belongs to no series"
+        )
+    patient = uid_from_name("patient", *(text(dataset, name).strip("^ ") for name in _PATIENT))
+    if not study_uid:
+        shared = (text(dataset, name) for name in _STUDY)
+        study_uid = uid_from_name("substitute study", patient, frame_of_reference or series_uid, *shared)
     if not series_uid:
         shared = (text(dataset, name) for name in ("SeriesNumber", "SeriesDescription", "ConvolutionKernel"))
         series_uid = uid_from_name("substitute series", study_uid, frame_of_reference, *shared)
     slice_uid = sop_instance_uid if frame is None else uid_from_name("frame", sop_instance_uid, str(frame))
-    return Identity(slice_uid, sop_instance_uid, series_uid, study_uid)
+    return Identity(slice_uid, sop_instance_uid, series_uid, study_uid, patient)
+
+
+def series_key(patient, study_uid, series_uid):
+    """What tells a series from all others: a SeriesInstanceUID alone does not, because anonymisers and scanners repeat
+    them.
+
+    Args:
+        patient: As in `Identity`.
+        study_uid: Study Instance UID.
+        series_uid: Series Instance UID.
+
+    Returns:
+        A UID made from the three.
+    """
+    return uid_from_name("source series", patient, study_uid, series_uid)
 
 
 def uid_from_name(*parts):

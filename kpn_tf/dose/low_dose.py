@@ -69,7 +69,7 @@ def low_dose(parts, *, dose, seed):
     """Measures the noise of a series and returns what lowers its dose.
 
     Args:
-        parts: `Series` of one UID: its parts of different geometry, which share strength and texture.
+        parts: `Series` of one key: its parts of different geometry, which share strength and texture.
         dose: Fraction of the series' own dose, between 0 and 1.
         seed: Of the noise, 0 or more.
 

@@ -24,7 +24,7 @@ def matched_series(lows, normals, note):
     Returns:
         List of `(low, pairs)`: the series, and its slices with those of its partner, in order of position.
     """
-    patients = {series.uid: patient_id(series) for series in [*lows, *normals]}
+    patients = {series.key: patient_id(series) for series in [*lows, *normals]}
     matched = []
     for low in lows:
         name = series_name(low)
@@ -49,7 +49,7 @@ def matched_series(lows, normals, note):
 
 def series_name(series):
     """Names a series in lines and tables without saying whose it is."""
-    return f"series ...{series.uid[-12:]}" + (f" ({series.kernel})" if series.kernel else "")
+    return f"series ...{series.label}" + (f" ({series.kernel})" if series.kernel else "")
 
 
 def patient_id(series):
@@ -97,7 +97,7 @@ def _kernel(low, normal, patients):
 
 
 def _whose(low, normal, patients):
-    ids = patients[low.uid], patients[normal.uid]
+    ids = patients[low.key], patients[normal.key]
     return not all(ids) or ids[0] == ids[1]
 
 

@@ -46,7 +46,7 @@ def simulated_pairs(folder, *, dose, seed, every, note):
         if part.denoised or part.simulated:
             note(f"{series_name(part)}: made by kpn_tf, no normal-dose scan to simulate from", False)
         else:
-            series.setdefault(part.uid, []).append(part)
+            series.setdefault(part.key, []).append(part)
     count = sum(len(chosen_slices(part.slices, every)) for parts in series.values() for part in parts)
     name = f"{100 * dose:g} % of the dose, simulated (seed {seed})" + _every(every)
     return PairStream(name, count, _simulated(list(series.values()), dose, seed, every, note))
@@ -178,7 +178,7 @@ class _Patients:
 
 def slice_name(series, number):
     """Names a slice of it, counted from 1."""
-    return f"series ...{series.uid[-12:]} slice {number}"
+    return f"series ...{series.label} slice {number}"
 
 
 def found_series(folder, note):

@@ -1,7 +1,7 @@
 """What a node logs: one JSON object per line on standard error, and nothing that tells whose images these are.
 
-Series are named by a keyed hash of their UID: the same in every line and on the status page, and of no use to
-anybody who has not the journal.
+Series are named by a keyed hash of patient, study and series: the same in every line and on the status page, and of no
+use to anybody who has not the journal.
 """
 
 import hashlib
@@ -43,19 +43,19 @@ def warning(event, **fields):
     _LOGGER.warning(event, extra={"fields": fields})
 
 
-def pseudonym(key, series_uid):
+def pseudonym(key, series_key):
     """Returns the name of a series in logs.
 
     Args:
         key: Secret of the journal, bytes.
-        series_uid: Series Instance UID.
+        series_key: Tells the series from all others.
 
     Example:
 
     >>> pseudonym(b"secret", "1.2.3")
     '48df62b60b2d'
     """
-    return hmac.new(key, series_uid.encode(), hashlib.sha256).hexdigest()[:12]
+    return hmac.new(key, series_key.encode(), hashlib.sha256).hexdigest()[:12]
 
 
 class _Lines(logging.Formatter):

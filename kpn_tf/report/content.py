@@ -65,8 +65,8 @@ class Plan:
         """Name, ID and study date of everybody shown, as the headers have them."""
         found = {}
         for series, _, file, _ in self.chosen:
-            if found.get(series.uid) is None:
-                found[series.uid] = _patient(file)
+            if found.get(series.key) is None:
+                found[series.key] = _patient(file)
         return "; ".join(dict.fromkeys(filter(None, found.values())))
 
 
@@ -130,7 +130,7 @@ def report_slices(planned, denoiser, note):
     Yields:
         `ReportSlice`.
     """
-    several = len({series.uid for series, *_ in planned.chosen}) > 1
+    several = len({series.key for series, *_ in planned.chosen}) > 1
     for series, number, file, normal_file in planned.chosen:
         try:
             ct = read_slice(file.path, file.frame)

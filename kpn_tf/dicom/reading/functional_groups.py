@@ -97,6 +97,7 @@ _OF_THE_FILE = {
         "Modality",
         "PatientName",
         "PatientID",
+        "PatientBirthDate",
         "StudyInstanceUID",
         "SeriesInstanceUID",
         "SamplesPerPixel",

@@ -2,18 +2,22 @@
 
 import filecmp
 import os
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from kpn_tf.dicom.identity import series_key
 from kpn_tf.dicom.reading.slice_header import read_slice_headers
 from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
 
 # Slices of one scan agree to the last digit; what differs by more was another reconstruction.
 _SAME_DIRECTION = 1e-3
 _SAME_SPACING_MM = 1e-4
+
+# Last characters of a UID that name a series.
+_LABEL = 12
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,17 @@ class SliceFile:
 
 @dataclass(frozen=True)
 class Series:
-    """Slices that share a Series Instance UID, a size, an orientation and a pixel spacing.
+    """Slices that share patient, study, series, size, orientation and pixel spacing.
 
-    A SeriesInstanceUID that mixes several of these (a localizer's neighbours, reformats) becomes several
-    `Series` with the same `uid`.
+    A series that mixes several of these geometries (a localizer's neighbours, reformats) becomes several `Series` with
+    the same `key`. The same SeriesInstanceUID in two studies, or with two patients, is two series.
 
     Args:
         uid: Series Instance UID.
         study_uid: Study Instance UID.
+        patient: Whose it is, as in `kpn_tf.dicom.identity.Identity`.
+        label: Names it in lines and tables without saying whose it is: the last characters of its UID, and of its
+            study's where another series that was found ends alike.
         description: Series description, may be empty.
         kernel: Convolution kernel, may be empty.
         manufacturer: Manufacturer, may be empty.
@@ -60,6 +67,8 @@ class Series:
 
     uid: str
     study_uid: str
+    patient: str
+    label: str
     description: str
     kernel: str
     manufacturer: str
@@ -71,6 +80,11 @@ class Series:
     denoised: bool = False
     simulated: bool = False
     ruler: str = "position_mm"
+
+    @property
+    def key(self):
+        """Tells the series from all others: its UID alone does not."""
+        return series_key(self.patient, self.study_uid, self.uid)
 
 
 def find_series(path):
@@ -109,7 +123,7 @@ def find_series(path):
         refusals += unplaced
         if found.slices:
             series.append(found)
-    return series, sorted(refusals + duplicates, key=lambda refusal: str(refusal.path))
+    return _labelled(series), sorted(refusals + duplicates, key=lambda refusal: str(refusal.path))
 
 
 def _files(path):
@@ -132,10 +146,10 @@ def _files(path):
 
 
 def _without_duplicates(headers):
-    """Keeps the first file of each SOP Instance UID. One that differs may be another image: a failure."""
+    """Keeps the first file of each SOP Instance UID in a series. One that differs may be another image: a failure."""
     first, kept, refusals = {}, [], {}
     for header in headers:
-        original = first.setdefault(header.sop_instance_uid, header)
+        original = first.setdefault((header.key, header.sop_instance_uid), header)
         if original.path == header.path:
             kept.append(header)
         elif header.path in refusals:
@@ -153,13 +167,32 @@ def _without_duplicates(headers):
 def _groups(headers):
     by_series = defaultdict(list)
     for header in headers:
-        for group in by_series[header.study_uid, header.uid]:
+        of_series = by_series[header.study_uid, header.uid, header.patient]
+        for group in of_series:
             if _same_geometry(group[0], header):
                 group.append(header)
                 break
         else:
-            by_series[header.study_uid, header.uid].append([header])
+            of_series.append([header])
     return [group for key in sorted(by_series) for group in by_series[key]]
+
+
+def _labelled(found):
+    """The series with labels that only parts of one series share."""
+    by_key = {series.key: series for series in found}
+    labels = {key: series.uid[-_LABEL:] for key, series in by_key.items()}
+    labels = _told_apart(labels, [f" of study ...{series.study_uid[-_LABEL:]}" for series in by_key.values()])
+    labels = _told_apart(labels, [f", number {number}" for number in range(1, len(by_key) + 1)])
+    return [replace(series, label=labels[series.key]) for series in found]
+
+
+def _told_apart(labels, ends):
+    """The labels by key, with its end where several keys share one."""
+    count = Counter(labels.values())
+    return {
+        key: label + end if count[label] > 1 else label
+        for (key, label), end in zip(labels.items(), ends, strict=True)
+    }
 
 
 def _same_geometry(a, b):
@@ -195,6 +228,8 @@ def _sorted_series(group):
     series = Series(
         uid=head.uid,
         study_uid=head.study_uid,
+        patient=head.patient,
+        label="",
         description=description,
         kernel=kernel,
         manufacturer=manufacturer,

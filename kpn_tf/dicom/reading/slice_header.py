@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kpn_tf.dicom.attributes import numbers, text
-from kpn_tf.dicom.identity import identity
+from kpn_tf.dicom.identity import IDENTITY_TAGS, identity, series_key
 from kpn_tf.dicom.reading.decoding import is_uncompressed
 from kpn_tf.dicom.reading.header import check_is_ct_slice, multi_frame_name, pixel_header, read_dataset
 from kpn_tf.dicom.reading.multi_frame import multi_frame
@@ -17,17 +17,11 @@ from kpn_tf.dicom.writing.simulated_by import SIMULATION
 
 # Everything that is looked at in a file with one slice: pydicom skips the other elements, private blocks above all.
 _TAGS = [
+    *IDENTITY_TAGS,
     "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
-    "SeriesNumber",
-    "SeriesDescription",
     "Manufacturer",
     "Modality",
     "ImageType",
-    "ConvolutionKernel",
     "Rows",
     "Columns",
     "PixelSpacing",
@@ -55,13 +49,14 @@ _TAGS = [
 class SliceHeader:
     """One slice of a series that is not sorted yet; `orientation` is () where no position is usable.
 
-    `slice_uid` is that of `Identity`; so is `sop_instance_uid`, the same for all frames of an object.
+    `slice_uid` and `patient` are those of `Identity`; so is `sop_instance_uid`, the same for all frames of an object.
     """
 
     path: Path
     frame: int | None
     uid: str
     study_uid: str
+    patient: str
     slice_uid: str
     sop_instance_uid: str
     rows: int
@@ -76,6 +71,11 @@ class SliceHeader:
     thickness_mm: float | None
     denoised: bool
     simulated: bool
+
+    @property
+    def key(self):
+        """Tells its series from all others."""
+        return series_key(self.patient, self.study_uid, self.uid)
 
 
 def read_slice_headers(path):
@@ -141,6 +141,7 @@ def _slice_header(path, frame, dataset):
         frame=frame,
         uid=uids.series_uid,
         study_uid=uids.study_uid,
+        patient=uids.patient,
         slice_uid=uids.slice_uid,
         sop_instance_uid=uids.sop_instance_uid,
         rows=pixels.rows,

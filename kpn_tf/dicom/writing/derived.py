@@ -129,8 +129,8 @@ def _copied(source):
 def _set_identity(derived, source, uids, by):
     derived.SOPClassUID = uid.CTImageStorage
     derived.Modality = "CT"
-    derived.SOPInstanceUID = derived_sop_instance_uid(uids.slice_uid, by)
-    derived.SeriesInstanceUID = derived_series_uid(uids.series_uid, by)
+    derived.SOPInstanceUID = derived_sop_instance_uid(uids.series_key, uids.slice_uid, by)
+    derived.SeriesInstanceUID = derived_series_uid(uids.series_key, by)
     derived.StudyInstanceUID = uids.study_uid
     number = int((numbers(source, "SeriesNumber") or (0.0,))[0])
     derived.SeriesNumber = number + (

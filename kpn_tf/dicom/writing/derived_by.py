@@ -69,11 +69,11 @@ class DerivedBy:
         )
 
 
-def derived_series_uid(series_uid, derived_by):
+def derived_series_uid(series_key, derived_by):
     """Series Instance UID of the derived series: the same source and `derived_by` always give the same.
 
     Args:
-        series_uid: The source's Series Instance UID.
+        series_key: The source's `series_key`, from patient, study and series.
         derived_by: A `DerivedBy` or a `SimulatedBy`.
 
     Returns:
@@ -84,13 +84,9 @@ def derived_series_uid(series_uid, derived_by):
         >>> derived_series_uid("1.2.3", by) == derived_series_uid("1.2.3", by)
         True
     """
-    return _derived_uid("series", series_uid, derived_by)
+    return uid_from_name("series", series_key, *derived_by.uid_words)
 
 
-def derived_sop_instance_uid(sop_instance_uid, derived_by):
-    """SOP Instance UID of the slice derived from `sop_instance_uid`; see `derived_series_uid`."""
-    return _derived_uid("instance", sop_instance_uid, derived_by)
-
-
-def _derived_uid(kind, source_uid, by):
-    return uid_from_name(kind, source_uid, *by.uid_words)
+def derived_sop_instance_uid(series_key, slice_uid, derived_by):
+    """SOP Instance UID of the slice derived from `slice_uid` of a series; see `derived_series_uid`."""
+    return uid_from_name("instance", series_key, slice_uid, *derived_by.uid_words)

@@ -16,8 +16,9 @@ class OtherContentError(ValueError):
 
 
 def receive(journal, spool, path, arrival, digest, size, now):
-    """Enters an object whose file is on disk. The series it belongs to is the open one of this UID and sender; after
-    that was completed a new one is opened: slices that come late are not lost.
+    """Enters an object whose file is on disk. The series it belongs to is the open one of this key and sender; after
+    that was completed a new one is opened: slices that come late are not lost. The same object from another sender, or
+    of another patient, study or series, is another one.
 
     Args:
         journal: A `Journal`.
@@ -38,7 +39,13 @@ def receive(journal, spool, path, arrival, digest, size, now):
     taken = None
     try:
         with journal.transaction():
-            known = journal.one("SELECT digest FROM instance WHERE sop_uid = ?", arrival.sop_uid)
+            known = journal.one(
+                "SELECT digest FROM instance JOIN series ON series.id = instance.series "
+                "WHERE sop_uid = ? AND uid = ? AND peer = ?",
+                arrival.sop_uid,
+                arrival.series_key,
+                arrival.traits.calling_ae_title,
+            )
             if known is not None:
                 if known["digest"] != digest:
                     raise OtherContentError
@@ -58,7 +65,7 @@ def _open_series(journal, arrival, now):
     traits = arrival.traits
     row = journal.one(
         "SELECT id FROM series WHERE uid = ? AND peer = ? AND state = 'received'",
-        arrival.series_uid,
+        arrival.series_key,
         traits.calling_ae_title,
     )
     if row is not None:
@@ -66,7 +73,7 @@ def _open_series(journal, arrival, now):
     journal.change(
         "INSERT INTO series (uid, peer, state, opened, changed, modality, description, kernel, thickness_mm) "
         "VALUES (?, ?, 'received', ?, ?, ?, ?, ?, ?)",
-        arrival.series_uid,
+        arrival.series_key,
         traits.calling_ae_title,
         now,
         now,

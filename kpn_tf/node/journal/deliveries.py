@@ -1,5 +1,7 @@
 """What is still to be sent, to whom, and what became of it."""
 
+from kpn_tf.node import log
+
 
 def queue(journal, series, destinations, objects, now):
     """Queues objects for destinations, inside a transaction. What was queued before stays as it is, but for a dead
@@ -16,18 +18,22 @@ def queue(journal, series, destinations, objects, now):
         Paths below the spool of the dead letters that are none any more, and whose files nobody needs.
     """
     useless = []
+    own = journal.one("SELECT uid, peer FROM series WHERE id = ?", series)
     for destination in destinations:
         for entry in objects:
             dead = journal.one(
-                "SELECT file FROM delivery WHERE destination = ? AND sop_uid = ? AND state = 'dead'",
+                "SELECT delivery.id, file FROM delivery JOIN series ON series.id = delivery.series "
+                "WHERE destination = ? AND sop_uid = ? AND delivery.state = 'dead' AND peer = ? AND uid IN (?, ?)",
                 destination,
                 entry.sop_uid,
+                own["peer"],
+                # A series whose files are deleted has kept only its pseudonym.
+                own["uid"],
+                log.pseudonym(journal.key, own["uid"]),
             )
             if dead is not None:
                 useless.append(dead["file"])
-                journal.change(
-                    "DELETE FROM delivery WHERE destination = ? AND sop_uid = ?", destination, entry.sop_uid
-                )
+                journal.change("DELETE FROM delivery WHERE id = ?", dead["id"])
             journal.change(
                 "INSERT OR IGNORE INTO delivery (series, destination, sop_uid, sop_class, syntax, file, queued) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",

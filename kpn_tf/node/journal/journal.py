@@ -17,8 +17,10 @@ from pathlib import Path
 # settled; done: its files are deleted. failed: nothing could be made of it, its originals are kept for `dead_days`.
 STATES = ("received", "complete", "denoised", "sent", "done", "failed")
 
-_VERSION = 1
+_VERSION = 2
 
+# `series.uid` tells a series of a sender from all others: a UID made from patient, study and series
+# (`kpn_tf.dicom.identity.series_key`).
 # `total` only ever grows, whatever retention deletes: a counter that monitoring can rely on.
 _SCHEMA = """
 CREATE TABLE series (
@@ -52,14 +54,15 @@ CREATE INDEX series_uid ON series (uid);
 CREATE INDEX series_opened ON series (opened);
 CREATE INDEX series_denoised ON series (denoised);
 CREATE TABLE instance (
-    sop_uid TEXT PRIMARY KEY,
+    sop_uid TEXT NOT NULL,
     series INTEGER NOT NULL REFERENCES series (id),
     digest TEXT NOT NULL,
     bytes INTEGER NOT NULL,
     file TEXT NOT NULL,
     sop_class TEXT NOT NULL,
     syntax TEXT NOT NULL,
-    arrived REAL NOT NULL
+    arrived REAL NOT NULL,
+    PRIMARY KEY (sop_uid, series)
 );
 CREATE INDEX instance_series ON instance (series);
 CREATE TABLE place (
@@ -82,7 +85,7 @@ CREATE TABLE delivery (
     reason TEXT NOT NULL DEFAULT '',
     queued REAL NOT NULL,
     settled REAL,
-    UNIQUE (destination, sop_uid)
+    UNIQUE (destination, sop_uid, series)
 );
 CREATE INDEX delivery_due ON delivery (destination, state, due);
 CREATE INDEX delivery_series ON delivery (series, state);
@@ -117,6 +120,8 @@ CREATE TRIGGER total_settled AFTER UPDATE OF state ON delivery WHEN NEW.state IN
     INSERT INTO total VALUES (NEW.state, NEW.destination, 1)
     ON CONFLICT DO UPDATE SET number = number + excluded.number; END;
 """
+
+_STATEMENTS = _SCHEMA.split(";\n")
 
 
 class JournalError(ValueError):
@@ -174,10 +179,8 @@ class Journal:
                 self._connection.execute("PRAGMA secure_delete = ON")
             with self.transaction() if not read_only else contextlib.nullcontext():
                 version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0 and not read_only:
-                    for statement in _SCHEMA.split(";\n"):
-                        self._connection.execute(statement)
-                    self._connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
+                if version < _VERSION and not read_only:
+                    (self._make if version == 0 else self._migrate)()
                     self._connection.execute(f"PRAGMA user_version = {_VERSION}")
             if version > _VERSION:
                 raise JournalError(
@@ -188,6 +191,23 @@ class Journal:
             raise JournalError(
                 f"Expected a journal that can be opened. Received: {path} ({error})"
             ) from error
+
+    def _make(self):
+        for statement in _STATEMENTS:
+            self._connection.execute(statement)
+        self._connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
+
+    def _migrate(self):
+        # In version 1 a series was known by its SeriesInstanceUID alone. It keeps that, and what is sent again of it
+        # counts as new.
+        for table in ("instance", "delivery"):
+            self._connection.execute(f"CREATE TABLE old AS SELECT * FROM {table}")
+            self._connection.execute(f"DROP TABLE {table}")
+            for statement in _STATEMENTS:
+                if f"TABLE {table} " in statement or f" ON {table} " in statement:
+                    self._connection.execute(statement)
+            self._connection.execute(f"INSERT INTO {table} SELECT * FROM old")
+            self._connection.execute("DROP TABLE old")
 
     def reader(self):
         """Returns a `Journal` that looks on through a connection of its own: neither waits for the other."""

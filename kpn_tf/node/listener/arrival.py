@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydicom import uid
 
 from kpn_tf.dicom.attributes import numbers, text
-from kpn_tf.dicom.identity import identity
+from kpn_tf.dicom.identity import IDENTITY_TAGS, identity
 from kpn_tf.dicom.reading.header import multi_frame_name, read_dataset
 from kpn_tf.dicom.reading.multi_frame import MultiFrame
 from kpn_tf.dicom.reading.slice_header import slice_position
@@ -24,16 +24,10 @@ _MOST = 100_000
 _FARTHEST_MM = 10_000.0
 
 _TAGS = [
+    *IDENTITY_TAGS,
     "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
-    "SeriesNumber",
-    "SeriesDescription",
     "Modality",
     "ImageType",
-    "ConvolutionKernel",
     "SliceThickness",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -65,7 +59,7 @@ class Arrival:
         sop_uid: SOP Instance UID.
         sop_class: SOP Class UID.
         syntax: Transfer Syntax UID.
-        series_uid: Series Instance UID, or its substitute.
+        series_key: Tells its series from all others: made from patient, study and series.
         traits: `Traits` of its series.
         processed: Whether it was derived from other images, by this package or anybody else.
         places: For each slice in it, that is one, or one for each frame: its orientation as text, and its position
@@ -76,7 +70,7 @@ class Arrival:
     sop_uid: str
     sop_class: str
     syntax: str
-    series_uid: str
+    series_key: str
     traits: Traits
     processed: bool
     places: tuple[tuple[str, float | None], ...]
@@ -120,7 +114,7 @@ def read_arrival(path, syntax, calling_ae_title, *, largest):
         # Anonymisation empties it in some archives; the association has said what it is.
         sop_class=text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"),
         syntax=str(syntax),
-        series_uid=uids.series_uid,
+        series_key=uids.series_key,
         traits=Traits(
             calling_ae_title,
             text(dataset, "Modality"),

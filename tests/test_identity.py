@@ -1,0 +1,104 @@
+"""Two patients, studies or series are never one, whatever an anonymiser has done to their headers."""
+
+import pydicom
+import pytest
+
+from kpn_tf import batch
+from kpn_tf.denoiser import Denoiser
+from kpn_tf.dicom import find_series
+from tests.command import BOX
+from tests.ct_series import uid, write_ct_series
+
+SAME = {"SeriesInstanceUID": uid("same"), "FrameOfReferenceUID": uid("frame")}
+ONE_STUDY = {**SAME, "StudyInstanceUID": uid("one study")}
+NO_STUDY = {**SAME, "StudyInstanceUID": ""}
+
+# What two series have in common, and what tells the second from the first.
+PAIRS = {
+    "two studies": (SAME, {"PatientID": "P-2"}),
+    "two studies of one patient": (SAME, {}),
+    "two patients in one study": (ONE_STUDY, {"PatientID": "P-2"}),
+    "two names without an ID": ({**ONE_STUDY, "PatientID": ""}, {"PatientName": "Other^Person"}),
+    "two names with one ID": ({**ONE_STUDY, "PatientID": "Anonymous"}, {"PatientName": "L101"}),
+    "two dates of birth": ({**ONE_STUDY, "PatientID": ""}, {"PatientBirthDate": "19710101"}),
+    "two patients without a study": (NO_STUDY, {"PatientID": "P-2"}),
+    "two patients without study and frame": ({**NO_STUDY, "FrameOfReferenceUID": ""}, {"PatientID": "P-2"}),
+    "two dates without a study": (NO_STUDY, {"StudyDate": "20200102"}),
+    "two accession numbers without a study": (NO_STUDY, {"AccessionNumber": "2"}),
+    "two patients without a series": ({**ONE_STUDY, "SeriesInstanceUID": ""}, {"PatientID": "P-2"}),
+}
+
+
+@pytest.fixture(scope="module")
+def box():
+    return Denoiser(BOX, threads=1)
+
+
+@pytest.fixture(params=PAIRS.values(), ids=PAIRS)
+def two(request, tmp_path):
+    """Folders of two series that are not one."""
+    common, other = request.param
+    write_ct_series(tmp_path / "in" / "p0", name="p0", **common)
+    write_ct_series(tmp_path / "in" / "p1", name="p1", **{**common, **other})
+    return tmp_path / "in"
+
+
+def derived_patients(output):
+    """Whose the slices of each derived series are, and of which study."""
+    return {
+        folder.name: {
+            (
+                str(dataset.PatientID),
+                str(dataset.PatientName),
+                str(dataset.PatientBirthDate),
+                dataset.StudyInstanceUID,
+            )
+            for dataset in map(pydicom.dcmread, folder.iterdir())
+        }
+        for folder in output.iterdir()
+    }
+
+
+def test_two_series_with_one_series_uid_become_two_derived_series(two, tmp_path, box):
+    report = batch.denoise(two, tmp_path / "out", box)
+    assert report.ok
+    assert sorted((series.outcome, series.written) for series in report.series) == [("written", 3)] * 2
+    assert len({series.source for series in report.series}) == 2
+    assert [len(whose) for whose in derived_patients(tmp_path / "out").values()] == [1, 1]
+
+
+def test_one_after_the_other_both_are_denoised(two, tmp_path, box):
+    for folder in (two / "p0", two / "p1"):
+        assert batch.denoise(folder, tmp_path / "out", box).ok
+    one_by_one = derived_patients(tmp_path / "out")
+    assert len(one_by_one) == 2
+    batch.denoise(two, tmp_path / "together", box)
+    assert derived_patients(tmp_path / "together") == one_by_one
+
+
+def test_two_patients_whose_slices_share_their_uids_too_become_two_derived_series(tmp_path, box):
+    for patient in ("P-1", "P-2"):
+        write_ct_series(tmp_path / "in" / patient, name="a", PatientID=patient)
+    report = batch.denoise(tmp_path / "in", tmp_path / "out", box)
+    assert report.ok
+    whose = derived_patients(tmp_path / "out")
+    assert sorted(patient for (one,) in whose.values() for patient in one[:1]) == ["P-1", "P-2"]
+    names = [path.name for path in (tmp_path / "out").rglob("*.dcm")]
+    assert len(set(names)) == len(names) == 6
+
+
+def test_a_name_that_is_only_padded_otherwise_is_the_same_patient(tmp_path):
+    for index, path in enumerate(write_ct_series(tmp_path)):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientName = "Secret^Person" + ("", "^^^", " ")[index]
+        dataset.save_as(path)
+    (series,) = find_series(tmp_path)[0]
+    assert len(series.slices) == 3
+
+
+def test_labels_are_short_and_no_two_series_share_one(two):
+    found, _ = find_series(two)
+    assert len({series.label for series in found}) == 2
+    assert all(series.uid not in series.label for series in found)
+    (alone,), _ = find_series(two / "p0")
+    assert alone.label == alone.uid[-12:]
