@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kpn_tf.hounsfield import UNIT_HU, WINDOWS
+from kpn_tf.ops.limits import within_limits
 
 CHANNELS = 96
 KERNEL_SIZE = 5
@@ -27,7 +28,8 @@ class REDCNN(keras.Model):
     second convolution are added to those of the first and third transposed one, the slice to that of the fifth,
     before the ReLU. 1,848,865 parameters.
 
-    Inside, the scale is `(HU + 1024) / 400`; because of the last ReLU no output lies below -1024 HU.
+    Inside, the scale is `(HU + 1024) / 400`; because of the last ReLU nothing that it sees
+    comes out below -1024 HU.
     The weights are Keras's random ones until somebody trains them. The convolutions compute in Keras's global
     dtype policy, the sum with the slice in float32.
 
@@ -65,7 +67,10 @@ class REDCNN(keras.Model):
                 f"Expected slices of at least {MINIMUM_SIDE}x{MINIMUM_SIDE} pixels. "
                 f"Received: {sides[0]}x{sides[1]}; pad them first"
             )
-        scaled = (slice_hu - _ZERO_HU) / UNIT_HU
+        return within_limits(self._encoded_and_decoded, slice_hu)
+
+    def _encoded_and_decoded(self, seen_hu):
+        scaled = (seen_hu - _ZERO_HU) / UNIT_HU
         features, encoded = scaled, []
         for convolution in self.encoder:
             features = convolution(features)

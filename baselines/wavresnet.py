@@ -7,6 +7,7 @@ from keras import ops
 
 from baselines import contourlet
 from kpn_tf.hounsfield import UNIT_HU
+from kpn_tf.ops.limits import limited
 
 FEATURES = 128
 MODULES = 6
@@ -73,7 +74,7 @@ class WavResNet(keras.Model):
                 f"Expected slices of at least {contourlet.MINIMUM_SIDE}x{contourlet.MINIMUM_SIDE} pixels. "
                 f"Received: {sides[0]}x{sides[1]}; pad them first"
             )
-        bands = contourlet.analysis(slice_hu / UNIT_HU)  # (B, H, W, 15)
+        bands = contourlet.analysis(limited(slice_hu) / UNIT_HU)  # (B, H, W, 15)
         outputs = [self.entrance(bands, training=training)]
         for module in self.modules:
             outputs.append(ops.relu(module(outputs[-1], training=training) + outputs[-1]))

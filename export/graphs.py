@@ -4,6 +4,7 @@ from keras import ops
 
 from kpn_tf.networks import StructKPN
 from kpn_tf.ops.border import missing_to_multiple, reflect_border
+from kpn_tf.ops.limits import within_limits
 
 # Rows are worked on in so many pieces: an eighth of the kernels of a slice exists at a time.
 STRIPS = 8
@@ -32,7 +33,10 @@ def whole(network):
     Returns:
         Function from `(B, H, W, 1)` in HU to the same.
     """
-    return _in_strips(network) if _has_free_kernels(network) else network.denoise_whole
+    if not _has_free_kernels(network):
+        return network.denoise_whole
+    in_strips = _in_strips(network)
+    return lambda slice_hu: within_limits(in_strips, slice_hu)
 
 
 def any_size(network):
@@ -46,7 +50,7 @@ def any_size(network):
         rows = ops.shape(slice_hu)[1]
         return in_strips(slice_hu, spare_rows=missing_to_multiple(rows, STRIPS))[:, :rows]
 
-    return denoise
+    return lambda slice_hu: within_limits(denoise, slice_hu)
 
 
 def _in_strips(network):

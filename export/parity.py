@@ -12,6 +12,9 @@ TOLERANCE_HU = {"float32": 0.05, "float16": 1.0}
 # Standard deviation of the random slice.
 _RANDOM_HU = 300.0
 
+# Beyond what networks see, and within int16.
+_METAL_HU, _PADDING_HU = 20000.0, -3024.0
+
 # Width of the torso in mm.
 _FIELD_MM = 384.0
 
@@ -28,13 +31,15 @@ def comparison_slices(side=None):
 
     Returns:
         Dict of float32 arrays `(H, W)` in HU: `"real"`, the CT slice that pydicom brings along, mirrored up to
-        the size; `"anatomy"`, a digital torso with noise; `"random"`, noise about water, ten times that of a
-        low-dose slice.
+        the size; `"anatomy"`, a digital torso with noise, metal and padding that nobody declared; `"random"`, noise
+        about water, ten times that of a low-dose slice.
     """
     rng = np.random.default_rng(20)
     real_hu = read_slice(get_testdata_file("CT_small.dcm")).slice_hu  # (128, 128)
     (height, width) = (131, 167) if side is None else (side, side)
     body_hu = torso(height, width, slices=1, pixel_spacing_mm=_FIELD_MM / width).volume_hu[0]
+    body_hu[height // 2 : height // 2 + 5, width // 2 : width // 2 + 3] = _METAL_HU
+    body_hu[:7, :11] = _PADDING_HU
     spare = 0 if side is None else max(0, side - len(real_hu))
     return {
         "real": np.pad(real_hu, [(0, spare)] * 2, mode="symmetric")[:side, :side].astype("float32"),

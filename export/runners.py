@@ -29,19 +29,20 @@ def run_naively(path, threads):
         Function from a float32 array `(1, H, W, 1)` in HU to the same; `H` and `W` divide by 4.
     """
     tf = _tensorflow(threads)
+    from kpn_tf.ops.limits import within_limits
     from kpn_tf.ops.local_conv import local_conv
     from kpn_tf.ops.space_depth import depth_to_space
 
     network = _loaded(path)
     mixture = network.filtering
 
-    @tf.function
-    def denoise(batch_hu):
+    def filtered(batch_hu):
         shares = mixture.shares(network.predictor(network.trunk(batch_hu)))
         bank = tf.reshape(mixture.unit_sum_bank(), (-1, mixture.filters))  # (k * k, C)
         kernels = tf.einsum("bhwc,tc->bhwt", depth_to_space(shares, mixture.stride), bank)
         return local_conv(batch_hu, kernels)
 
+    denoise = tf.function(lambda batch_hu: within_limits(filtered, batch_hu))
     return lambda batch_hu: denoise(batch_hu).numpy()
 
 

@@ -7,6 +7,7 @@ from keras import ops
 from kpn_tf.layers import FilterMixture, LocalConv
 from kpn_tf.networks.trunks import EdgeTrunk, PaperTrunk
 from kpn_tf.ops.border import reflect_to_multiple
+from kpn_tf.ops.limits import limited, within_limits
 from kpn_tf.ops.local_conv import kernel_side
 
 PRESETS = ("paper", "edge")
@@ -37,7 +38,9 @@ class StructKPN(keras.Model):
     Preset `"edge"` is this project's, not the paper's: a small trunk at reduced resolution, and kernels that are
     mixtures of 32 learnt unit-sum filters, applied as a filter bank.
 
-    In both every kernel sums to one, so a constant slice comes back unchanged and flat tissue keeps its HU.
+    In both every kernel sums to one, so a constant slice comes back unchanged and flat tissue keeps its HU. Values
+    beyond `kpn_tf.hounsfield.SEEN`, such as metal, are limited before the network, and the excess is added to what it
+    returns.
     Any `H, W >= kernel_size`. The trunk computes in Keras's global dtype policy, everything that touches HU in
     float32.
 
@@ -113,10 +116,13 @@ class StructKPN(keras.Model):
         Returns:
             Denoised slices `(B, H, W, 1)` in HU.
         """
-        scores = self.predictor(self.trunk(slice_hu))
+        return within_limits(self._filtered, slice_hu)
+
+    def _filtered(self, seen_hu):
+        scores = self.predictor(self.trunk(seen_hu))
         if self.preset == "paper":
-            return self.filtering([slice_hu, ops.softmax(scores, axis=-1)])
-        return self.filtering([slice_hu, scores])
+            return self.filtering([seen_hu, ops.softmax(scores, axis=-1)])
+        return self.filtering([seen_hu, scores])
 
     @property
     def title(self):
@@ -134,7 +140,7 @@ class StructKPN(keras.Model):
         return max(self.trunk.reach, self.kernel_size // 2)
 
     def kernels_at(self, slice_hu, rows, columns):
-        """The kernels that were applied at chosen pixels.
+        """The kernels that were applied at chosen pixels, to the slice within `kpn_tf.hounsfield.SEEN`.
 
         Args:
             slice_hu: One slice `(H, W)` in HU.
@@ -157,7 +163,7 @@ class StructKPN(keras.Model):
                 f"Expected pixels inside a slice of shape {slice_hu.shape}. Received: one outside"
             )
         size = self.kernel_size
-        batch = ops.convert_to_tensor(slice_hu[None, :, :, None])
+        batch = limited(ops.convert_to_tensor(slice_hu[None, :, :, None]))
         if self.preset == "paper":
             features = ops.convert_to_numpy(self.trunk(batch))[0, rows, columns]  # (N, 88)
             taps = ops.softmax(self.predictor(features[:, None, None, :]), axis=-1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kpn_tf import __version__
 from kpn_tf.files import replacing
-from kpn_tf.hounsfield import AIR_HU, UNIT_HU, WINDOWS, Window
+from kpn_tf.hounsfield import AIR_HU, SEEN, UNIT_HU, WINDOWS, Window
 from kpn_tf.metrics import window_side
 from kpn_tf.metrics.structure import NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
 from kpn_tf.report import numbers, simd
@@ -158,6 +158,7 @@ def _write_about(file, abouts, records, network, reason, notes):
         and {
             "shapes": [list(convolution.filters.shape) for convolution in network.convolutions],
             "side": network.bank.shape[0],
+            "seenHu": [SEEN.low_hu, SEEN.high_hu],
             "unitHu": UNIT_HU,
             "softHu": [soft.low_hu, soft.high_hu],
         },

@@ -6,7 +6,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from kpn_tf.denoiser.tiling import grown
-from kpn_tf.hounsfield import UNIT_HU, WINDOWS
+from kpn_tf.hounsfield import SEEN, UNIT_HU, WINDOWS
 
 MULTIPLE = 4
 _PHASES = 4
@@ -68,7 +68,8 @@ class EdgeNetwork:
             `(H, W, C)` float32, of sum one at every pixel.
         """
         height, width = slice_hu.shape
-        slice_hu = grown(np.asarray(slice_hu, np.float32), multiple=MULTIPLE)
+        slice_hu = np.clip(np.asarray(slice_hu, np.float32), SEEN.low_hu, SEEN.high_hu)
+        slice_hu = grown(slice_hu, multiple=MULTIPLE)
         soft = WINDOWS["soft"]
         windowed = np.clip(slice_hu, soft.low_hu, soft.high_hu) - (soft.low_hu + soft.high_hu) / 2
         both = np.stack([slice_hu / UNIT_HU, windowed / (soft.width_hu / 4)], axis=-1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from kpn_tf.denoiser.tiling import grown
+from kpn_tf.hounsfield import SEEN
 from kpn_tf.report.edge_network import MULTIPLE, NoEdgeNetworkError, read_edge_network
 
 # The largest difference that may come from another order of sums; what `kpn export` allows the file itself.
@@ -39,9 +40,11 @@ def proved_network(denoiser, slice_hu):
     chosen = np.linspace(0, inner[0] * inner[1] - 1, _PIXELS).round().astype(int)
     rows, columns = np.unravel_index(chosen, inner)  # of the upper left tap
     kernels = network.kernels_at(part_hu, rows + radius, columns + radius)  # (N, k, k)
-    seen_hu = np.lib.stride_tricks.sliding_window_view(part_hu, (side, side))[rows, columns]
-    filtered_hu = np.einsum("nij,nij->n", kernels, seen_hu)
-    difference_hu = np.abs(filtered_hu - denoiser(part_hu)[rows + radius, columns + radius]).max()
+    seen_hu = np.clip(part_hu, SEEN.low_hu, SEEN.high_hu)
+    windows_hu = np.lib.stride_tricks.sliding_window_view(seen_hu, (side, side))[rows, columns]
+    filtered_hu = np.einsum("nij,nij->n", kernels, windows_hu)
+    denoised_hu = denoiser(part_hu) - (part_hu - seen_hu)
+    difference_hu = np.abs(filtered_hu - denoised_hu[rows + radius, columns + radius]).max()
     if not difference_hu <= TOLERANCE_HU:
         raise NoEdgeNetworkError(
             f"the kernels read from {denoiser.artefact.path.name} filter up to {difference_hu:.3g} HU away from what "

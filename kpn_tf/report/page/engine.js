@@ -51,7 +51,7 @@ class Engine {
   /**
    * @param {BufferSource} wasm What `kpn_tf.report.simd.module` assembles.
    * @param {object} network `convolutions`, each with `shape` (rows, columns, in, out), `filters` and `bias`; `bank`
-   *   (side, side, filters) with `side`; `unitHu`, `softHu`.
+   *   (side, side, filters) with `side`; `seenHu`, `unitHu`, `softHu`.
    */
   constructor(wasm, network) {
     this.network = network;
@@ -113,12 +113,12 @@ class Engine {
     for (const plane of this.planes) plane.done.fill(0);
     const input = this.planes[0];
     input.done.fill(1);
-    const { unitHu, softHu } = this.network;
-    const [low, high] = softHu;
+    const { seenHu, unitHu, softHu } = this.network;
+    const [[lowest, highest], [low, high]] = [seenHu, softHu];
     for (let row = 0; row < grown[0]; row++) {
       const from = sourceOf(row, rows) * columns;
       for (let column = 0; column < grown[1]; column++) {
-        const value = hu[from + sourceOf(column, columns)];
+        const value = Math.min(Math.max(hu[from + sourceOf(column, columns)], lowest), highest);
         const at = (input.place(row >> 1, column >> 1) >> 2) + (row & 1) * 4 + (column & 1) * 2;
         this.numbers[at] = value / unitHu;
         this.numbers[at + 1] = (Math.min(Math.max(value, low), high) - (low + high) / 2) / ((high - low) / 4);
