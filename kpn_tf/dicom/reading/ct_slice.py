@@ -1,6 +1,5 @@
 """One DICOM file, or one frame of it -> one slice in HU."""
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pydicom
 
 from kpn_tf.dicom.attributes import numbers
 from kpn_tf.dicom.identity import identity
+from kpn_tf.dicom.reading.content import opened
 from kpn_tf.dicom.reading.decoding import decode_stored
 from kpn_tf.dicom.reading.header import (
     check_is_ct_slice,
@@ -73,16 +73,11 @@ def read_slice(path, frame=None):
 
 
 def _single(path):
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DicomError(path, f"cannot be opened ({type(error).__name__})") from error
-    # From memory: a damaged element length then reads what there is instead of allocating what it claims.
-    dataset = read_dataset(path, io.BytesIO(content))
-    if "PixelData" not in dataset:
-        # Of compressed data without an end pydicom returns nothing at all: the header alone says more.
-        dataset = read_dataset(path, io.BytesIO(content), stop_before_pixels=True)
-    dataset.filename, dataset.buffer = str(path), None
+    with opened(path) as content:
+        dataset = read_dataset(path, content)
+        if "PixelData" not in dataset:
+            # Of compressed data without an end pydicom returns nothing at all: the header alone says more.
+            dataset = read_dataset(path, content, stop_before_pixels=True)
     if name := multi_frame_name(dataset):
         raise DicomError(path, f"is {name} (multi-frame), whose frames are read one by one")
     return dataset

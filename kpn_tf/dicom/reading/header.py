@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
-import pydicom
 from pydicom._uid_dict import UID_dictionary
+from pydicom.filereader import read_partial
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -14,6 +16,8 @@ from pydicom.uid import (
 )
 
 from kpn_tf.dicom.attributes import number, text, whole_number
+from kpn_tf.dicom.reading.bounded import LARGEST_HEADER, MOST_PIXELS, BoundedFile
+from kpn_tf.dicom.reading.content import Inflated, opened
 from kpn_tf.dicom.reading.decoding import DECODABLE
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
@@ -34,10 +38,6 @@ _MAPS = {"DIVISION", "MULTIPLICATION", "MTT", "RCBF", "RCBV", "TTP", "STD_DEVIAT
 # PS3.3 C.11.1.1.2: quantities that are not attenuation. "US" (unspecified) stays in: widespread converters
 # write it for plain HU.
 _NOT_HU = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
-
-# 64 million pixels, four times the largest CT matrix sold (4096 x 4096). A header that claims more is
-# damaged, and believing it would allocate gigabytes.
-_MAX_PIXELS = 8192 * 8192
 
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
@@ -70,42 +70,64 @@ class PixelHeader:
         return 0, (1 << self.bits_stored) - 1
 
 
-def read_dataset(path, buffer=None, **options):
-    """Parses a DICOM file, with or without the 128-byte preamble.
+def read_dataset(path, content=None, *, stop_before_pixels=False, specific_tags=(), largest=LARGEST_HEADER):
+    """Parses a DICOM file, with or without the 128-byte preamble, up to the end of its pixels at most.
 
     Args:
-        path: The file, for messages, and to read from if `buffer` is None.
-        buffer: Seekable binary file holding the whole content, or None.
-        **options: Passed to `pydicom.dcmread`.
+        path: The file, for messages, and to read from if `content` is None.
+        content: As `kpn_tf.dicom.reading.content.opened` gives it, or None.
+        stop_before_pixels: Whether the pixels are left out; `content` is at their element then.
+        specific_tags: Keywords of the attributes to read, with `stop_before_pixels`; none for all. What is said of
+            single frames is not read then.
+        largest: Most bytes of memory for what stands before the pixels.
 
     Returns:
         The dataset.
 
     Raises:
-        DicomError: If it is not DICOM or damaged.
+        DicomError: If it is not DICOM, damaged or too large.
     """
-    try:
-        if buffer is None:
-            with open(path, "rb") as file:
-                return read_dataset(path, file, **options)
-        start = buffer.read(132)
-        buffer.seek(0)
-    except OSError as error:
-        raise DicomError(path, f"cannot be opened ({type(error).__name__})") from error
+    if content is None:
+        with opened(path) as content:
+            return read_dataset(
+                path,
+                content,
+                stop_before_pixels=stop_before_pixels,
+                specific_tags=specific_tags,
+                largest=largest,
+            )
+    content.seek(0)
+    start = content.read(132)
+    content.seek(0)
     has_preamble = start[128:] == b"DICM"
     # Files from before part 10 begin with group 0002 or 0008 itself, in either byte order.
     if not has_preamble and start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
         raise _not_dicom(path)
+    bounded = BoundedFile(content, largest)
+    stop_when = bounded.before_pixels if stop_before_pixels else bounded.behind_pixels
+    if specific_tags:
+        stop_when = bounded.before_frames
     try:
         with quiet_warnings:
-            return pydicom.dcmread(buffer, force=not has_preamble, **options)
+            dataset = read_partial(
+                bounded,
+                stop_when,
+                force=not has_preamble,
+                specific_tags=[Tag(keyword) for keyword in specific_tags],
+            )
     except Exception as error:
-        if not has_preamble:
+        if not (has_preamble or bounded.reason):
             raise _not_dicom(path) from None
         # Anything can come out of a damaged file. pydicom's text may quote values, and a chained exception
         # ends in logs with its text: only the type is passed on.
         reason = f"is damaged: its header cannot be parsed ({type(error).__name__})"
-        raise DicomError(path, reason) from None
+        raise DicomError(path, bounded.reason or reason) from None
+    if bounded.reason:
+        raise DicomError(path, bounded.reason)
+    if isinstance(content, Inflated):
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.filename, dataset.buffer = str(path), None
+    return dataset
 
 
 def _not_dicom(path):
@@ -172,7 +194,7 @@ def pixel_header(path, dataset):
             if no decoder exists for the transfer syntax.
     """
     rows, columns = (whole_number(path, dataset, name) for name in ("Rows", "Columns"))
-    if rows < 1 or columns < 1 or rows * columns > _MAX_PIXELS:
+    if rows < 1 or columns < 1 or rows * columns > MOST_PIXELS:
         raise DicomError(path, f"claims an absurd size of {rows} x {columns} pixels: the header is damaged")
     if not 0 < number(path, dataset, "NumberOfFrames", default=1.0) < 2:
         raise DicomError(path, "holds several frames; expected a single-frame CT slice")

@@ -4,6 +4,8 @@ import contextlib
 import copy
 import io
 import os
+import threading
+from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from kpn_tf.dicom.attributes import numbers, text
+from kpn_tf.dicom.reading.bounded import LARGEST_FRAME_HEADER, LARGEST_HEADER, MOST_FRAMES, built_bytes
+from kpn_tf.dicom.reading.content import opened
 from kpn_tf.dicom.reading.decoding import is_native
 from kpn_tf.dicom.reading.frame_places import encapsulated_places, native_places, pixel_data_value
 from kpn_tf.dicom.reading.functional_groups import single_frame_elements
@@ -22,7 +26,8 @@ from kpn_tf.dicom.refusal import DicomError
 
 # Headers that stay in memory, a few MB each: the phases of a scan over time come as one object each, and
 # sorting by position goes from one to the other with every slice.
-_KEPT = 24
+_KEPT, _KEPT_BYTES = 24, 500_000_000
+_kept, _lock = OrderedDict(), threading.Lock()
 
 
 class MultiFrame:
@@ -31,18 +36,22 @@ class MultiFrame:
     Args:
         path: The file.
 
+    Attributes:
+        built_bytes: About how much memory its header takes.
+
     Raises:
         DicomError: If it is none, or its frames are not described.
     """
 
     def __init__(self, path):
         self.path = Path(path)
-        try:
-            with open(path, "rb") as file:
-                header = read_dataset(path, file, stop_before_pixels=True)
-                self._pixels_at = file.tell()
-        except OSError as error:
-            raise DicomError(path, f"cannot be opened ({type(error).__name__})") from error
+        with opened(path) as content:
+            frames = _number_of_frames(path, content)
+            largest = LARGEST_HEADER + frames * LARGEST_FRAME_HEADER
+            header = read_dataset(path, content, stop_before_pixels=True, largest=largest)
+            self._pixels_at = content.tell()
+            content.seek(0)
+            self.built_bytes = built_bytes(content.read(self._pixels_at))
         set_transfer_syntax(header)
         self._header = header
         self._syntax = text(header.file_meta, "TransferSyntaxUID")
@@ -56,7 +65,7 @@ class MultiFrame:
         if not self._own:
             raise DicomError(path, "has no PerFrameFunctionalGroupsSequence, which describes its frames")
         # Of these two only the described frames are believed: they are there.
-        if numbers(header, "NumberOfFrames") != (len(self._own),):
+        if frames != len(self._own):
             raise DicomError(
                 path, f"describes {len(self._own)} frames, and its NumberOfFrames says otherwise"
             )
@@ -122,28 +131,21 @@ class MultiFrame:
     def _located(self, frame_bytes):
         implicit, little = self._header.original_encoding
         with self._opened() as file:
-            if self._is_deflated():
-                position, length = 0, file.seek(0, 2)
-            else:
-                position, length = pixel_data_value(file, self._pixels_at, implicit=implicit, little=little)
+            position, length = pixel_data_value(file, self._pixels_at, implicit=implicit, little=little)
             if is_native(self._syntax):
                 return native_places(position, length, file.seek(0, 2), self.frames, frame_bytes)
             offsets = self._header.get("ExtendedOffsetTable") or b""
             return encapsulated_places(file, position, self.frames, offsets)
 
-    def _is_deflated(self):
-        return self._syntax == DeflatedExplicitVRLittleEndian
-
     @contextlib.contextmanager
     def _opened(self):
+        deflated = self._syntax == DeflatedExplicitVRLittleEndian
         try:
-            with io.BytesIO(_inflated(self)) if self._is_deflated() else open(self.path, "rb") as file:
+            with io.BytesIO(_inflated(self)) if deflated else opened(self.path) as file:
                 yield file
-        except DicomError:
-            raise
-        except OSError as error:
-            raise DicomError(self.path, f"cannot be opened ({type(error).__name__})") from error
         except ValueError as error:
+            if isinstance(error, DicomError):
+                raise
             raise DicomError(self.path, str(error)) from None
 
     def _dataset(self, frame, copied=lambda part: part):
@@ -161,6 +163,15 @@ class MultiFrame:
         return dataset
 
 
+def _number_of_frames(path, content):
+    """As many as the header announces, at most as many as may be."""
+    header = read_dataset(path, content, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
+    announced = max(numbers(header, "NumberOfFrames"), default=0)
+    if announced > MOST_FRAMES:
+        raise DicomError(path, f"has a NumberOfFrames above {MOST_FRAMES}, the most in one object")
+    return max(0, int(announced))
+
+
 def _read(file, position, length):
     file.seek(position)
     return file.read(length)
@@ -168,8 +179,9 @@ def _read(file, position, length):
 
 @lru_cache(1)
 def _inflated(file):
-    """The pixels of a deflated file: nothing in it can be found without inflating all that is before."""
-    return read_dataset(file.path).get("PixelData") or b""
+    """The content of a deflated file: nothing in it can be found without inflating all that is before."""
+    with opened(file.path) as content:
+        return content.getvalue()
 
 
 def multi_frame(path):
@@ -188,9 +200,16 @@ def multi_frame(path):
         status = os.stat(path)
     except OSError as error:
         raise DicomError(path, f"cannot be opened ({type(error).__name__})") from error
-    return _multi_frame(Path(path), status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(_KEPT)
-def _multi_frame(path, changed_ns, size):
-    return MultiFrame(path)
+    key = Path(path), status.st_mtime_ns, status.st_size
+    with _lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
+    file = MultiFrame(path)
+    with _lock:
+        _kept[key] = file
+        while len(_kept) > _KEPT or (
+            len(_kept) > 1 and sum(one.built_bytes for one in _kept.values()) > _KEPT_BYTES
+        ):
+            _kept.popitem(last=False)
+    return file

@@ -108,10 +108,10 @@ def _frames(file):
         except DicomError as error:
             errors[frame] = error
         else:
+            # Before the other frames are looked at: there may be no pixels of them.
+            file.locate(pixels)
             headers.append(header)
-    if headers:
-        file.locate(pixels)
-    elif len({error.reason for error in errors.values()}) == 1:
+    if not headers and len({error.reason for error in errors.values()}) == 1:
         # Said once of the file, not a thousand times of its frames.
         raise errors[1]
     return headers, [

@@ -1,0 +1,97 @@
+"""Small files that ask for much: each is CT as far as its first attributes say."""
+
+import io
+import struct
+import zlib
+
+from pydicom import dcmwrite, uid
+from pydicom.tag import Tag
+
+from tests.dicom_fixtures import ct_dataset
+
+ITEM = b"\xfe\xff\x00\xe0\0\0\0\0"
+END_OF_ITEMS = b"\xfe\xff\xdd\xe0\0\0\0\0"
+UNDEFINED = 0xFFFFFFFF
+ENHANCED = uid.EnhancedCTImageStorage
+PER_FRAME = 0x52009230
+
+
+def encoded(dataset=None, *, sop_class=uid.CTImageStorage, syntax=uid.ExplicitVRLittleEndian, **attributes):
+    """Meta header and elements of a CT slice, whose attributes may be others."""
+    dataset = ct_dataset() if dataset is None else dataset
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    buffer = io.BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    content = buffer.getvalue()
+    start = 144 + struct.unpack_from("<I", content, 140)[0]
+    # As long as the name of any syntax in use.
+    meta = content[:start].replace(
+        b"UI\x14\x001.2.840.10008.1.2.1\0",
+        b"UI"
+        + struct.pack("<H", len(syntax) + len(syntax) % 2)
+        + syntax.encode()
+        + b"\0" * (len(syntax) % 2),
+    )
+    meta = meta[:140] + struct.pack("<I", len(meta) - 144) + meta[144:]
+    return meta, content[start:]
+
+
+def sequence(tag, items, length=None):
+    """An explicit sequence; of undefined length if none is given."""
+    tag = Tag(tag)
+    head = struct.pack("<HH2sHI", tag.group, tag.element, b"SQ", 0, UNDEFINED if length is None else length)
+    return head + items + (END_OF_ITEMS if length is None else b"")
+
+
+def deflated(meta, *parts):
+    """A file of the deflated syntax; the meta header has to say so."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return meta + b"".join(map(packer.compress, parts)) + packer.flush()
+
+
+def empty_frames(frames, *, announced=None, known_length=False):
+    """A deflated Enhanced CT object: frames without attributes and without pixels."""
+    meta, elements = encoded(
+        sop_class=ENHANCED, syntax=uid.DeflatedExplicitVRLittleEndian, NumberOfFrames=announced or frames
+    )
+    at = elements.index(b"\xe0\x7f\x10\x00")
+    items = ITEM * frames
+    own = sequence(PER_FRAME, items, len(items) if known_length else None)
+    return deflated(meta, elements[:at], own, elements[at:])
+
+
+def items_in_a_slice(items, *, known_length=False):
+    """A slice with a sequence of empty items."""
+    meta, elements = encoded()
+    at = elements.index(b"\xe0\x7f\x10\x00")
+    empty = ITEM * items
+    return (
+        meta
+        + elements[:at]
+        + sequence(0x00540016, empty, len(empty) if known_length else None)
+        + elements[at:]
+    )
+
+
+def elements_in_a_slice(count):
+    """A slice with so many private elements before its pixels."""
+    meta, elements = encoded()
+    at = elements.index(b"\xe0\x7f\x10\x00")
+    private = (struct.pack("<HH2sH", 0x6001 + 2 * (n >> 16), n & 0xFFFF, b"LO", 0) for n in range(count))
+    return meta + elements[:at] + b"".join(private) + elements[at:]
+
+
+def trailing_zeros(count):
+    """A slice, and zeros behind its pixels."""
+    meta, elements = encoded()
+    return meta + elements + b"\0" * count
+
+
+def inflating_to(size):
+    """A deflated slice with private data of so many zeros before its pixels."""
+    meta, elements = encoded(syntax=uid.DeflatedExplicitVRLittleEndian)
+    at = elements.index(b"\xe0\x7f\x10\x00")
+    private = struct.pack("<HH2sHI", 0x6001, 0x1010, b"OB", 0, size) + b"\0" * size
+    return deflated(meta, elements[:at], private, elements[at:])
