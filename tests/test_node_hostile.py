@@ -2,10 +2,13 @@
 
 import contextlib
 import io
+import os
+import signal
 import socket
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -15,7 +18,10 @@ from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
-from tests.ct_series import write_ct_series
+from tests import hostile_files
+from tests.ct_series import uid, write_ct_series
+from tests.dicom_fixtures import UID_ROOT, save
+from tests.enhanced_fixtures import enhanced_ct, slices_of
 from tests.node_peers import CT, EXPLICIT, IMPLICIT, Node, Recorder, associate, until
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -207,6 +213,39 @@ def test_a_deflated_bomb_is_refused_before_it_inflates(node, whole):
     assert len(bomb) < 4e6
     status, comment = store(node, bomb, whole[1], syntax=DEFLATED)
     assert (status, comment) == (0xC000, "inflates to more than 4 MB")
+
+
+def test_frames_without_number_are_refused_and_hold_up_nobody(node):
+    content = hostile_files.empty_frames(200_000)
+    start = 144 + int.from_bytes(content[140:144], "little")
+    enhanced, sop_uid = "1.2.840.10008.5.1.4.1.1.2.1", f"{UID_ROOT}.1.1"
+    answer = store(node, content[start:], sop_uid, syntax=DEFLATED, sop_class=enhanced)
+    assert answer == (0xC000, "has a NumberOfFrames above 8192, the most in one object")
+    # 1.6 MB, as many items as no slice has.
+    content = hostile_files.items_in_a_slice(200_000)
+    answer = store(node, content[start - 4 :], sop_uid)
+    assert answer[0] == 0xC000
+    assert "has a header of more than any CT image" in answer[1]
+    assert answers(node)
+
+
+def test_frames_are_read_in_a_process_of_its_own_which_is_made_anew_where_it_ends(node, tmp_path):
+    enhanced = "1.2.840.10008.5.1.4.1.1.2.1"
+    for number in range(2):
+        dataset = enhanced_ct(slices_of(3))
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid("framed", number)
+        content = data_set(save(dataset, tmp_path / "a.dcm"))
+        assert store(node, content, dataset.SOPInstanceUID, sop_class=enhanced) == (0x0000, "")
+        assert dataset.SOPInstanceUID in kept(node)
+        (reader,) = [one for one in node.children() if b"arrival_worker" in command_line(one)]
+        os.kill(reader, signal.SIGKILL)
+        until(lambda ended=reader: command_line(ended) == b"")
+
+
+def command_line(process):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""
 
 
 def test_an_object_above_the_limit_ends_the_association_and_leaves_no_file(node, whole):

@@ -17,7 +17,7 @@ from kpn_tf.node import log
 from kpn_tf.node.conductor import Conductor
 from kpn_tf.node.inbox import Inbox
 from kpn_tf.node.journal import arrivals
-from kpn_tf.node.listener.arrival import read_arrival
+from kpn_tf.node.listener.arrival_reader import ArrivalReader
 from kpn_tf.node.opening import opened
 from kpn_tf.node.stopping import told_to_stop
 
@@ -54,6 +54,7 @@ def watch(folder, settings):
         conductor.start()
         stack.callback(conductor.stop)
         watcher = Watcher(folder, inbox, journal, settings.limits, stopping)
+        stack.callback(watcher.stop)
         log.info("started", version=__version__)
         took_s = 0.0
         # A folder that takes long to look through is looked at less often.
@@ -85,6 +86,7 @@ class Watcher:
         self._inbox = inbox
         self._journal = journal
         self._limits = limits
+        self._reader = ArrivalReader(int(limits.object_mb * 1e6))
         self._stopping = stopping
         self._before = {}
         self._full = False
@@ -109,6 +111,10 @@ class Watcher:
         self._before = seen
         if time.time() - self._remembered > _DAY_S:
             self._remember(seen)
+
+    def stop(self):
+        """Ends its process."""
+        self._reader.stop()
 
     def _files(self):
         """Paths, in bytes, with size and time of the last change, of the regular files."""
@@ -138,8 +144,7 @@ class Watcher:
         name = os.fsdecode(path)
         try:
             digest, size = _copied(path, copy)
-            largest = int(self._limits.object_mb * 1e6)
-            arrival = read_arrival(copy, _syntax(copy), _FOLDER, largest=largest)
+            arrival = self._reader.read(copy, _syntax(copy), _FOLDER)
             if arrival.sop_class not in CT_CLASSES:
                 raise DicomError(copy, "is no CT slice")
             arrivals.receive(self._journal, self._inbox, copy, arrival, digest, size, time.time())

@@ -37,6 +37,7 @@ class MultiFrame:
         path: The file.
 
     Attributes:
+        pixels_at: Where the element with the pixels begins, in bytes.
         built_bytes: About how much memory its header takes.
 
     Raises:
@@ -49,9 +50,9 @@ class MultiFrame:
             frames = _number_of_frames(path, content)
             largest = LARGEST_HEADER + frames * LARGEST_FRAME_HEADER
             header = read_dataset(path, content, stop_before_pixels=True, largest=largest)
-            self._pixels_at = content.tell()
+            self.pixels_at = content.tell()
             content.seek(0)
-            self.built_bytes = built_bytes(content.read(self._pixels_at))
+            self.built_bytes = built_bytes(content.read(self.pixels_at))
         set_transfer_syntax(header)
         self._header = header
         self._syntax = text(header.file_meta, "TransferSyntaxUID")
@@ -131,7 +132,7 @@ class MultiFrame:
     def _located(self, frame_bytes):
         implicit, little = self._header.original_encoding
         with self._opened() as file:
-            position, length = pixel_data_value(file, self._pixels_at, implicit=implicit, little=little)
+            position, length = pixel_data_value(file, self.pixels_at, implicit=implicit, little=little)
             if is_native(self._syntax):
                 return native_places(position, length, file.seek(0, 2), self.frames, frame_bytes)
             offsets = self._header.get("ExtendedOffsetTable") or b""

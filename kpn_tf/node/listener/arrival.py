@@ -1,14 +1,14 @@
 """What the node needs to know of an object that has just come, read and checked in its header."""
 
-import mmap
+import itertools
 import re
-import zlib
 from dataclasses import dataclass
 
 from pydicom import uid
 
 from kpn_tf.dicom.attributes import numbers, text
 from kpn_tf.dicom.identity import IDENTITY_TAGS, identity
+from kpn_tf.dicom.reading.content import LARGEST_INFLATED, opened
 from kpn_tf.dicom.reading.header import multi_frame_name, read_dataset
 from kpn_tf.dicom.reading.multi_frame import MultiFrame
 from kpn_tf.dicom.reading.slice_header import slice_position
@@ -45,10 +45,8 @@ _TAIL = 65536
 # (0002,0000), the first element of a file, says where the data set begins (PS3.10 7.1).
 _GROUP_LENGTH_END = 144
 
-_BLOCK = 1 << 20
-
-# The headers of 2,000 frames, with everything that is ever said of one.
-_LARGEST_HEADER = 64_000_000
+# What may be built of a slice in the node's own process, in bytes of memory: a tenth of a second.
+_LARGEST_HEADER = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Arrival:
     expected: int
 
 
-def read_arrival(path, syntax, calling_ae_title, *, largest):
+def read_arrival(path, syntax, calling_ae_title, *, largest, quick=False):
     """Reads a stored object.
 
     Args:
@@ -85,30 +83,43 @@ def read_arrival(path, syntax, calling_ae_title, *, largest):
         syntax: The transfer syntax that was agreed on with the sender; the file is written in it.
         calling_ae_title: Who sent it.
         largest: Most bytes that a deflated object may inflate to.
+        quick: Whether to leave objects alone that take long: those with frames, and deflated ones.
 
     Returns:
-        An `Arrival`.
+        An `Arrival`, or None where it is left alone.
 
     Raises:
         DicomError: If it is damaged, cut off, or has no identity.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if syntax == uid.DeflatedExplicitVRLittleEndian:
-            _check_inflates(path, content, largest)
-        # From a map: an element that claims 4 GB then reads what there is instead of allocating what it claims.
-        dataset = read_dataset(path, content, stop_before_pixels=True, specific_tags=_TAGS)
-        if syntax != uid.DeflatedExplicitVRLittleEndian:
-            _check_whole(path, content, *dataset.original_encoding)
+    deflated = syntax == uid.DeflatedExplicitVRLittleEndian
+    if quick and deflated:
+        return None
+    with opened(path, min(largest, LARGEST_INFLATED)) as content:
+        dataset = read_dataset(
+            path, content, stop_before_pixels=True, specific_tags=_TAGS, largest=_LARGEST_HEADER
+        )
+        pixels_at = content.tell()
+        if multi_frame_name(dataset):
+            if quick:
+                return None
+            # Not `multi_frame`, which remembers headers: the file is about to move.
+            frames = MultiFrame(path)
+            pixels_at = frames.pixels_at
+            slices = map(frames.header, range(1, frames.frames + 1))
+        else:
+            slices = iter([dataset])
+        if not deflated:
+            _check_whole(path, content, pixels_at, *dataset.original_encoding)
     uids = identity(path, dataset)
     for value in (uids.sop_instance_uid, uids.series_uid, uids.study_uid):
         if len(value) > _LONGEST_UID or not _UID.fullmatch(value):
             raise DicomError(path, "has a UID that is none")
-    slices = _slices(path, dataset)
+    first = next(slices)
     counts = [
         int(values[0]) for name in _COUNTS if (values := numbers(dataset, name)) and 0 < values[0] < _MOST
     ]
-    image_type = text(slices[0], "ImageType").upper().split("\\")
-    thickness_mm = numbers(slices[0], "SliceThickness")
+    image_type = text(first, "ImageType").upper().split("\\")
+    thickness_mm = numbers(first, "SliceThickness")
     return Arrival(
         sop_uid=uids.sop_instance_uid,
         # Anonymisation empties it in some archives; the association has said what it is.
@@ -119,22 +130,13 @@ def read_arrival(path, syntax, calling_ae_title, *, largest):
             calling_ae_title,
             text(dataset, "Modality"),
             text(dataset, "SeriesDescription"),
-            text(slices[0], "ConvolutionKernel"),
+            text(first, "ConvolutionKernel"),
             thickness_mm[0] if thickness_mm else None,
         ),
         processed=image_type[0].strip() == "DERIVED",
-        places=tuple(map(_place, slices)),
+        places=tuple(map(_place, itertools.chain([first], slices))),
         expected=counts[0] if counts else 0,
     )
-
-
-def _slices(path, dataset):
-    """The headers of the slices in a file: its own, or those of its frames."""
-    if not multi_frame_name(dataset):
-        return [dataset]
-    # Not `multi_frame`, which remembers headers: the file is about to move.
-    frames = MultiFrame(path)
-    return [frames.header(number) for number in range(1, frames.frames + 1)]
 
 
 def _place(dataset):
@@ -150,36 +152,18 @@ def content_start(file):
     return _GROUP_LENGTH_END + int.from_bytes(file.read(4), "little")
 
 
-def _check_whole(path, content, implicit, little):
-    """Refuses pixel data that ends before its end."""
-    # pydicom has stopped at the tag of the pixel data.
-    start = content.tell()
-    if start > _LARGEST_HEADER:
-        raise DicomError(
-            path, f"has a header of {start / 1e6:.0f} MB, and {_LARGEST_HEADER / 1e6:.0f} are allowed"
-        )
-    head = content[start : start + 12]
+def _check_whole(path, content, start, implicit, little):
+    """Refuses pixel data that ends before its end; `start` is where their element begins."""
+    size = content.seek(0, 2)
+    content.seek(start)
+    head = content.read(12)
     if len(head) < 12 or head[:4] not in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"):
         raise DicomError(path, "has no pixel data, or is cut off before it")
     length = int.from_bytes(head[4:8] if implicit else head[8:12], "little" if little else "big")
     if length == 0xFFFFFFFF:
-        if content.rfind(_SEQUENCE_DELIMITER, max(start, len(content) - _TAIL)) < 0:
+        content.seek(max(start, size - _TAIL))
+        if _SEQUENCE_DELIMITER not in content.read(_TAIL):
             raise DicomError(path, "is cut off inside its pixel data")
         return
-    if start + (8 if implicit else 12) + length > len(content):
+    if start + (8 if implicit else 12) + length > size:
         raise DicomError(path, "is cut off inside its pixel data")
-
-
-def _check_inflates(path, content, largest):
-    """Refuses a bomb: a few kB of deflated data can hold gigabytes."""
-    inflater, size, left = zlib.decompressobj(-zlib.MAX_WBITS), 0, content[content_start(content) :]
-    try:
-        while not inflater.eof and left:
-            size += len(inflater.decompress(left, _BLOCK))
-            left = inflater.unconsumed_tail
-            if size > largest:
-                raise DicomError(path, f"inflates to more than {largest / 1e6:g} MB")
-    except zlib.error:
-        raise DicomError(path, "has deflated data that is damaged") from None
-    if not inflater.eof:
-        raise DicomError(path, "is cut off inside its deflated data")

@@ -15,7 +15,8 @@ from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.node import log
 from kpn_tf.node.application_entity import application_entity
 from kpn_tf.node.journal import arrivals
-from kpn_tf.node.listener.arrival import content_start, read_arrival
+from kpn_tf.node.listener.arrival import content_start
+from kpn_tf.node.listener.arrival_reader import ArrivalReader
 from kpn_tf.node.listener.server import LARGEST_PDU, BoundedHandler, bound_server
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -62,6 +63,7 @@ class Receiver:
         self._spool = spool
         self._journal = journal
         self._ssl_context = ssl_context
+        self._reader = ArrivalReader(int(settings.limits.object_mb * 1e6))
         self._server = None
 
     def start(self):
@@ -114,6 +116,7 @@ class Receiver:
                 association.abort(block=False)
         for association in associations:
             association.join(2.0)
+        self._reader.stop()
 
     def _requested(self, event):
         association = event.assoc
@@ -162,8 +165,7 @@ class Receiver:
     def _keep(self, event, calling):
         path = event.dataset_path
         request, syntax = event.request, event.context.transfer_syntax
-        largest = int(self._settings.limits.object_mb * 1e6)
-        arrival = read_arrival(path, syntax, calling, largest=largest)
+        arrival = self._reader.read(path, syntax, calling)
         if arrival.sop_uid != request.AffectedSOPInstanceUID:
             raise DicomError(path, "has another SOPInstanceUID than was announced")
         if not arrival.sop_class == request.AffectedSOPClassUID == event.context.abstract_syntax:

@@ -1,20 +1,14 @@
 """The process in which networks run. Damaged pixels can end a decoder, and a decoder its process: not the node's.
 
-It reads requests from standard input, one JSON object per line, and answers likewise: any number of
-`{"slice": n}` while it is at it, then one line with `"ok"`. It ends when standard input does: with the node.
+While it is at it, it sends any number of `{"slice": n}` ahead of its answer.
 """
 
-import json
-import os
-import queue
-import signal
-import sys
-import threading
 from pathlib import Path
 
 from kpn_tf import console
 from kpn_tf.batch import Progress, denoise
 from kpn_tf.denoiser import Denoiser
+from kpn_tf.node.answering import serve
 from kpn_tf.node.network.self_test import self_test
 
 
@@ -69,38 +63,6 @@ def _denoise(request, networks, answer):
     }
 
 
-def _serve():
-    # Whoever stops the node may signal its whole group; the end of standard input is what counts.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    # Native code prints where it likes: the answers have a way of their own.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def answer(what):
-        answers.write(json.dumps(what) + "\n")
-        answers.flush()
-
-    requests = queue.Queue()
-
-    def read():
-        for line in sys.stdin:
-            requests.put(json.loads(line))
-        # The node has gone, perhaps killed: what is half done is hidden, and is swept away.
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    networks = _Networks()
-    while True:
-        request = requests.get()
-        try:
-            answer(_denoise(request, networks, answer))
-        except (ValueError, FileNotFoundError) as error:
-            answer({"ok": False, "reason": str(error)})
-        except Exception as error:
-            # The disk or the memory, more likely than the series: it is worth another attempt.
-            answer({"ok": False, "reason": type(error).__name__, "passing": True})
-
-
 if __name__ == "__main__":
-    _serve()
+    networks = _Networks()
+    serve(lambda request, send: _denoise(request, networks, send))

@@ -1,4 +1,4 @@
-"""The node's side of `kpn_tf.node.network.worker`: one process, made when needed, ended when it hangs."""
+"""The node's side of a process of its own: made when needed, ended when it hangs."""
 
 import contextlib
 import json
@@ -15,14 +15,16 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """Runs networks in a process of its own. Calls come one at a time.
+    """A process that answers what it is asked. Calls come one at a time.
 
     Args:
         stall_s: The process is ended when it says nothing for so long.
+        module: What it runs; it calls `kpn_tf.node.answering.serve`.
     """
 
-    def __init__(self, stall_s):
+    def __init__(self, stall_s, module="kpn_tf.node.network.worker"):
         self._stall_s = stall_s
+        self._module = module
         self._process = None
         self._lock = threading.Lock()
         self._stopped = False
@@ -31,7 +33,7 @@ class Worker:
         """Sends a request and waits for its answer.
 
         Args:
-            request: Dict, as `kpn_tf.node.network.worker` takes it.
+            request: Dict, as the module takes it.
             progress: Function that is told how many slices are done, or `None`.
 
         Returns:
@@ -74,10 +76,10 @@ class Worker:
         with self._lock:
             if self._stopped:
                 raise WorkerError("the node is stopping")
-            if self._process is None:
+            if self._process is None or self._process.poll() is not None:
                 self._process = subprocess.Popen(
                     # -P: the current folder is not searched for modules.
-                    [sys.executable, "-P", "-m", "kpn_tf.node.network.worker"],
+                    [sys.executable, "-P", "-m", self._module],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
