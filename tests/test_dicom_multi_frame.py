@@ -189,7 +189,7 @@ def test_a_derived_frame_names_its_object_and_its_number(tmp_path):
     assert image.ReferencedSOPInstanceUID == dataset.SOPInstanceUID
     assert image.ReferencedFrameNumber == 3
     content = derived(tmp_path, ct).read_bytes()
-    multi_frame._multi_frame.cache_clear()
+    multi_frame._kept.clear()
     assert derived(tmp_path, read_slice(path, 3)).read_bytes() == content
 
 
@@ -252,7 +252,7 @@ def test_real_frames_in_fragments_without_a_table_are_read(tmp_path, ct_data):
 
 
 def seconds_and_peak(path):
-    multi_frame._multi_frame.cache_clear()
+    multi_frame._kept.clear()
     began = time.process_time()
     (series,), _ = find_series(path)
     for file in series.slices:
