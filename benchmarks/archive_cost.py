@@ -22,7 +22,7 @@ from kpn_tf.denoiser import Denoiser
 from kpn_tf.denoiser.devices import cpu_name, physical_cores
 from kpn_tf.dicom import find_series
 from tests.ct_series import write_ct_series
-from tests.test_job import BOX, contents
+from tests.test_batch import BOX, contents
 
 # Of one slice of the smallest size each: what is left is what a series costs that has nothing in it.
 _SMALL = 200

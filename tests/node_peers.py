@@ -24,6 +24,8 @@ import pytest
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification
 
+from tests.ports import free_port
+
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
@@ -44,14 +46,7 @@ def _closed(self):
 pynetdicom.transport.AssociationSocket._shutdown_socket = _closed
 
 
-def free_port():
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def until(condition, seconds=60.0, what="what was waited for"):
+def until(condition, seconds=300.0, what="what was waited for"):
     """Waits until a condition holds and returns its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):
@@ -105,7 +100,7 @@ class Orthanc:
     def rest(self, path, body=None):
         """Asks its REST interface; `body` makes it a POST."""
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._http}{path}", data, timeout=120) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._http}{path}", data, timeout=300) as response:
             content = response.read()
         return content if path.endswith("/file") else json.loads(content)
 
@@ -274,7 +269,7 @@ class Node:
     def stop(self):
         """Stops it as a service manager does; returns its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
     def children(self):
         """Numbers of the processes that it has started."""
@@ -302,7 +297,7 @@ class Node:
         """Rows of a query on its journal."""
         import sqlite3
 
-        with contextlib.closing(sqlite3.connect(self.spool / "journal.sqlite", timeout=30)) as connection:
+        with contextlib.closing(sqlite3.connect(self.spool / "journal.sqlite", timeout=300)) as connection:
             return connection.execute(statement).fetchall()
 
     def idle(self):
@@ -310,7 +305,7 @@ class Node:
         open_series = "SELECT count(*) FROM series WHERE state NOT IN ('sent', 'done', 'failed')"
         return self.journal(open_series) == [(0,)]
 
-    def settled(self, seconds=120.0):
+    def settled(self, seconds=300.0):
         """Waits until everything that came has been settled."""
         until(self.idle, seconds, what="an idle node")
 

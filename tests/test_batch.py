@@ -1,5 +1,6 @@
 """Every CT series becomes a derived series, whole or not at all, in bounded memory, the input untouched."""
 
+import collections
 import errno
 import gc
 import hashlib
@@ -307,26 +308,25 @@ def test_memory_does_not_grow_with_the_series(tmp_path, box, monkeypatch):
 
 def test_decoding_inference_and_writing_overlap(tmp_path, box, monkeypatch):
     write_ct_series(tmp_path / "in", slices=12)
-    busy, together = set(), []
+    # The first slice is written while the second is inferred and the third is decoded: each waits for the others.
+    meeting, calls = threading.Barrier(3), collections.Counter()
 
-    def during(stage, function):
+    def met(stage, number, function):
         def wrapped(*args):
-            busy.add(stage)
-            time.sleep(0.01)
-            together.append(len(busy))
-            result = function(*args)
-            busy.discard(stage)
-            return result
+            calls[stage] += 1
+            if calls[stage] == number:
+                meeting.wait(timeout=300)
+            return function(*args)
 
         return wrapped
 
-    monkeypatch.setattr(pipeline, "read_slice", during("read", pipeline.read_slice))
-    monkeypatch.setattr(pipeline, "write_slice", during("write", pipeline.write_slice))
-    denoise = during("infer", box)
+    monkeypatch.setattr(pipeline, "read_slice", met("read", 3, pipeline.read_slice))
+    monkeypatch.setattr(pipeline, "write_slice", met("write", 1, pipeline.write_slice))
+    denoise = met("infer", 2, box)
     denoise.identity, denoise.strength = box.identity, box.strength
     denoise.device = box.device
-    batch.denoise(tmp_path / "in", tmp_path / "out", denoise)
-    assert max(together) == 3
+    assert batch.denoise(tmp_path / "in", tmp_path / "out", denoise).slices_written == 12
+    assert calls == {"read": 12, "infer": 12, "write": 12}
 
 
 def test_derived_series_are_private_to_their_owner(tmp_path, box):

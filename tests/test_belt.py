@@ -45,7 +45,7 @@ def test_who_waits_wakes_when_the_belt_stops(wait):
     thread = threading.Thread(target=waiter)
     thread.start()
     belt.stop()
-    thread.join(timeout=10)
+    thread.join(timeout=300)
     assert woke.is_set()
 
 

@@ -234,7 +234,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(tmp_path, weights, monk
     (tmp_path / "Müller" / "Größe.txt").write_text("words")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     process = start(weights, "denoise", tmp_path / "Müller", tmp_path / "out")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert r"M\xfcller/Gr\xf6\xdfe.txt" in err
     assert out.startswith("series ")
@@ -263,7 +263,7 @@ def test_an_interrupted_run_leaves_nothing_and_says_so(tmp_path, weights, number
     process = start(weights, "denoise", tmp_path / "in", tmp_path / "out", before=SLOW)
     wait_for_a_slice(tmp_path / "out", process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert re.fullmatch(r"kpn: (interrupted|terminated)\n", err)
     assert out == ""
@@ -287,7 +287,7 @@ def test_a_full_disk_is_one_sentence_and_the_partial_series_is_removed(tmp_path,
     # No file may grow over 2 kB: for the writer the same as a disk that is full.
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))"
     process = start(weights, "denoise", tmp_path / "in", tmp_path / "out", before=limit)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert out == ""
     assert err.splitlines()[-1] == (
@@ -302,7 +302,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path, weights):
     process = start(weights, "denoise", tmp_path / "in", tmp_path / "out")
     process.stdout.close()
     err = process.stderr.read()
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     process.stderr.close()
     assert process.returncode == 1
     assert "Traceback" not in err
@@ -372,7 +372,7 @@ def test_output_that_is_only_flushed_at_the_end_is_no_traceback_either(tmp_path,
     process = start(weights, "info")
     process.stdout.close()
     err = process.stderr.read()
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     process.stderr.close()
     assert (process.returncode, err) == (1, "")
 
@@ -389,7 +389,7 @@ def test_the_number_of_a_closed_standard_stream_is_never_given_to_a_slice(tmp_pa
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300)
     assert done.stderr == b""
     assert (tmp_path / "told").read_text() == "0 True"
     assert len(list((tmp_path / "out").rglob("*.dcm"))) == 2

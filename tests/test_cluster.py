@@ -341,7 +341,7 @@ def test_a_local_cluster_is_reached_from_this_machine_alone_and_an_interrupted_r
             assert page.status == 200
         # As from a terminal: to the client, the workers and whoever watches them.
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=300)
         assert process.returncode == 130
         assert out == ""
         assert err.splitlines() == [
@@ -356,9 +356,9 @@ def test_a_local_cluster_is_reached_from_this_machine_alone_and_an_interrupted_r
         family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.wait()
-        assert psutil.wait_procs(family, timeout=30)[1] == []
+        assert psutil.wait_procs(family, timeout=300)[1] == []
     with running(tmp_path, ".kpn-partial-*/*/*/*.dcm") as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert {series["outcome"] for series in json.loads(out)["series"]} == {"done", "written"}
     assert derived(tmp_path / "out") == contents(tmp_path / "one")

@@ -1,6 +1,3 @@
-import statistics
-import time
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -158,23 +155,12 @@ def test_it_costs_an_eighth_of_its_filters_one_by_one():
     assert one_by_one / contourlet.gmac(512, 512)[0] == pytest.approx(8.6, abs=0.05)
 
 
-def test_it_is_three_times_as_fast_as_its_filters_one_by_one():
+def test_its_bands_are_those_of_its_filters_one_by_one():
     image = tf.constant(image_of(256, 256)[None, :, :, None].astype("float32"))
     filters = [tf.constant(taps[:, :, None, None], tf.float32) for taps in slow_contourlet.filters()]
-
-    @tf.function
-    def one_by_one(image):
-        return tf.concat([tf.nn.conv2d(image, taps, 1, "SAME") for taps in filters], axis=-1)
-
-    analysis, seconds = tf.function(contourlet.analysis), {}
+    one_by_one = tf.concat([tf.nn.conv2d(image, taps, 1, "SAME") for taps in filters], axis=-1)
     middle = np.s_[:, 34:-34, 34:-34]  # Half the widest filter: their borders are not alike.
-    np.testing.assert_allclose(one_by_one(image)[middle], analysis(image)[middle], atol=1e-5)
-    for name, transform in 5 * [("one by one", one_by_one), ("here", analysis)]:
-        began = time.perf_counter()
-        transform(image)
-        seconds.setdefault(name, []).append(time.perf_counter() - began)
-    ratio = statistics.median(seconds["one by one"]) / statistics.median(seconds["here"])
-    assert ratio > 3
+    np.testing.assert_allclose(one_by_one[middle], contourlet.analysis(image)[middle], atol=1e-5)
 
 
 def test_litert_gives_the_same_bands_with_builtin_operations_for_any_size():

@@ -8,8 +8,9 @@ import pydicom
 
 from kpn_tf.node.listener.receiver import SYNTAXES
 from tests.ct_series import uid, write_ct_series
-from tests.node_peers import Node, Orthanc, Recorder, free_port, needs_dcmtk, needs_orthanc, send, until
+from tests.node_peers import Node, Orthanc, Recorder, needs_dcmtk, needs_orthanc, send, until
 from tests.node_scenarios import derived_from
+from tests.ports import free_port
 
 
 @needs_orthanc

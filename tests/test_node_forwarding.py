@@ -9,7 +9,8 @@ import pytest
 from pynetdicom import AE
 
 from tests.ct_series import write_ct_series
-from tests.node_peers import EXPLICIT, IMPLICIT, Bottleneck, Node, Recorder, free_port, send, until
+from tests.node_peers import EXPLICIT, IMPLICIT, Bottleneck, Node, Recorder, send, until
+from tests.ports import free_port
 
 FORWARD = 'name = "forward"\npreset = ""\noriginals = true\ndestinations = '
 

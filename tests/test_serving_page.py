@@ -54,7 +54,7 @@ def server(folder):
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def expected_hu(network, slice_hu):
 
 
 def predicted(server, **request):
-    answer = requests.post(f"{server}/v1/models/StructKPN-edge:predict", json=request, timeout=60)
+    answer = requests.post(f"{server}/v1/models/StructKPN-edge:predict", json=request, timeout=300)
     return answer.status_code, answer.json()
 
 

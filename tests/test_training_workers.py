@@ -41,7 +41,7 @@ def folders(tmp_path):
 
 def finish(processes):
     """Waits for processes; returns their last lines on standard error."""
-    errors = [process.communicate(timeout=180)[1] for process in processes]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
     return [error.splitlines()[-1] if error else "" for error in errors]
 
 

@@ -6,7 +6,6 @@ With STEP it says `FOLDER/reached` before that step and waits there for whoever 
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from kpn_tf import StructKPN
 from kpn_tf.training import TrainingConfig, strategy_for, train
 from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,11 +72,7 @@ def start(folders, steps=()):
 
 def environments(workers):
     """Environments of as many processes of this machine, with a TF_CONFIG that names all of them."""
-    # All bound at once, so that no two are the same.
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(workers)]
-    cluster = {"worker": [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]}
-    for server in sockets:
-        server.close()
+    cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(workers)]}
     places = [{"cluster": cluster, "task": {"type": "worker", "index": index}} for index in range(workers)]
     return [{**os.environ, "TF_CONFIG": json.dumps(place), "TF_CPP_MIN_LOG_LEVEL": "3"} for place in places]
 
