@@ -1,5 +1,6 @@
 # make demo   the whole job on a digital torso, in an environment without TensorFlow
-# make test   lint, import contracts, doctests, README's code, tests; the core's tests again on JAX
+# make test   lint, import contracts, doctests, README's code, tests; the core's tests again on JAX (ten minutes)
+# make test-all   make test, then the slow proofs, and those that install packages from the registry
 # make bench  what a slice, a process, a job and a training's input cost here, beside the targets and RED-CNN (ten minutes)
 # make soak   the DICOM node under load, killed again and again, out of disk, and for an hour (seventy-five minutes)
 # make locks  resolve the pinned requirements anew (after a change of dependencies in setup.py)
@@ -9,7 +10,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test bench soak locks clean
+.PHONY: demo test test-all bench soak locks clean
 
 # The first Python that is new enough and can make environments (a distribution may ship one without ensurepip).
 ifndef PYTHON
@@ -66,6 +67,9 @@ if ! { $(1); } > /dev/null 2>&1; then \
 fi
 endef
 
+# Two processes of tests; a file's tests stay in one, in order. Files in order too: the last ones are short.
+PYTEST := $(TEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=10
+
 SWIFTSHADER := /usr/lib/chromium/libvk_swiftshader.so
 
 test: $(TEST_STAMP)
@@ -76,8 +80,11 @@ test: $(TEST_STAMP)
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/lint-imports --no-logo
-	KERAS_BACKEND=tensorflow $(TEST)/bin/python -m pytest
-	KERAS_BACKEND=jax $(TEST)/bin/python -m pytest $(CORE_TESTS)
+	KERAS_BACKEND=tensorflow $(PYTEST) -m 'not slow and not registry'
+	KERAS_BACKEND=jax $(PYTEST) $(CORE_TESTS)
+
+test-all: test
+	KERAS_BACKEND=tensorflow $(PYTEST) -m 'slow or registry'
 
 # The node under load, killed, out of disk, and for an hour.
 soak: $(TEST_STAMP)

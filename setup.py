@@ -104,6 +104,7 @@ EXTRAS = {
         "jax",
         "kserve>=0.21; sys_platform == 'linux'",
         "pytest",
+        "pytest-xdist",
         "requests",
         "ruff",
         "scikit-image",

@@ -10,6 +10,9 @@ import pytest
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Each worker of pytest-xdist has a core; threads of one would wait for those of another.
+for threads in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
 
 # The same examples in every run, and no deadline for one: a busy machine is not a fault of the code.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)

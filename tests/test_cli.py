@@ -61,7 +61,7 @@ pipeline.read_slice = lambda *file: (time.sleep(0.05), read(*file))[1]
 
 def wait_for_a_slice(output, process):
     """Waits until the process has written its first slice somewhere below the output."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(output.rglob("*.dcm")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

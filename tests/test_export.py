@@ -107,6 +107,7 @@ def test_the_papers_network_in_half_precision_stays_within_one_hu(paper, tmp_pat
     assert max(compared["largest_hu"] for compared in report["parity"]) < 1.0
 
 
+@pytest.mark.slow
 def test_the_papers_network_denoises_512_pixels_square_in_less_than_a_gigabyte(tmp_path, monkeypatch):
     # What is measured here is memory: the comparison of numbers, above, takes its time.
     monkeypatch.setattr("export.tflite.compare", lambda *slices, **how: [])

@@ -7,7 +7,7 @@ import pytest
 from tests import node_scenarios
 from tests.node_peers import needs_orthanc
 
-pytestmark = needs_orthanc
+pytestmark = [needs_orthanc, pytest.mark.slow]
 
 
 def test_a_node_that_is_killed_at_random_loses_nothing_and_sends_nothing_twice_with_other_content(tmp_path):

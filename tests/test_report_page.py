@@ -629,6 +629,7 @@ def real(ct_data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_real_series_is_read_scrolled_windowed_wiped_and_explained(browser, real, edge):
     assert (real / "report.html").stat().st_size < 25e6
     browser.resize(LAPTOP)
@@ -657,7 +658,8 @@ def test_a_real_series_is_read_scrolled_windowed_wiped_and_explained(browser, re
     assert browser.complaints() == []
 
 
-def test_a_hover_is_answered_within_a_frame(browser, real):
+@pytest.mark.slow
+def test_a_hover_costs_a_small_part_of_the_kernels_of_a_slice(browser, real):
     browser.resize(LAPTOP)
     browser.open(real / "report.html")
     browser.wait(READY)
@@ -667,10 +669,15 @@ def test_a_hover_is_answered_within_a_frame(browser, real):
         row, column = rng.integers(60, 450, 2)
         browser.mouse("mouseMoved", *place_of(browser, row, column))
         milliseconds.append(browser.evaluate("Number(document.body.dataset.answerMs)"))
-    # Jumps across the slice are the worst there is: a mouse that glides finds most of its context computed.
-    assert statistics.median(milliseconds) < 16
+    browser.evaluate("began = performance.now()")
+    choose(browser, "left", "direction")
+    all_kernels = browser.evaluate("performance.now() - began")
+    # Jumps across the slice are the worst there is: a mouse that glides finds most of its context computed. On an idle
+    # machine all kernels take seconds (`python -m benchmarks.report_cost`): a hundredth is about a frame of the screen.
+    assert 100 * statistics.median(milliseconds) < all_kernels
 
 
+@pytest.mark.slow
 def test_thirty_slices_beside_their_normal_dose_stay_below_25_mb_even_of_a_noisy_chest(ct_data):
     (series,), _ = find_series(ct_data / "normal_dose" / "cptac_pda_chest")
     lower, denoiser, letters = low_dose([series], dose=0.25, seed=0), Denoiser("edge"), []
