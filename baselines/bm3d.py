@@ -60,7 +60,9 @@ class BM3D:
         try:
             self._bm3d = importlib.import_module("bm3d")
         except ModuleNotFoundError as error:
-            raise ImportError("BM3D needs the baselines extra: pip install 'kpn-tf[baselines]'") from error
+            raise ImportError(
+                "BM3D needs the baselines extra: in a checkout, pip install '.[baselines]'"
+            ) from error
         _name_licence()
 
     def __call__(self, slice_hu):

@@ -69,7 +69,9 @@ class KSVD:
             self._dictlearn = importlib.import_module("dictlearn")
             self._threads = importlib.import_module("threadpoolctl")
         except ModuleNotFoundError as error:
-            raise ImportError("K-SVD needs the baselines extra: pip install 'kpn-tf[baselines]'") from error
+            raise ImportError(
+                "K-SVD needs the baselines extra: in a checkout, pip install '.[baselines]'"
+            ) from error
 
     def __call__(self, slice_hu):
         """Denoises one slice.

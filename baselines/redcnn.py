@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kpn_tf.hounsfield import UNIT_HU, WINDOWS
+from kpn_tf.networks.slice_network import SliceNetwork
 from kpn_tf.ops.limits import within_limits
 
 CHANNELS = 96
@@ -21,7 +22,7 @@ _ZERO_HU = WINDOWS["full"].low_hu
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-class REDCNN(keras.Model):
+class REDCNN(SliceNetwork):
     """Slices `(B, H, W, 1)` in HU in, denoised slices in HU out, for any `H, W >= 21`.
 
     Five convolutions and five transposed ones, 5×5, none padded, ReLU after each. The outputs of the fourth and
@@ -30,8 +31,16 @@ class REDCNN(keras.Model):
 
     Inside, the scale is `(HU + 1024) / 400`; because of the last ReLU nothing that it sees
     comes out below -1024 HU.
-    The weights are Keras's random ones until somebody trains them. The convolutions compute in Keras's global
-    dtype policy, the sum with the slice in float32.
+    **Untrained:** the weights are random until they are trained or loaded. `REDCNN.from_preset("l1")` has trained
+    ones. The convolutions compute in the network's dtype policy, the sum with the slice in float32.
+
+    Args:
+        dtype: Dtype policy of the convolutions; the global one if `None`.
+        trainable: As in every Keras layer.
+        name: As in every Keras layer.
+
+    Raises:
+        ValueError: When called, if the input is not of this shape, no floats or not finite.
 
     Example:
 
@@ -44,9 +53,9 @@ class REDCNN(keras.Model):
     Med Imaging 36 (2017), Fig. 1.
     """
 
-    def __init__(self, name=None):
-        super().__init__(name=name, dtype="float32")
-        policy = keras.config.dtype_policy()
+    def __init__(self, *, dtype=None, trainable=True, name=None):
+        super().__init__(dtype=dtype, trainable=trainable, name=name)
+        policy = self.dtype_policy
         self.encoder = [
             keras.layers.Conv2D(CHANNELS, KERNEL_SIZE, activation="relu", dtype=policy) for _ in range(DEPTH)
         ]
@@ -54,19 +63,14 @@ class REDCNN(keras.Model):
             keras.layers.Conv2DTranspose(channels, KERNEL_SIZE, dtype=policy)
             for channels in [*[CHANNELS] * (DEPTH - 1), 1]
         ]
-        # The variables exist from here on: a network can be saved, counted and loaded before its first slice.
-        self.encoder[0].build((None, None, None, 1))
+        self._ready()
+
+    def build(self, input_shape):
+        self.encoder[0].build(input_shape)
         for layer in [*self.encoder[1:], *self.decoder]:
-            layer.build((None, None, None, CHANNELS))
-        self.built = True
+            layer.build((*input_shape[:-1], CHANNELS))
 
     def call(self, slice_hu):
-        sides = slice_hu.shape[1:3]
-        if any(side is not None and side < MINIMUM_SIDE for side in sides):
-            raise ValueError(
-                f"Expected slices of at least {MINIMUM_SIDE}x{MINIMUM_SIDE} pixels. "
-                f"Received: {sides[0]}x{sides[1]}; pad them first"
-            )
         return within_limits(self._encoded_and_decoded, slice_hu)
 
     def _encoded_and_decoded(self, seen_hu):
@@ -105,6 +109,11 @@ class REDCNN(keras.Model):
         return 1
 
     @property
+    def least_side(self):
+        """Smallest side of a slice in pixels."""
+        return MINIMUM_SIDE
+
+    @property
     def reach(self):
         """How far an output pixel looks, in pixels: the convolutions one way, the transposed ones the other."""
         return DEPTH * (KERNEL_SIZE - 1)
@@ -127,6 +136,3 @@ class REDCNN(keras.Model):
             lost = depth * (KERNEL_SIZE - 1)
             total += (rows - lost) * (columns - lost) * sum(math.prod(layer.kernel.shape) for layer in pair)
         return total / 1e9
-
-    def get_config(self):
-        return {"name": self.name}

@@ -7,6 +7,7 @@ from keras import ops
 
 from baselines import contourlet
 from kpn_tf.hounsfield import UNIT_HU
+from kpn_tf.networks.slice_network import SliceNetwork
 from kpn_tf.ops.limits import limited
 
 FEATURES = 128
@@ -17,7 +18,7 @@ KERNEL_SIZE = 3
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-class WavResNet(keras.Model):
+class WavResNet(SliceNetwork):
     """Slices `(B, H, W, 1)` in HU in, denoised slices in HU out, for any `H, W >= 13`.
 
     The slice, in units of 400 HU, is split into 15 contourlet bands (`baselines.contourlet`), the network predicts
@@ -32,8 +33,16 @@ class WavResNet(keras.Model):
     prediction first passes the filter of its band (`contourlet.confine`), as in the paper's synthesis it passes
     one of nearly the same frequencies.
 
-    The weights are Keras's random ones until somebody trains them. The convolutions compute in Keras's global
-    dtype policy, the transform and the last convolution in float32.
+    **Untrained:** the weights are random until they are trained or loaded. `WavResNet.from_preset("l1")` has trained
+    ones. The convolutions compute in the network's dtype policy, the transform and the last convolution in float32.
+
+    Args:
+        dtype: Dtype policy of the convolutions; the global one if `None`.
+        trainable: As in every Keras layer.
+        name: As in every Keras layer.
+
+    Raises:
+        ValueError: When called, if the input is not of this shape, no floats or not finite.
 
     Example:
 
@@ -46,11 +55,11 @@ class WavResNet(keras.Model):
     IEEE Trans Med Imaging 37 (2018); widths, depths and the start of the last convolution from its authors' code.
     """
 
-    def __init__(self, name=None):
-        super().__init__(name=name, dtype="float32")
-        self.entrance = _convolutions(DEPTH)
-        self.modules = [_convolutions(DEPTH) for _ in range(MODULES)]
-        self.merging = _convolutions(MERGING_DEPTH)
+    def __init__(self, *, dtype=None, trainable=True, name=None):
+        super().__init__(dtype=dtype, trainable=trainable, name=name)
+        self.entrance = _convolutions(DEPTH, self.dtype_policy)
+        self.modules = [_convolutions(DEPTH, self.dtype_policy) for _ in range(MODULES)]
+        self.merging = _convolutions(MERGING_DEPTH, self.dtype_policy)
         # The authors' start, from which the untrained network adds little: Keras's own would add hundreds of HU.
         self.head = keras.layers.Conv2D(
             contourlet.CHANNELS,
@@ -59,21 +68,17 @@ class WavResNet(keras.Model):
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
             dtype="float32",
         )
-        # The variables exist from here on: a network can be saved, counted and loaded before its first slice.
-        self.entrance.build((None, None, None, contourlet.CHANNELS))
+        self._ready()
+
+    def build(self, input_shape):
+        sides = input_shape[:-1]
+        self.entrance.build((*sides, contourlet.CHANNELS))
         for module in self.modules:
-            module.build((None, None, None, FEATURES))
-        self.merging.build((None, None, None, (1 + MODULES) * FEATURES))
-        self.head.build((None, None, None, FEATURES))
-        self.built = True
+            module.build((*sides, FEATURES))
+        self.merging.build((*sides, (1 + MODULES) * FEATURES))
+        self.head.build((*sides, FEATURES))
 
     def call(self, slice_hu, training=None):
-        sides = slice_hu.shape[1:3]
-        if any(side is not None and side < contourlet.MINIMUM_SIDE for side in sides):
-            raise ValueError(
-                f"Expected slices of at least {contourlet.MINIMUM_SIDE}x{contourlet.MINIMUM_SIDE} pixels. "
-                f"Received: {sides[0]}x{sides[1]}; pad them first"
-            )
         bands = contourlet.analysis(limited(slice_hu) / UNIT_HU)  # (B, H, W, 15)
         outputs = [self.entrance(bands, training=training)]
         for module in self.modules:
@@ -103,6 +108,11 @@ class WavResNet(keras.Model):
         return 1
 
     @property
+    def least_side(self):
+        """Smallest side of a slice in pixels."""
+        return contourlet.MINIMUM_SIDE
+
+    @property
     def reach(self):
         """How far an output pixel looks, in pixels: the transform, the convolutions in a chain, the transform."""
         chain = DEPTH + MODULES * DEPTH + MERGING_DEPTH + 1
@@ -122,13 +132,9 @@ class WavResNet(keras.Model):
         a_pixel = sum(math.prod(kernel.shape) for kernel in kernels)
         return rows * columns * a_pixel / 1e9 + sum(contourlet.gmac(rows, columns))
 
-    def get_config(self):
-        return {"name": self.name}
 
-
-def _convolutions(depth):
+def _convolutions(depth, policy):
     """So many convolutions, each with batch normalisation (whose offset is the bias) and ReLU."""
-    policy = keras.config.dtype_policy()
     layers = []
     for _ in range(depth):
         layers += [

@@ -97,4 +97,4 @@ def _in_strips(network):
 
 
 def _has_free_kernels(network):
-    return isinstance(network, StructKPN) and network.preset == "paper"
+    return isinstance(network, StructKPN) and network.kernels == "free" and network.trunk.stride == 1

@@ -87,14 +87,9 @@ def _keras(path, threads):
 
 
 def _loaded(path):
-    import keras
+    from kpn_tf.networks import load_saved
 
-    # They register what may be in the file.
-    import baselines.redcnn
-    import baselines.wavresnet  # noqa: F401
-    import kpn_tf.networks  # noqa: F401
-
-    return keras.saving.load_model(path, compile=False)
+    return load_saved(path)
 
 
 def _tensorflow(threads):

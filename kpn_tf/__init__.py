@@ -1,5 +1,6 @@
 """Low-dose CT noise removal by kernel prediction networks: Hounsfield units in, Hounsfield units out."""
 
+from kpn_tf import registration
 from kpn_tf.lazy import public_names
 
 __version__ = "0.1.0"
@@ -14,3 +15,5 @@ _PUBLIC = {
 
 __all__ = ["__version__", *_PUBLIC]
 __getattr__, __dir__ = public_names("kpn_tf", _PUBLIC, extra="train")
+
+registration.register()

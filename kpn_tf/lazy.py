@@ -27,7 +27,7 @@ def public_names(package, modules, extra=None):
             if extra is None or missing.name not in ("tensorflow", "keras"):
                 raise
             raise ImportError(
-                f"{package}.{name} needs the training extra: pip install 'kpn-tf[{extra}]'"
+                f"{package}.{name} needs the training extra: in a checkout, pip install '.[{extra}]'"
             ) from None
 
     return getattr_, lambda: list(modules)

@@ -400,7 +400,10 @@ def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capfd):
     monkeypatch.setitem(commands.COMMANDS, "train", train)
     monkeypatch.setitem(extras.EXTRAS, "train", ("tensorflow_that_is_not_there",))
     assert kpn("train") == 2
-    assert capfd.readouterr().err == "kpn train needs the training extra: pip install 'kpn-tf[train]'\n"
+    assert (
+        capfd.readouterr().err
+        == "kpn train needs the training extra: in a checkout, pip install '.[train]'\n"
+    )
 
 
 def test_an_extra_that_is_there_is_no_hindrance(monkeypatch):

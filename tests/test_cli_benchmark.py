@@ -107,12 +107,12 @@ def test_without_matplotlib_the_page_is_written_without_figures(
     places = ("--runs", finished / "runs", "--output", tmp_path / "results.md")
     assert kpn("benchmark", *words, *TINY, *rows(*ROWS), *places) == 0
     said = capfd.readouterr()
-    line = "left out: figures: drawing them needs the figures extra: pip install 'kpn-tf[figures]'"
+    line = "left out: figures: drawing them needs the figures extra: in a checkout, pip install '.[figures]'"
     assert said.err.splitlines().count(line) == 1
     assert said.out.endswith(f"{tmp_path / 'results.md'}: written\n")
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     tables_of, figures_of = page.split("## Figures")
-    assert "not drawn: that needs `pip install 'kpn-tf[figures]'`" in figures_of
+    assert "not drawn: that needs `pip install '.[figures]'`" in figures_of
     assert (finished / "results.md").read_text(encoding="utf-8").startswith(tables_of)
     assert [path.name for path in tmp_path.iterdir()] == ["results.md"]
 
@@ -124,7 +124,7 @@ def test_a_method_done_where_its_extra_is_installed_is_left_out_of_the_pictures_
 
     def without_one(self, method):
         if method.is_shipped:
-            raise ImportError("BM3D needs the baselines extra: pip install 'kpn-tf[baselines]'")
+            raise ImportError("BM3D needs the baselines extra: in a checkout, pip install '.[baselines]'")
         return opened(self, method)
 
     monkeypatch.setattr(rows_module.Benchmark, "opened", without_one)
@@ -222,7 +222,7 @@ def test_a_row_that_fails_is_named_and_the_others_are_done(words, tmp_path, monk
     def denoiser(method, network=None):
         if method.kind == "ksvd":
             return lambda slice_hu: slice_hu[1:]
-        raise ImportError("BM3D needs the baselines extra: pip install 'kpn-tf[baselines]'")
+        raise ImportError("BM3D needs the baselines extra: in a checkout, pip install '.[baselines]'")
 
     monkeypatch.setattr(rows_module, "denoiser", denoiser)
     monkeypatch.setattr(rows_module.Benchmark, "_cost", lambda self, method: None)
@@ -230,7 +230,7 @@ def test_a_row_that_fails_is_named_and_the_others_are_done(words, tmp_path, monk
     assert kpn("benchmark", *words, *TINY, *rows("ksvd", "bm3d"), *places) == 1
     err = capfd.readouterr().err
     assert "failed: ksvd: Expected a slice of shape (96, 128) from denoiser 'ksvd' on slice" in err
-    assert "left out: bm3d: BM3D needs the baselines extra: pip install 'kpn-tf[baselines]'" in err
+    assert "left out: bm3d: BM3D needs the baselines extra: in a checkout, pip install '.[baselines]'" in err
     assert (tmp_path / "results.md").exists()
 
 

@@ -198,7 +198,7 @@ def test_a_wrong_call_is_status_two_and_says_why(bucket, tmp_path, capfd, monkey
 def test_a_missing_extra_is_one_line_that_names_it(monkeypatch, capfd):
     monkeypatch.setitem(extras.EXTRAS, "data", ("package_that_is_not_there",))
     assert kpn("data", "idc") == 2
-    assert capfd.readouterr().err == "kpn data needs the data extra: pip install 'kpn-tf[data]'\n"
+    assert capfd.readouterr().err == "kpn data needs the data extra: in a checkout, pip install '.[data]'\n"
 
 
 def test_every_option_is_in_the_guide():

@@ -447,7 +447,7 @@ def test_a_missing_extra_is_one_line_that_names_it(scan, monkeypatch, capfd, den
     assert kpn("evaluate", "--simulate", scan, "--denoiser", denoiser) == 2
     kind = {"train": "training"}.get(extra, extra)
     assert capfd.readouterr().err == (
-        f"kpn evaluate: --denoiser {denoiser} needs the {kind} extra: pip install 'kpn-tf[{extra}]'\n"
+        f"kpn evaluate: --denoiser {denoiser} needs the {kind} extra: in a checkout, pip install '.[{extra}]'\n"
     )
 
 

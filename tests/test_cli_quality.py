@@ -73,7 +73,8 @@ def test_without_matplotlib_one_line_says_so_and_the_numbers_are_there(scan, tmp
     )
     assert kpn("quality", scan, "--every", "3", "--output", tmp_path) == 0
     assert (
-        capfd.readouterr().err == "no figures: they need the figures extra: pip install 'kpn-tf[figures]'\n"
+        capfd.readouterr().err
+        == "no figures: they need the figures extra: in a checkout, pip install '.[figures]'\n"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"quality.json", "quality.md"}
 

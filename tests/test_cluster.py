@@ -391,5 +391,5 @@ def test_a_wrong_call_is_told_in_one_sentence(tmp_path, capsys, words, sentence)
 def test_without_the_extra_the_option_says_how_to_install_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(extras.EXTRAS, "cluster", ("distributed_that_is_not_there",))
     assert kpn("denoise", tmp_path, tmp_path / "out", "--cluster", "local") == 2
-    sentence = "kpn denoise --cluster needs the cluster extra: pip install 'kpn-tf[cluster]'"
+    sentence = "kpn denoise --cluster needs the cluster extra: in a checkout, pip install '.[cluster]'"
     assert capsys.readouterr().err.strip() == sentence

@@ -158,7 +158,7 @@ def test_a_public_name_without_its_extra_says_in_one_line_how_to_install_it(work
         workstation / "bin/python", "-c", f"import kpn_tf; kpn_tf.{name}", cwd=workstation, check=False
     )
     assert finished.returncode != 0
-    assert "pip install 'kpn-tf[train]'" in finished.stderr.splitlines()[-1]
+    assert "in a checkout, pip install '.[train]'" in finished.stderr.splitlines()[-1]
 
 
 @pytest.mark.registry
@@ -166,4 +166,4 @@ def test_a_command_without_its_extra_says_in_one_line_how_to_install_it(workstat
     finished = run(workstation / "bin/kpn", "train", "ct", "ct", "run", cwd=tmp_path, check=False)
     assert finished.returncode != 0
     (line,) = finished.stderr.splitlines()
-    assert "pip install 'kpn-tf[train]'" in line
+    assert "in a checkout, pip install '.[train]'" in line

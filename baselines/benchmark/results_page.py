@@ -10,7 +10,7 @@ from baselines.benchmark.tables import seeds_of
 from kpn_tf.evaluation import Results
 from kpn_tf.hounsfield import WINDOWS
 
-_NO_FIGURES = "## Figures\n\nThey are not drawn: that needs `pip install 'kpn-tf[figures]'`.\n"
+_NO_FIGURES = "## Figures\n\nThey are not drawn: that needs `pip install '.[figures]'`.\n"
 
 _METRICS = (("psnr_{}_db", "PSNR {} (dB)", 2), ("ssim_{}", "SSIM {}", 4), ("rmse_hu", "RMSE (HU)", 2))
 

@@ -28,6 +28,7 @@ from baselines.benchmark.tables import TABLES, Table, in_full, methods, seeds_of
 from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.denoiser.devices import cpu_name
 from kpn_tf.evaluation import DenoiserError, evaluate
+from kpn_tf.networks import load_saved
 from kpn_tf.networks.cost import gmac
 from kpn_tf.training import TrainingConfig, TrainingDivergedError, train
 
@@ -135,7 +136,7 @@ class Benchmark:
             found = self._trained(method, 0)
             if found is None:
                 return None
-            network = keras.saving.load_model(found[0], compile=False)
+            network = load_saved(found[0])
         return denoiser(method, network), network
 
     def _named(self, method, seed, data):

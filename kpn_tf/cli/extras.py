@@ -32,9 +32,9 @@ def require(command, extra):
 
     ```python
     require("kpn train", "train")
-    # MissingExtraError: kpn train needs the training extra: pip install 'kpn-tf[train]'
+    # MissingExtraError: kpn train needs the training extra: in a checkout, pip install '.[train]'
     ```
     """
     if any(importlib.util.find_spec(module) is None for module in EXTRAS[extra]):
         kind = "training" if extra == "train" else extra
-        raise MissingExtraError(f"{command} needs the {kind} extra: pip install 'kpn-tf[{extra}]'")
+        raise MissingExtraError(f"{command} needs the {kind} extra: in a checkout, pip install '.[{extra}]'")

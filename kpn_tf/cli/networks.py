@@ -38,15 +38,10 @@ def load_network(word):
     # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with console.hushed():
-        import keras
-
-        # They register what may be in the file.
-        import baselines.redcnn
-        import baselines.wavresnet  # noqa: F401
-        import kpn_tf.networks  # noqa: F401
+        from kpn_tf.networks import load_saved
 
         try:
-            return keras.saving.load_model(path, compile=False)
+            return load_saved(path)
         except Exception as error:
             # Keras raises whatever it meets in a damaged or foreign archive.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

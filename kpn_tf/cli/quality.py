@@ -124,7 +124,7 @@ def _measure(config, functions, note):
 
 def _draw(report, folder):
     if importlib.util.find_spec("matplotlib") is None:
-        say("no figures: they need the figures extra: pip install 'kpn-tf[figures]'", sys.stderr)
+        say("no figures: they need the figures extra: in a checkout, pip install '.[figures]'", sys.stderr)
         return
     from kpn_tf.figures.quality import quality_figures
     from kpn_tf.figures.style import write

@@ -24,7 +24,7 @@ def __getattr__(name):
             if package not in _EXTRAS:
                 raise
             raise ImportError(
-                f"kpn_tf.figures.{name} needs {package}: pip install 'kpn-tf[{_EXTRAS[package]}]'"
+                f"kpn_tf.figures.{name} needs {package}: in a checkout, pip install '.[{_EXTRAS[package]}]'"
             ) from None
     raise AttributeError(f"module 'kpn_tf.figures' has no attribute {name!r}")
 

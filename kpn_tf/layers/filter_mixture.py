@@ -3,21 +3,26 @@
 import keras
 from keras import ops
 
+from kpn_tf.layers.hu_layer import HULayer
 from kpn_tf.ops.filter_bank import denoising_filters, mixture_of_filters
+from kpn_tf.ops.hu_input import expect_slices
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-class FilterMixture(keras.layers.Layer):
+class FilterMixture(HULayer):
     """Filters every pixel with a convex mixture of a learnt bank of filters that each sum to one.
 
-    Call it with a list `[image, scores]`: `(B, H, W, 1)` and the phases `(B, H/s, W/s, s * s * filters)` of
+    Call it with a list `[image, scores]`: `(B, H, W, 1)` in HU and the phases `(B, H/s, W/s, s * s * filters)` of
     the scores; a softmax over the filters turns scores into shares. Every kernel
-    `sum_c share_c filter_c` sums to one.
+    `sum_c share_c filter_c` sums to one. It computes, and keeps its filters, in float32 under every dtype policy.
 
     Args:
         kernel_size: Odd side `k` of the filters.
         filters: Number of filters `C`.
         stride: Phases per axis, `s`; `k - 1` is a multiple of it.
+
+    Raises:
+        ValueError: When called, if the image is not of this shape, no floats or not finite.
 
     Source: METHOD: linear kernel prediction is a filter bank, `kpn_tf.ops.filter_bank`.
     """
@@ -28,12 +33,18 @@ class FilterMixture(keras.layers.Layer):
         self.filters = filters
         self.stride = stride
 
+    def __call__(self, inputs, *args, **kwargs):
+        expect_slices(inputs[0], least=self.kernel_size // 2 + 1)
+        return super().__call__(inputs, *args, **kwargs)
+
     def build(self, input_shape):
         start = denoising_filters(self.kernel_size, self.filters)
         self.bank = self.add_weight(
             name="bank",
             shape=start.shape,
             initializer=lambda shape, dtype=None: ops.convert_to_tensor(start, dtype),
+            dtype="float32",
+            autocast=False,
         )
 
     def unit_sum_bank(self):

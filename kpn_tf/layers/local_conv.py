@@ -2,14 +2,21 @@
 
 import keras
 
-from kpn_tf.ops.local_conv import local_conv
+from kpn_tf.layers.hu_layer import HULayer
+from kpn_tf.ops.hu_input import expect_slices
+from kpn_tf.ops.local_conv import kernel_side, local_conv
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-class LocalConv(keras.layers.Layer):
+class LocalConv(HULayer):
     """Filters every pixel with a kernel of its own; see `kpn_tf.ops.local_conv.local_conv`.
 
-    Call it with a list `[image, kernels]`: `(B, H, W, 1)` and `(B, H, W, k * k)`. It has no weights.
+    Call it with a list `[image, kernels]`: `(B, H, W, 1)` in HU and `(B, H, W, k * k)`, with `H, W > k // 2`. It has no
+    weights, and computes in float32 under every dtype policy.
+
+    Raises:
+        ValueError: When called, if the image is not of this shape, no floats or not finite, or the kernels have not
+            the square of an odd number of taps.
 
     Example:
 
@@ -20,6 +27,11 @@ class LocalConv(keras.layers.Layer):
     >>> bool(np.all(np.asarray(LocalConv()([image, kernels])) == image))
     True
     """
+
+    def __call__(self, inputs, *args, **kwargs):
+        image, kernels = inputs
+        expect_slices(image, least=kernel_side(kernels.shape[-1]) // 2 + 1)
+        return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs):
         image, kernels = inputs

@@ -13,11 +13,16 @@ class ResidualBlock(keras.layers.Layer):
         groups: Groups that each convolution is split into. They are parallel convolutions and a concatenation:
             a grouped convolution trains several times slower on a CPU.
 
+    Raises:
+        ValueError: If the channels do not divide into the groups.
+
     Source: Xu et al., ICIP 2021, Fig. 1.
     """
 
     def __init__(self, channels, groups=1, **kwargs):
         super().__init__(**kwargs)
+        if channels % groups:
+            raise ValueError(f"Expected channels that {groups} groups can share. Received: {channels}")
         self.channels = channels
         self.groups = groups
         self.first = self._convolutions()
@@ -42,6 +47,9 @@ class ResidualBlock(keras.layers.Layer):
             for first, second, part in zip(self.first, self.second, parts, strict=True)
         ]
         return features + (ops.concatenate(changes, axis=-1) if self.groups > 1 else changes[0])
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.channels)
 
     def get_config(self):
         return {**super().get_config(), "channels": self.channels, "groups": self.groups}

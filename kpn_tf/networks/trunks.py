@@ -15,6 +15,9 @@ class PaperTrunk(keras.layers.Layer):
     Source: Xu et al., ICIP 2021, Fig. 1 (2 convolutions, then 24 residual blocks in 2 groups).
     """
 
+    # Slice pixels per feature along each axis, and what the sides of a slice must divide by.
+    stride, multiple = 1, 1
+
     def __init__(self, channels=88, blocks=24, **kwargs):
         super().__init__(**kwargs)
         self.channels = channels
@@ -36,6 +39,9 @@ class PaperTrunk(keras.layers.Layer):
             features = layer(features)
         return features
 
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.channels)
+
     @property
     def reach(self):
         """How far a feature looks, in pixels: one for each 3×3 convolution."""
@@ -55,12 +61,16 @@ class EdgeTrunk(keras.layers.Layer):
 
     Args:
         channels: Features at half resolution.
-        wide_channels: Features at a quarter.
         blocks: Residual blocks at a quarter.
+        wide_channels: Features at a quarter; twice as many if `None`.
     """
 
-    def __init__(self, channels=32, wide_channels=64, blocks=4, **kwargs):
+    # Slice pixels per feature along each axis, and what the sides of a slice must divide by.
+    stride, multiple = 2, 4
+
+    def __init__(self, channels=32, blocks=4, wide_channels=None, **kwargs):
         super().__init__(**kwargs)
+        wide_channels = 2 * channels if wide_channels is None else wide_channels
         self.channels = channels
         self.wide_channels = wide_channels
         dtype = self.dtype_policy
@@ -92,6 +102,10 @@ class EdgeTrunk(keras.layers.Layer):
         for block in self.blocks:
             coarse = block(coarse)
         return self.after(fine + depth_to_space(self.up(coarse), 2))
+
+    def compute_output_shape(self, input_shape):
+        batch, *sides, _ = input_shape
+        return (batch, *(side and side // self.stride for side in sides), self.channels)
 
     @property
     def reach(self):

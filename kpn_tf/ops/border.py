@@ -29,7 +29,11 @@ def reflect_to_multiple(image, multiple):
     if multiple == 1:
         return image
     below, right = (missing_to_multiple(side, multiple) for side in ops.shape(image)[1:3])
-    return ops.pad(image, [[0, 0], [0, below], [0, right], [0, 0]], mode="reflect")
+    grown = ops.pad(image, [[0, 0], [0, below], [0, right], [0, 0]], mode="reflect")
+    if hasattr(grown, "set_shape"):
+        # TensorFlow forgets the channels when it traces a padding that is a tensor; LiteRT's convolution needs them.
+        grown.set_shape((image.shape[0], None, None, image.shape[3]))
+    return grown
 
 
 def missing_to_multiple(length, multiple):

@@ -14,6 +14,9 @@ import tensorflow as tf
 
 import kpn_tf
 
+# What Keras adds to the configuration of a network.
+_OF_EVERY_LAYER = ("name", "trainable", "dtype")
+
 
 def identity(network, config, loss, pairs):
     """What must be the same on every machine of a training, and for it to go on exactly.
@@ -27,12 +30,12 @@ def identity(network, config, loss, pairs):
     Returns:
         Dict that `json.dumps` takes.
     """
-    # The name counts how many networks this process made: it says nothing of the network.
-    shape = {key: value for key, value in network.get_config().items() if key != "name"}
+    # The name counts how many networks this process made: it says nothing of the network. Its dtype policy is named.
+    shape = {key: value for key, value in network.get_config().items() if key not in _OF_EVERY_LAYER}
     return {
         "config": asdict(config),
         "network": {"class": type(network).__name__, **shape},
-        "precision": keras.config.dtype_policy().name,
+        "precision": network.dtype_policy.name,
         "loss": _described_loss(loss),
         "pairs": pairs.describe() if hasattr(pairs, "describe") else None,
     }

@@ -1,0 +1,61 @@
+"""What every network of slices is to Keras."""
+
+import keras
+from keras import ops
+
+from kpn_tf.ops.hu_input import expect_slices
+
+
+class SliceNetwork(keras.Model):
+    """A model from slices `(B, H, W, slices)` in HU to denoised slices `(B, H, W, 1)` in HU.
+
+    A subclass makes its layers, says in `build` how they are built, and calls `_ready` at the end of `__init__`: from
+    then on the network is built and called, so that it can be summarised, counted, saved and exported.
+
+    Args:
+        slices: Slices in the channel axis of the input.
+        dtype: Dtype policy of the features; the global one if `None`. HU come and go in float32 under each.
+        trainable: As in every Keras layer.
+        name: As in every Keras layer.
+    """
+
+    def __init__(self, *, slices=1, dtype=None, trainable=True, name=None):
+        super().__init__(dtype=dtype, trainable=trainable, name=name)
+        self.slices = slices
+
+    def _ready(self):
+        shape = (None, None, None, self.slices)
+        self.build(shape)
+        self(keras.KerasTensor(shape, "float32"))
+
+    def __call__(self, slice_hu, *args, **kwargs):
+        expect_slices(slice_hu, depth=self.slices, least=self.least_side)
+        return super().__call__(slice_hu, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`; an array or tensor is checked before, as when the network is called."""
+        if hasattr(x, "shape"):
+            expect_slices(x, depth=self.slices, least=self.least_side)
+        return super().predict(x, *args, **kwargs)
+
+    @property
+    def input_dtype(self):
+        """`"float32"`, whatever the dtype policy: slices are HU."""
+        return "float32"
+
+    @property
+    def least_side(self):
+        """Smallest side of a slice in pixels."""
+        raise NotImplementedError
+
+    @property
+    def untrained(self):
+        """Whether the weights are as they were made: the offsets that start at zero still are zero."""
+        offset = next(weight for weight in self.weights if weight.name in ("bias", "beta"))
+        return not ops.convert_to_numpy(offset).any()
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 1)
+
+    def compute_output_spec(self, slice_hu, training=None):
+        return keras.KerasTensor(self.compute_output_shape(slice_hu.shape), "float32")
