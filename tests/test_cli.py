@@ -105,7 +105,7 @@ def test_json_is_one_document_with_everything_of_the_summary(tmp_path, capfd):
     assert document["slices_written"] == 2
     assert [refusal["failure"] for refusal in document["refusals"]] == [False]
     assert set(series) == {
-        "source", "kernel", "outcome", "slices", "written", "derived_uid",
+        "source", "kernel", "outcome", "slices", "written", "kept", "derived_uid",
         "noise_before_hu", "noise_after_hu", "seconds_per_slice", "inference_seconds_per_slice", "reason",
     }  # fmt: skip
     assert series["outcome"] == "written"

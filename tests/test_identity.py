@@ -1,12 +1,16 @@
 """Two patients, studies or series are never one, whatever an anonymiser has done to their headers."""
 
+import hashlib
+import re
+
 import pydicom
 import pytest
 
 from kpn_tf import batch
+from kpn_tf.batch.terminal import series_text
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import find_series
-from tests.command import BOX
+from tests.command import BOX, kpn
 from tests.ct_series import uid, write_ct_series
 
 SAME = {"SeriesInstanceUID": uid("same"), "FrameOfReferenceUID": uid("frame")}
@@ -41,6 +45,14 @@ def two(request, tmp_path):
     write_ct_series(tmp_path / "in" / "p0", name="p0", **common)
     write_ct_series(tmp_path / "in" / "p1", name="p1", **{**common, **other})
     return tmp_path / "in"
+
+
+def contents(folder):
+    """Hash of every file below a folder, by its path."""
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*.dcm")
+    }
 
 
 def derived_patients(output):
@@ -85,6 +97,63 @@ def test_two_patients_whose_slices_share_their_uids_too_become_two_derived_serie
     assert sorted(patient for (one,) in whose.values() for patient in one[:1]) == ["P-1", "P-2"]
     names = [path.name for path in (tmp_path / "out").rglob("*.dcm")]
     assert len(set(names)) == len(names) == 6
+
+
+def test_one_slice_and_then_its_series_end_in_one_whole_series(tmp_path, box, capfd):
+    sources = write_ct_series(tmp_path / "in", slices=4)
+    assert kpn("denoise", sources[1], tmp_path / "out", "--network", BOX) == 0
+    (first,) = (tmp_path / "out").rglob("*.dcm")
+    before = first.stat()
+    capfd.readouterr()
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--network", BOX) == 0
+    out = capfd.readouterr().out
+    assert re.match(r"series \.\.\.\d+ \(B30f\): 3 of 4 slices, 1 there before, noise ", out)
+    assert "\n1 series, 3 slices in" in out
+    after = first.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    batch.denoise(tmp_path / "in", tmp_path / "at once", box)
+    assert contents(tmp_path / "out") == contents(tmp_path / "at once")
+    # Now all of it is there, and the same call says so.
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--network", BOX) == 1
+    assert "exists already and is never overwritten" in capfd.readouterr().err
+
+
+def test_what_is_no_slice_of_the_series_is_neither_kept_nor_overwritten_and_the_rest_is_made(tmp_path, box):
+    write_ct_series(tmp_path / "in", slices=4)
+    whole = batch.denoise(tmp_path / "in", tmp_path / "out", box).series[0].derived_uid
+    half, other, missing, kept = sorted((tmp_path / "out" / whole).iterdir())
+    half.write_bytes(half.read_bytes()[:-100])
+    other.write_bytes(kept.read_bytes())
+    missing.unlink()
+    before = contents(tmp_path / "out")
+    report = batch.denoise(tmp_path / "in", tmp_path / "out", box)
+    (series,) = report.series
+    assert not report.ok
+    assert (series.outcome, series.slices, series.written, series.kept) == ("incomplete", 4, 1, 1)
+    assert [refusal.path for refusal in report.refusals] == [half, other]
+    assert {refusal.reason for refusal in report.refusals} == {
+        "is no slice of this series, has the name of one and is never overwritten; move it"
+    }
+    assert before.items() < contents(tmp_path / "out").items()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [whole]
+    for path in (half, other):
+        path.unlink()
+    assert batch.denoise(tmp_path / "in", tmp_path / "out", box).ok
+
+
+def test_what_cannot_be_made_of_a_series_that_is_there_in_part_leaves_it_incomplete(tmp_path, box):
+    sources = write_ct_series(tmp_path / "in", slices=3)
+    content = sources[2].read_bytes()
+    sources[2].write_bytes(content[:-100])
+    assert batch.denoise(tmp_path / "in", tmp_path / "out", box).series[0].outcome == "incomplete"
+    again = batch.denoise(tmp_path / "in", tmp_path / "out", box)
+    assert not again.ok
+    assert [(one.outcome, one.written, one.kept) for one in again.series] == [("incomplete", 0, 2)]
+    assert series_text(again.series[0], "OUT").startswith("series ...")
+    sources[2].write_bytes(content)
+    last = batch.denoise(tmp_path / "in", tmp_path / "out", box)
+    assert last.ok
+    assert [(one.outcome, one.written, one.kept) for one in last.series] == [("written", 1, 2)]
 
 
 def test_a_name_that_is_only_padded_otherwise_is_the_same_patient(tmp_path):

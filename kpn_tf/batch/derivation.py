@@ -15,9 +15,9 @@ from kpn_tf.dicom import find_series
 def derive(input_path, output, process, *, progress=None):
     """Derives a series from every CT series under a path.
 
-    A series appears in `output/<derived SeriesInstanceUID>/` when it is complete and not before; nothing is
-    ever overwritten, and the input is only read. Decoding, processing and writing overlap, and memory does
-    not grow with the series.
+    A series appears in `output/<derived SeriesInstanceUID>/` when it is complete and not before; of one that is there
+    in part, the slices that it lacks join it. Nothing is ever overwritten, and the input is only read. Decoding,
+    processing and writing overlap, and memory does not grow with the series.
 
     Args:
         input_path: CT file, or folder that is searched recursively.
@@ -38,14 +38,14 @@ def derive(input_path, output, process, *, progress=None):
     tasks, reports, refusals = plan(input_path, output, process, progress)
     todo = []
     for task in tasks:
-        if os.path.lexists(output / task.uid):
+        if os.path.lexists(output / task.uid) and not _is_part(task, output):
             reports.append(series_report(task.parts, "exists", derived_uid=task.uid))
             progress.series_done(reports[-1])
         else:
-            todo.append(task)
+            todo.append(task.resumed(output))
     stopped = None
     if todo:
-        progress.planned(sum(task.slices for task in todo))
+        progress.planned(sum(len(task.left) for task in todo))
         try:
             with Staging(output) as staging:
                 writer = pipeline.Writer(staging, progress, reports, refusals)
@@ -93,6 +93,11 @@ def plan(input_path, output, process, progress):
             reports.append(series_report(parts, "own output", reason=reason))
             progress.series_done(reports[-1])
     return tasks, reports, refusals
+
+
+def _is_part(task, output):
+    """Whether the output folder holds the series, but not all of its slices."""
+    return (output / task.uid).is_dir() and not task.is_done(output)
 
 
 def _by_key(found):

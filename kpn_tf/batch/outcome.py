@@ -13,11 +13,12 @@ class SeriesReport:
         source: Last characters of the source's SeriesInstanceUID, and of its StudyInstanceUID where another series ends
             alike.
         kernel: Reconstruction kernel of the source.
-        outcome: `"written"`; `"incomplete"`: written without the slices that failed; `"failed"`: nothing
-            written; `"exists"`: the output folder holds it already; `"done"`: the same, all its slices, which is
+        outcome: `"written"`: the output folder holds all of it now; `"incomplete"`: all but the slices that failed;
+            `"failed"`: nothing written; `"exists"`: the output folder held it already; `"done"`: the same, which is
             what a rerun on a cluster expects; `"own output"`: the source was made by this package.
         slices: Slices in the source.
         written: Slices of the derived series that this run wrote.
+        kept: Slices of it that were in the output folder before, and were left as they are.
         derived_uid: SeriesInstanceUID of the derived series and name of its folder; `None` for own output.
         noise_before_hu: Median over the slices of the noise SD in soft tissue; `None` without any.
         noise_after_hu: The same in the derived series.
@@ -31,6 +32,7 @@ class SeriesReport:
     outcome: str
     slices: int
     written: int = 0
+    kept: int = 0
     derived_uid: str | None = None
     noise_before_hu: float | None = None
     noise_after_hu: float | None = None

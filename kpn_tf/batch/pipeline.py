@@ -22,6 +22,7 @@ from kpn_tf.dicom import (
     Series,
     SliceFile,
     derive_slice,
+    is_written,
     read_slice,
     write_slice,
 )
@@ -56,6 +57,8 @@ class _Tally:
     noise_before_hu: list = field(default_factory=list)
     noise_after_hu: list = field(default_factory=list)
     seconds: list = field(default_factory=list)
+    written: int = 0
+    kept: int = 0
 
 
 def run(todo, process, writer):
@@ -111,9 +114,8 @@ def _decode_all(todo, process, decoded):
         except SeriesError as error:
             decoded.put(_Work(task, error=str(error)))
             continue
-        for series in task.parts:
-            for slice_file in series.slices:
-                decoded.put(_decode(_Work(task, series, slice_file, process_slice)))
+        for series, slice_file in task.left:
+            decoded.put(_decode(_Work(task, series, slice_file, process_slice)))
         decoded.put(_Work(task))
     decoded.put(None)
 
@@ -193,36 +195,53 @@ class Writer:
             tally.noise_after_hu.append(noise_hu)
             tally.seconds.append(work.seconds)
         else:
-            refusal = Refusal(work.slice_file.path, work.error, failure=True)
-            self._refusals.append(refusal)
-            self._progress.refused(refusal)
+            self._refuse(work.slice_file.path, work.error)
         self._progress.slice_done()
 
+    def _refuse(self, path, reason):
+        refusal = Refusal(path, reason, failure=True)
+        self._refusals.append(refusal)
+        self._progress.refused(refusal)
+
     def _close(self, work, tally):
-        written = len(tally.seconds)
-        if written == 0:
+        tally.kept = len(work.task.kept or ())
+        if not tally.seconds:
             self._staging.drop_series(tally.uid)
-            outcome = "failed"
+            outcome = "incomplete" if tally.kept and work.error is None else "failed"
+        elif work.task.kept is not None:
+            self._join(tally)
+            outcome = "written" if tally.written + tally.kept == work.task.slices else "incomplete"
         elif self._staging.publish_series(tally.uid) is None:
             outcome = "exists"
         else:
-            outcome = "written" if written == work.task.slices else "incomplete"
+            tally.written = len(tally.seconds)
+            outcome = "written" if tally.written == work.task.slices else "incomplete"
         if work.error is not None:
-            for _ in range(work.task.slices):
+            for _ in work.task.left:
                 self._progress.slice_done()
         self._report(work.task, tally, outcome, work.error)
+
+    def _join(self, tally):
+        tally.written = len(tally.seconds)
+        for path in self._staging.join_series(tally.uid):
+            # Another run may have been faster.
+            if not is_written(path, tally.uid):
+                tally.written -= 1
+                self._refuse(
+                    path, "is no slice of this series, has the name of one and is never overwritten; move it"
+                )
 
     def _report(self, task, tally, outcome, reason=None):
         now = time.perf_counter()
         seconds, self._clock = now - self._clock, now
         fields = {}
         if outcome in ("written", "incomplete"):
-            written = len(tally.seconds)
             fields = {
-                "written": written,
+                "written": tally.written,
+                "kept": tally.kept,
                 "noise_before_hu": _median(tally.noise_before_hu),
                 "noise_after_hu": _median(tally.noise_after_hu),
-                "seconds_per_slice": seconds / written,
+                "seconds_per_slice": seconds / len(tally.seconds) if tally.seconds else None,
                 "inference_seconds_per_slice": _median(tally.seconds),
             }
         report = series_report(task.parts, outcome, derived_uid=tally.uid, reason=reason, **fields)

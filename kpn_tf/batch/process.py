@@ -1,10 +1,17 @@
 """What a job does to series: the part that differs between removing noise and simulating a lower dose."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from kpn_tf.dicom import DerivedBy, Series, SimulatedBy, derived_series_uid, derived_sop_instance_uid
+from kpn_tf.dicom import (
+    DerivedBy,
+    Series,
+    SimulatedBy,
+    derived_series_uid,
+    derived_sop_instance_uid,
+    is_written,
+)
 
 
 class SeriesError(ValueError):
@@ -40,10 +47,13 @@ class Task:
     Args:
         parts: `Series` of one key: its parts of different geometry.
         derived_by: Who makes the derived series.
+        kept: Names of the slices that the output folder holds already, where it holds a part of the series; else
+            `None`.
     """
 
     parts: tuple[Series, ...]
     derived_by: DerivedBy | SimulatedBy
+    kept: frozenset[str] | None = None
 
     @property
     def uid(self):
@@ -55,14 +65,39 @@ class Task:
         """How many slices it has."""
         return slice_count(self.parts)
 
+    @property
+    def left(self):
+        """Pairs of a part and a slice of it that is still to be made, in order."""
+        kept = self.kept or ()
+        return [
+            (part, one) for part in self.parts for one in part.slices if self.name_of(part, one) not in kept
+        ]
+
+    def name_of(self, part, slice_file):
+        """Name of the file of a derived slice."""
+        return f"{derived_sop_instance_uid(part.key, slice_file.sop_instance_uid, self.derived_by)}.dcm"
+
     def is_done(self, output):
         """Whether an output folder holds all of its slices; decided from the names of files."""
-        try:
-            there = set(os.listdir(output / self.uid))
-        except OSError:
-            return False
-        uids = (one.sop_instance_uid for part in self.parts for one in part.slices)
-        return all(f"{derived_sop_instance_uid(uid, self.derived_by)}.dcm" in there for uid in uids)
+        return self._names() <= _listed(output / self.uid)
+
+    def resumed(self, output):
+        """The same task, to complete what an output folder holds of the series; each of these slices is read."""
+        folder = output / self.uid
+        if not folder.is_dir():
+            return self
+        there = self._names() & _listed(folder)
+        return replace(self, kept=frozenset(name for name in there if is_written(folder / name, self.uid)))
+
+    def _names(self):
+        return {self.name_of(part, one) for part in self.parts for one in part.slices}
+
+
+def _listed(folder):
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
 
 
 def slice_count(parts):

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from pathlib import Path
 
+from kpn_tf.dicom.writing.file import publish
 from kpn_tf.files import sync_folder
 
 _PREFIX = ".kpn-partial-"
@@ -77,6 +78,28 @@ class Stage:
                 return None
             raise OutputError(self.output, error) from error
         return target
+
+    def join_series(self, name):
+        """Moves what a finished series has, slice by slice, into the folder that holds a part of it; none is replaced.
+
+        Returns:
+            Paths there that were taken.
+
+        Raises:
+            OutputError: If the folder cannot be written to.
+        """
+        target, taken = self.output / name, []
+        try:
+            for path in sorted((self.folder / name).iterdir()):
+                try:
+                    publish(path, target / path.name)
+                except FileExistsError:
+                    taken.append(target / path.name)
+        except OSError as error:
+            raise OutputError(self.output, error) from error
+        finally:
+            self.drop_series(name)
+        return taken
 
 
 class Staging(Stage):
@@ -153,15 +176,7 @@ class GuestStaging(Stage):
             published = super().publish_series(name)
             # Another guest may have been faster with the same series.
             return target if published is None and target.is_dir() else published
-        try:
-            for path in (self.folder / name).iterdir():
-                if not os.path.lexists(target / path.name):
-                    os.rename(path, target / path.name)
-            sync_folder(target)
-        except OSError as error:
-            raise OutputError(self.output, error) from error
-        finally:
-            self.drop_series(name)
+        self.join_series(name)
         return target
 
 

@@ -56,11 +56,14 @@ def series_text(report, output):
         return f"failed: {name}: {output}/{report.derived_uid} exists already and is never overwritten"
     if report.outcome == "failed":
         return f"failed: {name}: {report.reason or f'none of its {report.slices} slices was written'}"
-    count = f"{report.written} of {report.slices}" if report.outcome == "incomplete" else f"{report.slices}"
-    return (
-        f"{name}: {count} slices, noise {_hu(report.noise_before_hu)} -> {_hu(report.noise_after_hu)} HU, "
-        f"{report.seconds_per_slice:.3f} s/slice -> {output}/{report.derived_uid}"
-    )
+    count = f"{report.slices}" if report.written == report.slices else f"{report.written} of {report.slices}"
+    parts = [f"{count} slices"]
+    if report.kept:
+        parts.append(f"{report.kept} there before")
+    if report.seconds_per_slice is not None:
+        noise = f"{_hu(report.noise_before_hu)} -> {_hu(report.noise_after_hu)} HU"
+        parts += [f"noise {noise}", f"{report.seconds_per_slice:.3f} s/slice"]
+    return f"{name}: {', '.join(parts)} -> {output}/{report.derived_uid}"
 
 
 def summary_text(report, output, done):

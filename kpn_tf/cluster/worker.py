@@ -84,7 +84,7 @@ def denoise_series(order):
     try:
         with GuestStaging(terms.output, terms.staging) as staging:
             writer = pipeline.Writer(staging, Progress(), reports, refusals)
-            pipeline.run([task], Denoising(denoiser), writer)
+            pipeline.run([task.resumed(terms.output)], Denoising(denoiser), writer)
     except OutputError as error:
         raise WorkerError(str(error)) from None
     except Exception as error:

@@ -5,7 +5,7 @@ from kpn_tf.dicom.reading.series import Series, SliceFile, find_series
 from kpn_tf.dicom.refusal import DicomError, Refusal
 from kpn_tf.dicom.writing.derived import derive_slice
 from kpn_tf.dicom.writing.derived_by import DerivedBy, derived_series_uid, derived_sop_instance_uid
-from kpn_tf.dicom.writing.file import OutputExistsError, write_slice
+from kpn_tf.dicom.writing.file import OutputExistsError, is_written, write_slice
 from kpn_tf.dicom.writing.simulated_by import SimulatedBy
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "derived_series_uid",
     "derived_sop_instance_uid",
     "find_series",
+    "is_written",
     "read_slice",
     "write_slice",
 ]

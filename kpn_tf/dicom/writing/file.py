@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pydicom
 
+from kpn_tf.dicom.attributes import numbers, text
+from kpn_tf.dicom.reading.header import read_dataset
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.files import sync_folder
@@ -42,7 +44,7 @@ def write_slice(dataset, path):
                 pydicom.dcmwrite(file, dataset, enforce_file_format=True)
             file.flush()
             os.fsync(file.fileno())
-        _publish(temporary, path)
+        publish(temporary, path)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
@@ -59,8 +61,35 @@ def _exists(path):
     return OutputExistsError(path, "exists already and is never overwritten; choose another output folder")
 
 
-def _publish(temporary, path):
-    """Gives the finished file its name, unless the name is taken."""
+def is_written(path, series_uid):
+    """Whether a file is a whole slice of a derived series, as `write_slice` leaves it.
+
+    Args:
+        path: A `pathlib.Path`, named after the slice's SOPInstanceUID.
+        series_uid: SeriesInstanceUID of the derived series.
+    """
+    try:
+        dataset = read_dataset(path)
+    except DicomError:
+        return False
+    rows, columns = (sum(numbers(dataset, name)) for name in ("Rows", "Columns"))
+    return (text(dataset, "SOPInstanceUID"), text(dataset, "SeriesInstanceUID")) == (
+        path.stem,
+        series_uid,
+    ) and (0 < 2 * rows * columns == len(dataset.get("PixelData") or b""))
+
+
+def publish(temporary, path):
+    """Gives a finished file its name, unless the name is taken.
+
+    Args:
+        temporary: The file, on the same file system; it may stay under this name too.
+        path: A `pathlib.Path`.
+
+    Raises:
+        FileExistsError: If the name is taken.
+        OSError: If the folder cannot be written to.
+    """
     try:
         os.link(temporary, path)
     except FileExistsError:
