@@ -31,6 +31,6 @@ def weights(name):
     return FOLDER / f"{name}.keras"
 
 
-def sha256(name):
+def file_sha256(name):
     """Names the weights of a method: hexadecimal string."""
     return hashlib.sha256(weights(name).read_bytes()).hexdigest()

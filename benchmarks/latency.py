@@ -133,7 +133,7 @@ def main():
     print(
         f"{cpu_name()}, {physical_cores()} physical cores, {THREADS} threads, load {os.getloadavg()[0]:.1f}; "
         f"Python {platform.python_version()}, kpn_tf {__version__}, {versions}; "
-        f"weights {edge.version}, sha256 {edge.sha256[:12]}\n",
+        f"weights {edge.version}, file sha256 {edge.file_sha256[:12]}\n",
         flush=True,
     )
     _, _, slice_mb = measured(sys.executable, "-c", _ONE_SLICE)

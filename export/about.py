@@ -1,12 +1,10 @@
 """What an artefact says of itself: the report inside every file."""
 
-import hashlib
 from dataclasses import asdict, dataclass
-
-import numpy as np
 
 from export.graphs import grid
 from kpn_tf.networks.cost import gmac
+from kpn_tf.networks.fingerprint import weights_sha256
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,3 @@ def describe(network, release, parity, **more):
         "parity": parity,
         **more,
     }
-
-
-def weights_sha256(network):
-    """Hash over the values of all variables, in the order in which Keras lists them; a hexadecimal string."""
-    digest = hashlib.sha256()
-    for weight in network.weights:
-        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
-    return digest.hexdigest()

@@ -126,7 +126,7 @@ def test_an_exported_network_is_taken_by_its_path(tmp_path, capfd, weights):
     write_ct_series(tmp_path / "in", slices=1)
     assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--network", own, "--json") == 0
     network = json.loads(capfd.readouterr().out)["network"]
-    assert network["sha256"] == artefact.open_artefact(own).sha256
+    assert network["file_sha256"] == artefact.open_artefact(own).file_sha256
 
 
 def test_nothing_of_the_patient_is_printed(tmp_path, capfd):
@@ -320,14 +320,14 @@ def test_info_tells_versions_devices_and_networks(capfd, weights):
     }  # fmt: skip
     network, paper = about["networks"]
     assert network["name"] == "edge"
-    assert network["sha256"] == artefact.open_artefact("edge").sha256
+    assert network["file_sha256"] == artefact.open_artefact("edge").file_sha256
     assert (network["parameters"], network["gmac_512"], network["licence"]) == (0, 0.0128, "Apache-2.0")
     assert network["bytes"] == BOX.stat().st_size
     assert network["fixed_form"] is None
     assert paper == {
         "name": "paper", "model": "StructKPN-paper", "parameters": 1_981_763, "gmac_512": 518.12,
-        "version": None, "sha256": None, "bytes": None, "licence": None, "training_data": None,
-        "fixed_form": None,
+        "version": None, "file_sha256": None, "weights_sha256": None, "bytes": None, "licence": None,
+        "training_data": None, "fixed_form": None,
     }  # fmt: skip
 
 
@@ -343,7 +343,8 @@ def test_info_in_lines_says_the_same(capfd, weights, monkeypatch):
     assert "device GPU: not used: LiteRT finds no graphics adapter that it can use\n" in out
     assert "0 parameters, 0.0128 GMAC per 512x512 slice, version 1, " in out
     fixed = artefact.open_artefact("edge_64")
-    assert f"; for the GPU edge_64, 64x64, {BOX_64.stat().st_size} bytes, sha256 {fixed.sha256}\n" in out
+    hashes = f"file sha256 {fixed.file_sha256}, weights sha256 ?"
+    assert f"; for the GPU edge_64, 64x64, {BOX_64.stat().st_size} bytes, {hashes}\n" in out
     assert (
         "network paper: StructKPN-paper, 1981763 parameters, 518.12 GMAC per 512x512 slice, no weights" in out
     )

@@ -86,7 +86,7 @@ def test_a_good_run_is_status_zero_and_one_table_in_three_forms(scan, tmp_path, 
     document = json.loads((tmp_path / "table.json").read_text())
     assert list(document["conventions"]) == ["soft", "lung"]
     assert [row["denoiser"] for row in document["rows"]] == ["low dose", "edge"] * 2
-    assert document["denoisers"]["edge"]["sha256"] == artefact.open_artefact("edge").sha256
+    assert document["denoisers"]["edge"]["file_sha256"] == artefact.open_artefact("edge").file_sha256
     assert document["failures"] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.json"}
 

@@ -1,5 +1,6 @@
 """`kpn export`: one command for each runtime, and one line for every wrong call."""
 
+import hashlib
 import json
 import zipfile
 
@@ -9,7 +10,7 @@ import pytest
 
 from kpn_tf import Denoiser, StructKPN
 from kpn_tf.cli.export import PRECISIONS, TARGETS
-from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
+from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact
 from tests.command import kpn
 from tests.noisy_torso import write_torso
 from tests.runner_process import answer
@@ -38,7 +39,13 @@ def own(tmp_path_factory):
 def test_one_command_writes_the_shipped_network_for_each_runtime(to, name, written, tmp_path, capsys):
     assert kpn("export", "--preset", "edge", "--to", to, tmp_path / name) == 0
     first, *parity = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"{tmp_path / name}: StructKPN-edge version 1, weights sha256 ")
+    weights_sha256 = open_artefact("edge").weights_sha256
+    file = ""
+    if (tmp_path / name).is_file():
+        file = f"file sha256 {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}, "
+    assert first.startswith(
+        f"{tmp_path / name}: StructKPN-edge version 1, {file}weights sha256 {weights_sha256}, Apache"
+    )
     assert len(parity) == (9 if to == "saved_model" else 3)
     assert all(line.startswith("parity with Keras: ") for line in parity)
     slice_hu = np.random.default_rng(1).normal(0, 100, (1, 60, 44, 1)).astype("float32")

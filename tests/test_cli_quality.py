@@ -48,7 +48,7 @@ def test_a_series_gives_a_table_a_document_and_figures_twice(scan, tmp_path, cap
     document = json.loads((folder / "quality.json").read_text())
     assert document["failures"] == 0
     assert document["samples"] == [{"dose": None, "count": 3}]
-    assert document["denoisers"]["edge"]["sha256"] == artefact.open_artefact("edge").sha256
+    assert document["denoisers"]["edge"]["file_sha256"] == artefact.open_artefact("edge").file_sha256
     noise = document["quantities"][0]
     assert (noise["name"], noise["unit"]) == ("noise SD", "HU")
     assert noise["values"]["before"]["value"] == pytest.approx(12, rel=0.15)

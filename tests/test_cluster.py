@@ -188,7 +188,13 @@ def test_the_manifest_tells_what_became_of_each_series_and_nothing_of_the_patien
     report = denoise_archive(tmp_path / "in", tmp_path / "out", box, cluster.scheduler_address)
     told = read_manifest(tmp_path / "out")
     assert told == {
-        series.derived_uid: {"kpn_tf": __version__, **dataclasses.asdict(series)} for series in report.series
+        series.derived_uid: {
+            "kpn_tf": __version__,
+            "network": box.identity._asdict(),
+            "strength": 1.0,
+            **dataclasses.asdict(series),
+        }
+        for series in report.series
     }
     text = (tmp_path / "out" / NAME).read_text()
     assert not any(secret in text for secret in ("Secret", "0815", "1970", str(tmp_path)))
@@ -198,7 +204,7 @@ def test_half_a_line_of_a_killed_run_spoils_neither_the_manifest_nor_the_next_li
     write_archive(tmp_path / "in", series=2, slices=1)
     reports = batch.denoise(tmp_path / "in", tmp_path / "out", box).series
     for report in reports:
-        with Manifest(tmp_path / "out") as manifest:
+        with Manifest(tmp_path / "out", box) as manifest:
             manifest.add(report)
         with open(tmp_path / "out" / NAME, "ab") as file:
             file.write(b'{"kpn_tf": "0.1.0", "derived_u')
@@ -208,7 +214,7 @@ def test_half_a_line_of_a_killed_run_spoils_neither_the_manifest_nor_the_next_li
 def test_two_runs_into_one_output_are_refused_in_one_sentence(tmp_path, box):
     write_archive(tmp_path / "in", series=1, slices=1)
     sentence = r"Expected one run at a time to write to .*out. Received: kpn-manifest.jsonl, which another"
-    with Manifest(tmp_path / "out"), pytest.raises(OSError, match=sentence):
+    with Manifest(tmp_path / "out", box), pytest.raises(OSError, match=sentence):
         denoise_archive(tmp_path / "in", tmp_path / "out", box, "tcp://127.0.0.1:1")
 
 
@@ -222,7 +228,7 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_sentence(tmp_path, box,
 @pytest.fixture
 def terms(tmp_path, box):
     with Staging(tmp_path / "out") as staging:
-        yield worker.Terms(str(BOX), box.identity.sha256, 1.0, 1, tmp_path / "out", staging.folder)
+        yield worker.Terms(str(BOX), box.identity.file_sha256, 1.0, 1, tmp_path / "out", staging.folder)
 
 
 def asked(terms, threads=1):
@@ -234,8 +240,8 @@ def test_a_worker_takes_part_only_with_the_clients_version_network_and_folder(te
     assert asked(dataclasses.replace(terms, version="0.0.9")) == (
         f"Expected kpn_tf 0.0.9, as the client has. Received: {__version__}; install the same everywhere"
     )
-    other = asked(dataclasses.replace(terms, sha256="ab" * 32))
-    assert other.startswith(f"Expected the client's network {BOX}, sha256 abababababab... Received: ")
+    other = asked(dataclasses.replace(terms, file_sha256="ab" * 32))
+    assert other.startswith(f"Expected the client's network {BOX}, file sha256 abababababab... Received: ")
     assert "shared file system" in asked(dataclasses.replace(terms, staging=tmp_path / "elsewhere"))
     assert "Expected the name of a shipped network" in asked(dataclasses.replace(terms, network="none"))
     assert "Received: one of 8 threads; start them with --nthreads 1" in asked(terms, threads=8)

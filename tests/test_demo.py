@@ -11,7 +11,8 @@ from kpn_tf.phantom import Tissue, torso
 class Identity(NamedTuple):
     model: str = "mean"
     version: str = "1"
-    sha256: str = "0" * 64
+    file_sha256: str = "0" * 64
+    weights_sha256: str = "1" * 64
     licence: str = "Apache-2.0"
 
 

@@ -210,10 +210,14 @@ def test_calls_from_several_threads_do_not_mix_their_slices():
         np.testing.assert_array_equal(result, one)
 
 
-def test_the_identity_names_the_weights_by_their_hash():
-    model, version, sha256, licence = Denoiser(BOX, threads=1).identity
-    assert (model, version, licence) == ("standin-box", "1", "Apache-2.0")
-    assert sha256 == hashlib.sha256(BOX.read_bytes()).hexdigest()
+def test_the_identity_names_the_file_and_the_weights_by_their_hashes():
+    box, edge = Denoiser(BOX, threads=1).identity, Denoiser("edge", threads=1).identity
+    assert (box.model, box.version, box.licence) == ("standin-box", "1", "Apache-2.0")
+    assert box.file_sha256 == hashlib.sha256(BOX.read_bytes()).hexdigest()
+    # A file of before that time.
+    assert box.weights_sha256 is None
+    shipped = artefact.open_artefact("edge")
+    assert (edge.file_sha256, edge.weights_sha256) == (shipped.file_sha256, shipped.weights_sha256)
 
 
 def test_weights_are_looked_for_where_the_wheel_puts_them():

@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 from kpn_tf.dicom import (
     DerivedBy,
     OutputExistsError,
+    SimulatedBy,
     derive_slice,
     derived_series_uid,
     find_series,
@@ -21,9 +22,16 @@ from kpn_tf.dicom import (
 )
 from kpn_tf.dicom.identity import identity
 from kpn_tf.dicom.reading.header import pixel_header
+from kpn_tf.dicom.writing.derived_by import derived_series_number
 from tests.dicom_fixtures import ct_dataset, item, save, stored_values, twelve_bit_jpeg
 
-BY = DerivedBy(model="edge", version="0.1.0", weights_sha256="0123456789abcdef" * 4, strength=0.75)
+BY = DerivedBy(
+    model="edge",
+    version="0.1.0",
+    weights_sha256="0123456789abcdef" * 4,
+    strength=0.75,
+    file_sha256="fedcba9876543210" * 4,
+)
 
 
 def source(tmp_path, dataset=None, syntax=uid.ExplicitVRLittleEndian):
@@ -126,11 +134,12 @@ def test_the_derived_slice_has_its_own_identity_and_names_its_source(tmp_path):
     assert derived.SeriesInstanceUID.is_valid
     assert derived.file_meta.TransferSyntaxUID == uid.ExplicitVRLittleEndian
     assert list(derived.ImageType) == ["DERIVED", "PRIMARY", "AXIAL"]
-    assert derived.SeriesNumber == 10_001
+    assert derived.SeriesNumber == derived_series_number(old.SeriesNumber, BY)
     assert derived.SeriesDescription == "abdomen KPN 75%, research use"
     assert derived.ImageComments == "For research use, not for diagnosis."
     assert derived.DerivationDescription == (
-        f"Noise removed by kpn_tf 0.1.0, network edge, weights SHA-256 {BY.weights_sha256}, strength 0.75. "
+        f"Noise removed by kpn_tf 0.1.0, network edge, file SHA-256 {BY.file_sha256}, "
+        f"weights SHA-256 {BY.weights_sha256}, strength 0.75. "
         "For research use, not for diagnosis."
     )
     assert [code.CodeValue for code in derived.DerivationCodeSequence] == ["113087"]
@@ -143,7 +152,8 @@ def test_the_derived_slice_has_its_own_identity_and_names_its_source(tmp_path):
     (equipment,) = derived.ContributingEquipmentSequence
     assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
     assert (equipment.ManufacturerModelName, equipment.SoftwareVersions) == ("edge", "0.1.0")
-    assert equipment.DeviceSerialNumber == BY.weights_sha256
+    assert equipment.DeviceSerialNumber == BY.file_sha256
+    assert equipment.ContributionDescription == derived.DerivationDescription
 
 
 def test_patient_study_geometry_and_acquisition_are_kept(tmp_path):
@@ -162,14 +172,41 @@ def test_uids_depend_on_source_weights_and_strength_alone(tmp_path):
     first, again = derive_slice(ct, noisy(ct), BY), derive_slice(ct, noisy(ct), BY)
     assert (first.SOPInstanceUID, first.SeriesInstanceUID) == (again.SOPInstanceUID, again.SeriesInstanceUID)
     others = [
-        DerivedBy("edge", "0.1.0", BY.weights_sha256, 0.5),
-        DerivedBy("edge", "0.1.0", "ff" * 32, 0.75),
-        DerivedBy("edge", "0.1.1", BY.weights_sha256, 0.75),
+        dataclasses.replace(BY, strength=0.5),
+        dataclasses.replace(BY, file_sha256="ff" * 32),
+        dataclasses.replace(BY, version="0.1.1"),
     ]
     uids = {derived_series_uid("1.2.3", by) for by in [BY, *others]}
     uids |= {derived_series_uid("1.2.4", BY)}
     assert len(uids) == 5
     assert all(len(value) <= 64 and re.fullmatch(r"2\.25\.[1-9]\d*", value) for value in uids)
+
+
+def test_every_network_strength_and_dose_has_a_series_number_of_its_own():
+    makers = [dataclasses.replace(BY, strength=tenths / 10) for tenths in range(11)]
+    makers += [
+        dataclasses.replace(BY, model=name, device=device) for name in "ab" for device in ("cpu", "gpu")
+    ]
+    makers += [dataclasses.replace(BY, file_sha256="ff" * 32), dataclasses.replace(BY, version="0.2.0")]
+    makers += [SimulatedBy("0.1.0", dose, seed, "ab") for dose in (0.1, 0.25, 0.5) for seed in range(3)]
+    for number in (0, 3, 9999):
+        derived = [derived_series_number(number, by) for by in makers]
+        assert len(set(derived)) == len(makers)
+        assert all(10_000 <= one < 2**31 and one % 10_000 == number for one in derived)
+        assert derived == [derived_series_number(number, by) for by in makers]
+    # Numbers that leave no room.
+    assert all(10_000 <= derived_series_number(number, BY) < 2**31 for number in (-(2**31), -1, 2**31 - 1))
+
+
+def test_what_was_run_is_named_by_its_file_and_by_the_weights_in_it_as_far_as_they_are_known():
+    only_file = dataclasses.replace(BY, weights_sha256=None)
+    assert f"file SHA-256 {BY.file_sha256}, strength" in only_file.description
+    assert only_file.uid_words == BY.uid_words
+    only_weights = dataclasses.replace(BY, file_sha256=None)
+    assert f"network edge, weights SHA-256 {BY.weights_sha256}, strength" in only_weights.description
+    assert only_weights.serial_number == BY.weights_sha256
+    with pytest.raises(ValueError, match="Expected weights_sha256 of 1 to 64 characters"):
+        dataclasses.replace(BY, file_sha256=None, weights_sha256=None)
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):
@@ -260,7 +297,8 @@ def test_long_descriptions_and_numbers_stay_within_their_limits(tmp_path):
     derived = pydicom.dcmread(written(tmp_path, ct))
     assert len(derived.SeriesDescription) == 64
     assert derived.SeriesDescription == "ÄÖ" * 21 + " KPN 75%, research use"
-    assert derived.SeriesNumber == 2**31 - 1
+    assert 10_000 < derived.SeriesNumber < 2**31
+    assert derived.SeriesNumber % 10_000 == 3647
     assert len(derived.DerivationDescription) == 1024
 
 

@@ -323,7 +323,7 @@ def test_a_job_on_the_gpu_says_so_and_nothing_of_litert_shows(
     assert document["device"] == "gpu"
     assert document["adapter"].startswith("SwiftShader")
     assert err == f"kpn denoise: {document['device_note']}\n"
-    assert document["network"]["sha256"] == artefact.open_artefact("edge_64").sha256
+    assert document["network"]["file_sha256"] == artefact.open_artefact("edge_64").file_sha256
     assert document["slices_written"] == 2
 
 

@@ -1,7 +1,9 @@
 """Two patients, studies or series are never one, whatever an anonymiser has done to their headers."""
 
 import hashlib
+import json
 import re
+import zipfile
 
 import pydicom
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from kpn_tf import batch
 from kpn_tf.batch.terminal import series_text
 from kpn_tf.denoiser import Denoiser
+from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
 from kpn_tf.dicom import find_series
 from tests.command import BOX, kpn
 from tests.ct_series import uid, write_ct_series
@@ -171,3 +174,24 @@ def test_labels_are_short_and_no_two_series_share_one(two):
     assert all(series.uid not in series.label for series in found)
     (alone,), _ = find_series(two / "p0")
     assert alone.label == alone.uid[-12:]
+
+
+def test_a_derived_slice_leads_to_the_exported_file_and_to_its_weights(tmp_path, capfd):
+    write_ct_series(tmp_path / "in", slices=1)
+    options = ("denoise", tmp_path / "in", tmp_path / "out", "--json")
+    assert kpn(*options) == 0
+    told = json.loads(capfd.readouterr().out)["network"]
+    (path,) = (tmp_path / "out").rglob("*.dcm")
+    (equipment,) = pydicom.dcmread(path).ContributingEquipmentSequence
+    file = WEIGHTS_FOLDER / "edge.tflite"
+    with zipfile.ZipFile(file) as archive:
+        weights_sha256 = json.loads(archive.read("metadata.json"))["weights_sha256"]
+    file_sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert equipment.DeviceSerialNumber == file_sha256
+    assert (
+        f"file SHA-256 {file_sha256}, weights SHA-256 {weights_sha256}" in equipment.ContributionDescription
+    )
+    assert (told["file_sha256"], told["weights_sha256"]) == (file_sha256, weights_sha256)
+    assert kpn("info", "--json") == 0
+    (edge,) = (one for one in json.loads(capfd.readouterr().out)["networks"] if one["name"] == "edge")
+    assert (edge["file_sha256"], edge["weights_sha256"]) == (file_sha256, weights_sha256)

@@ -145,7 +145,7 @@ class Benchmark:
             return method.name, key
         trained = self._training_key(method, seed)
         if not self.data.trains and self._is_shipped(method, trained):
-            trained = {"sha256": shipped.sha256(method.name)}
+            trained = {"file_sha256": shipped.file_sha256(method.name)}
         return f"{method.name}-seed{seed}", key | trained
 
     def _is_shipped(self, method, key):

@@ -20,8 +20,14 @@ class Denoising:
 
     def derived_by(self, parts):
         identity = self._denoiser.identity
-        strength, device = self._denoiser.strength, self._denoiser.device
-        return DerivedBy(identity.model, __version__, identity.sha256, strength, device)
+        return DerivedBy(
+            identity.model,
+            __version__,
+            identity.weights_sha256,
+            self._denoiser.strength,
+            self._denoiser.device,
+            identity.file_sha256,
+        )
 
     def for_series(self, parts):
         return lambda ct, series, slice_file: self._denoiser(ct.slice_hu, ct.padding)

@@ -101,20 +101,24 @@ def _gpu_text(gpu):
 
 def _network_text(network):
     weights = "no weights shipped"
-    if network["sha256"]:
+    if network["file_sha256"]:
         weights = (
             f"version {network['version']}, {network['bytes']} bytes, {network['licence']}, "
-            f"sha256 {network['sha256']}"
+            f"{_hashes(network)}"
         )
     if fixed := network["fixed_form"]:
         weights += (
             f"; for the GPU {fixed['name']}, {fixed['side']}x{fixed['side']}, {fixed['bytes']} bytes, "
-            f"sha256 {fixed['sha256']}"
+            f"{_hashes(fixed)}"
         )
     return (
         f"{network['model']}, {_known(network['parameters'])} parameters, "
         f"{_known(network['gmac_512'])} GMAC per 512x512 slice, {weights}"
     )
+
+
+def _hashes(network):
+    return f"file sha256 {network['file_sha256']}, weights sha256 {_known(network['weights_sha256'])}"
 
 
 def _known(value):
@@ -152,7 +156,8 @@ def _networks():
             "parameters": artefact.parameters,
             "gmac_512": artefact.gmac_512,
             "version": artefact.version,
-            "sha256": artefact.sha256,
+            "file_sha256": artefact.file_sha256,
+            "weights_sha256": artefact.weights_sha256,
             "bytes": artefact.path.stat().st_size,
             "licence": artefact.licence,
             "training_data": artefact.training_data,
@@ -160,7 +165,9 @@ def _networks():
         }
         for artefact in shipped()
     ]
-    absent = dict.fromkeys(("version", "sha256", "bytes", "licence", "training_data", "fixed_form"))
+    absent = dict.fromkeys(
+        ("version", "file_sha256", "weights_sha256", "bytes", "licence", "training_data", "fixed_form")
+    )
     return carried + [
         {"name": name, "model": f"StructKPN-{name}", "parameters": parameters, "gmac_512": gmac_512, **absent}
         for name, (parameters, gmac_512) in PRESETS.items()
@@ -176,7 +183,8 @@ def _fixed_form(artefact):
     return {
         "name": fixed.path.stem,
         "side": fixed.side,
-        "sha256": fixed.sha256,
+        "file_sha256": fixed.file_sha256,
+        "weights_sha256": fixed.weights_sha256,
         "bytes": fixed.path.stat().st_size,
     }
 

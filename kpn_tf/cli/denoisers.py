@@ -133,6 +133,8 @@ def _keras(word):
 
     import keras
 
+    from kpn_tf.networks.fingerprint import weights_sha256
+
     def denoise(slice_hu):
         batch_hu = np.asarray(slice_hu, np.float32)[None, :, :, None]  # (1, H, W, 1)
         return network.predict_on_batch(batch_hu)[0, :, :, 0]
@@ -140,7 +142,8 @@ def _keras(word):
     about = {
         "keras": keras.__version__,
         "backend": keras.backend.backend(),
-        "sha256": hashlib.sha256(network_path(word).read_bytes()).hexdigest(),
+        "file_sha256": hashlib.sha256(network_path(word).read_bytes()).hexdigest(),
+        "weights_sha256": weights_sha256(network),
     }
     return NamedDenoiser(network_path(word).stem, denoise, about)
 

@@ -1,6 +1,7 @@
 """`kpn export`: a trained network as the file that another runtime takes."""
 
 import dataclasses
+import hashlib
 import itertools
 import os
 import sys
@@ -83,7 +84,7 @@ def run(config):
         console.say(f"kpn export: {error}", sys.stderr)
         return FAILED
     console.say(
-        f"{config.output}: {report['model']} version {report['version']}, weights sha256 "
+        f"{config.output}: {report['model']} version {report['version']}, {_file_hash(config.output)}weights sha256 "
         f"{report['weights_sha256']}, {report['licence']}",
         sys.stdout,
     )
@@ -176,6 +177,14 @@ def _export(network, release, config, calibration):
         side=config.side,
         calibration=calibration,
     )
+
+
+def _file_hash(path):
+    """The hash of the file that was written, which a derived series names; a SavedModel is a folder and has none."""
+    if path.is_dir():
+        return ""
+    with open(path, "rb") as file:
+        return f"file sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}, "
 
 
 def _parity_text(compared):

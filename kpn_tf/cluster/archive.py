@@ -71,7 +71,7 @@ def denoise_archive(input_path, output, denoiser, address, *, progress=None, tel
         progress.planned(sum(task.slices for task in todo))
         try:
             with (
-                Manifest(output) as manifest,
+                Manifest(output, denoiser) as manifest,
                 connected(address, denoiser.threads) as client,
                 # Left first: a worker that goes on after the client can publish nothing.
                 Staging(output) as staging,
@@ -97,7 +97,7 @@ def _terms(denoiser, output, staging):
     path = denoiser.artefact.path
     network = path.stem if path.parent == WEIGHTS_FOLDER else str(path.absolute())
     return Terms(
-        network, denoiser.identity.sha256, denoiser.strength, denoiser.threads, output, staging.folder
+        network, denoiser.identity.file_sha256, denoiser.strength, denoiser.threads, output, staging.folder
     )
 
 

@@ -19,14 +19,20 @@ class Manifest:
 
     Args:
         output: The output folder, a `pathlib.Path`; made if needed.
+        denoiser: The `Denoiser` of the run; each line says which network, and at what strength.
 
     Raises:
         OutputError: If the file cannot be written.
         OSError: If it belongs to a run that lives.
     """
 
-    def __init__(self, output):
+    def __init__(self, output, denoiser):
         self._path = output / NAME
+        self._run = {
+            "kpn_tf": __version__,
+            "network": denoiser.identity._asdict(),
+            "strength": denoiser.strength,
+        }
         self._file = None
 
     def __enter__(self):
@@ -58,7 +64,7 @@ class Manifest:
 
     def add(self, report):
         """Writes down what has become of a series, a `SeriesReport`."""
-        line = json.dumps({"kpn_tf": __version__, **dataclasses.asdict(report)}, allow_nan=False)
+        line = json.dumps({**self._run, **dataclasses.asdict(report)}, allow_nan=False)
         try:
             self._file.write(line.encode() + b"\n")
             os.fsync(self._file.fileno())
@@ -73,8 +79,9 @@ def read_manifest(output):
         output: The output folder, a `pathlib.Path`.
 
     Returns:
-        Dict from the derived SeriesInstanceUID to the last line about it, a dict with the fields of `SeriesReport` and
-        `kpn_tf`, the version that wrote it. Half a line, left by a killed run, is passed over.
+        Dict from the derived SeriesInstanceUID to the last line about it, a dict with the fields of `SeriesReport`, of
+        the `network` and its `strength`, and `kpn_tf`, the version that wrote it. Half a line, left by a killed run, is
+        passed over.
     """
     try:
         lines = (output / NAME).read_text(encoding="utf-8", errors="replace").splitlines()

@@ -30,7 +30,7 @@ class Terms:
 
     Args:
         network: Name of a shipped network, or absolute path of a .tflite.
-        sha256: Of that network's file.
+        file_sha256: Of that network's file.
         strength: Share of the correction, 0 to 1.
         threads: Threads for the network in each worker.
         output: The output folder, absolute.
@@ -39,7 +39,7 @@ class Terms:
     """
 
     network: str
-    sha256: str
+    file_sha256: str
     strength: float
     threads: int
     output: Path
@@ -131,9 +131,9 @@ def _denoiser(terms, worker_threads):
             denoiser = Denoiser(terms.network, threads=terms.threads, strength=terms.strength)
     except (OSError, ValueError) as error:
         raise WorkerError(str(error)) from None
-    if denoiser.identity.sha256 != terms.sha256:
+    if denoiser.identity.file_sha256 != terms.file_sha256:
         raise WorkerError(
-            f"Expected the client's network {terms.network}, sha256 {terms.sha256[:12]}... Received: "
-            f"{denoiser.identity.sha256[:12]}...; install the same everywhere"
+            f"Expected the client's network {terms.network}, file sha256 {terms.file_sha256[:12]}... Received: "
+            f"{denoiser.identity.file_sha256[:12]}...; install the same everywhere"
         )
     return denoiser

@@ -26,7 +26,7 @@ class Artefact:
 
     Args:
         path: The .tflite.
-        sha256: Hash of the whole file, metadata included.
+        file_sha256: Hash of the whole file, metadata included: what `sha256sum` says of it.
         model: Name of the network.
         version: Version of its weights.
         licence: Licence of its weights.
@@ -34,14 +34,14 @@ class Artefact:
         multiple: Grid, in pixels, that the network's inner resolution groups pixels by.
         side: Rows and columns of the only size it takes, or `None` if it takes any.
         whole_side: Longest side that goes through it in one piece, in pixels; what is longer is cut into tiles.
-        weights_sha256: Hash of the weights alone, or `None` if the file does not say: equal in all forms of a network.
+        weights_sha256: Hash of the trained values, equal in all forms of a network; `None` if the file does not say.
         parameters: Number of trained values, or `None` if the file does not say.
         gmac_512: Multiply-accumulates per 512x512 slice in units of 1e9, or `None` if the file does not say.
         training_data: What it was trained on, or `None` if the file does not say.
     """
 
     path: Path
-    sha256: str
+    file_sha256: str
     model: str
     version: str
     licence: str
@@ -108,7 +108,7 @@ def open_artefact(weights):
         )
     return Artefact(
         path=path,
-        sha256=_sha256(path),
+        file_sha256=_sha256(path),
         model=str(metadata["model"]),
         version=str(metadata["version"]),
         licence=str(metadata["licence"]),

@@ -15,11 +15,12 @@ from kpn_tf.hounsfield import AIR_HU
 
 
 class Identity(NamedTuple):
-    """Who denoised: enough to find the very same weights again."""
+    """Who denoised: enough to find the very same file again, and every other form of its weights."""
 
     model: str
     version: str
-    sha256: str
+    file_sha256: str
+    weights_sha256: str | None
     licence: str
 
 
@@ -79,10 +80,8 @@ class Denoiser:
 
     @property
     def identity(self):
-        """Model, version, sha256 of the weights' file, and licence."""
-        return Identity(
-            self.artefact.model, self.artefact.version, self.artefact.sha256, self.artefact.licence
-        )
+        """Model, version, SHA-256 of the file and of the weights in it (`None` if it does not say), and licence."""
+        return Identity(*(getattr(self.artefact, name) for name in Identity._fields))
 
     def __call__(self, slice_hu, padding=None):
         """Denoises one slice. Calls from several threads wait for each other.

@@ -81,7 +81,9 @@ def is_report(path):
 def _template(subject, denoiser):
     """The page before its data and after it."""
     identity = denoiser.identity
-    origin = f"{identity.model} {identity.version} ({identity.sha256[:12]})"
+    hashes = (("file", identity.file_sha256), ("weights", identity.weights_sha256))
+    known = ", ".join(f"{what} SHA-256 {sha256[:12]}..." for what, sha256 in hashes if sha256)
+    origin = f"{identity.model} {identity.version} ({known})"
     if denoiser.strength < 1:
         origin += f", strength {denoiser.strength:g}"
     words = {

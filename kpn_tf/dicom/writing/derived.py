@@ -20,9 +20,12 @@ from kpn_tf.dicom.reading.decoding import has_embedded_overlay
 from kpn_tf.dicom.reading.header import pixel_header
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
-from kpn_tf.dicom.writing.derived_by import MANUFACTURER, derived_series_uid, derived_sop_instance_uid
-
-_LARGEST_IS = 2**31 - 1
+from kpn_tf.dicom.writing.derived_by import (
+    MANUFACTURER,
+    derived_series_number,
+    derived_series_uid,
+    derived_sop_instance_uid,
+)
 
 # Attributes that describe the source's pixels or its file and would be false on the derived slice.
 _DROPPED = [
@@ -53,7 +56,7 @@ _LOSSY_METHOD = {
 def derive_slice(ct, denoised_hu, derived_by):
     """Makes the DICOM object for a slice with less noise than its source, or, simulated, with more.
 
-    - New: SOP and Series Instance UID, SeriesNumber (source + 10000; + 20000 if simulated), the pixels.
+    - New: SOP and Series Instance UID, SeriesNumber (see `derived_series_number`), the pixels.
     - Extended: ImageType (value 1 DERIVED), SeriesDescription, ImageComments, DerivationDescription,
       ContributingEquipmentSequence, and, if denoised, DerivationCodeSequence; SourceImageSequence names the
       source, and the frame of an Enhanced CT object.
@@ -133,9 +136,7 @@ def _set_identity(derived, source, uids, by):
     derived.SeriesInstanceUID = derived_series_uid(uids.series_key, by)
     derived.StudyInstanceUID = uids.study_uid
     number = int((numbers(source, "SeriesNumber") or (0.0,))[0])
-    derived.SeriesNumber = number + (
-        by.series_number_offset if number <= _LARGEST_IS - by.series_number_offset else 0
-    )
+    derived.SeriesNumber = derived_series_number(number, by)
     suffix = by.series_suffix
     original = text(source, "SeriesDescription").replace("\\", " ")
     # LO holds 64 characters (PS3.5 6.2): the source's text gives way, the warning does not.

@@ -1,5 +1,6 @@
 """Who made a derived slice, and the UIDs that follow from it."""
 
+import hashlib
 from dataclasses import dataclass
 
 from kpn_tf.dicom.identity import uid_from_name
@@ -9,6 +10,10 @@ MANUFACTURER = "kpn_tf"
 
 RESEARCH_USE = "For research use, not for diagnosis"
 
+# A derived series has the source's number in the last four digits, and before them one of so many of its own: all of
+# them fit into the 32 bits of a SeriesNumber (PS3.5 6.2, IS).
+_OWN_NUMBERS = 200_000
+
 
 @dataclass(frozen=True)
 class DerivedBy:
@@ -17,21 +22,29 @@ class DerivedBy:
     Args:
         model: Name of the network, at most 64 characters.
         version: Version of this package.
-        weights_sha256: Hash of the weights, hexadecimal.
+        weights_sha256: Hash of the trained values, hexadecimal, equal in all forms of a network; `None` if it is not
+            known.
         strength: 0 (source unchanged) to 1 (the network's output).
         device: `"cpu"` or `"gpu"`: their pixels may differ by a grey value, so their UIDs do as well.
+        file_sha256: Hash of the file that was run, hexadecimal; `None` if it was none.
+
+    Raises:
+        ValueError: If a value is out of its range, or neither hash is known.
     """
 
     model: str
     version: str
-    weights_sha256: str
+    weights_sha256: str | None
     strength: float
     device: str = "cpu"
+    file_sha256: str | None = None
 
     def __post_init__(self):
-        for name in ("model", "version", "weights_sha256"):
+        for name in ("model", "version", "weights_sha256", "file_sha256"):
             value = getattr(self, name)
-            if not 0 < len(value) <= 64 or "\\" in value:
+            if name.endswith("_sha256") and value is None and self.serial_number:
+                continue
+            if value is None or not 0 < len(value) <= 64 or "\\" in value:
                 raise ValueError(
                     f"Expected {name} of 1 to 64 characters without a backslash. Received: {value!r}"
                 )
@@ -39,20 +52,20 @@ class DerivedBy:
             raise ValueError(f"Expected strength from 0 to 1. Received: {self.strength}")
 
     note = RESEARCH_USE
-    series_number_offset = 10_000
     # CID 7203 has no code for noise reduction; smoothing is the nearest.
     derivation_code = ("113087", "Smoothing")
 
     @property
     def uid_words(self):
         """What the UIDs follow from."""
-        words = self.model, self.version, self.weights_sha256, repr(float(self.strength))
+        # The same weights in another file, in float16 or of a fixed size, give other pixels.
+        words = self.model, self.version, self.serial_number, repr(float(self.strength))
         return words if self.device == "cpu" else (*words, self.device)
 
     @property
     def serial_number(self):
-        """Tells these weights from others."""
-        return self.weights_sha256
+        """Tells what was run from everything else: the hash of its file, or else of its weights."""
+        return self.file_sha256 or self.weights_sha256
 
     @property
     def series_suffix(self):
@@ -64,9 +77,14 @@ class DerivedBy:
         """One sentence for DerivationDescription and ContributionDescription."""
         where = "" if self.device == "cpu" else f", on a {self.device.upper()}"
         return (
-            f"Noise removed by {MANUFACTURER} {self.version}, network {self.model}, "
-            f"weights SHA-256 {self.weights_sha256}, strength {self.strength:g}{where}. {RESEARCH_USE}."
+            f"Noise removed by {MANUFACTURER} {self.version}, network {self.model}, {self._hashes}, "
+            f"strength {self.strength:g}{where}. {RESEARCH_USE}."
         )
+
+    @property
+    def _hashes(self):
+        known = (("file", self.file_sha256), ("weights", self.weights_sha256))
+        return ", ".join(f"{what} SHA-256 {sha256}" for what, sha256 in known if sha256)
 
 
 def derived_series_uid(series_key, derived_by):
@@ -85,6 +103,20 @@ def derived_series_uid(series_key, derived_by):
         True
     """
     return uid_from_name("series", series_key, *derived_by.uid_words)
+
+
+def derived_series_number(number, derived_by):
+    """SeriesNumber of the derived series: another for each network, strength and dose, by a hash of 200,000 values.
+
+    Args:
+        number: That of the source, an integer; of one above 9999 or below 0 the last four digits count.
+        derived_by: A `DerivedBy` or a `SimulatedBy`.
+
+    Returns:
+        An integer from 10,000 on that fits into 32 bits.
+    """
+    digest = hashlib.sha256("|".join(derived_by.uid_words).encode()).digest()
+    return 10_000 * (1 + int.from_bytes(digest, "big") % _OWN_NUMBERS) + number % 10_000
 
 
 def derived_sop_instance_uid(series_key, slice_uid, derived_by):

@@ -36,7 +36,6 @@ class SimulatedBy:
 
     model = SIMULATION
     note = f"SIMULATED low dose: noise was added. {RESEARCH_USE}"
-    series_number_offset = 20_000
     # No code of CID 7203 tells of added noise: "pixel by pixel addition" adds images that exist. The
     # attribute is optional (PS3.3 C.7.6.1), and a wrong code is worse than none. SyntheticData (C.12.1)
     # would be right, but validators older than that attribute call it an error.

@@ -45,7 +45,8 @@ def _denoise(request, networks, answer):
         return {
             "ok": True,
             "model": denoiser.identity.model,
-            "sha256": denoiser.identity.sha256,
+            "file_sha256": denoiser.identity.file_sha256,
+            "weights_sha256": denoiser.identity.weights_sha256,
             "device": denoiser.device,
         }
     report = denoise(Path(request["input"]), Path(request["output"]), denoiser, progress=_Heartbeat(answer))

@@ -114,7 +114,6 @@ def tested_worker(settings):
         if not answer["ok"]:
             worker.stop()
             raise SelfTestError(f"preset {preset}: {answer['reason']}")
-        log.info(
-            "network tested", preset=preset, **{name: answer[name] for name in ("model", "sha256", "device")}
-        )
+        told = ("model", "file_sha256", "weights_sha256", "device")
+        log.info("network tested", preset=preset, **{name: answer[name] for name in told})
     return worker
