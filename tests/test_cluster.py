@@ -30,7 +30,7 @@ from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import find_series
 from tests.ct_series import write_ct_series
 from tests.node_peers import until
-from tests.test_job import BOX, Recorder, contents
+from tests.test_batch import BOX, Recorder, contents
 
 
 @pytest.fixture(scope="module")
