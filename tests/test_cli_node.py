@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -171,7 +173,9 @@ def test_without_a_spool_none_is_made(config, tmp_path, capsys, action):
 def test_a_wrong_configuration_is_a_wrong_call(config, capsys):
     config.write_text(SETTINGS.replace("[node]", "[nodes]"), encoding="utf-8")
     assert node("status", config) == commands.USAGE
-    assert re.fullmatch(r"kpn node: .*Expected only .* Received: nodes\n", capsys.readouterr().err)
+    unknown, missing = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"kpn node: .*Expected only .* Received: nodes", unknown)
+    assert re.fullmatch(r"kpn node: .*Expected node in the file. Received: none", missing)
 
 
 def test_an_unknown_action_is_a_wrong_call(config, capsys):
@@ -264,3 +268,50 @@ def test_the_base_install_can_look_and_clear_up(config, site, tmp_path):
     code = f"sys.path.insert(0, {str(ROOT_FOLDER)!r})\n{call}"
     printed = run_without(["pynetdicom", "tensorflow", "keras"], code, tmp_path)
     assert printed == "deleted: 1 series, 0 dead letters\n"
+
+
+def serve_dicom(*words):
+    call = [sys.executable, "-P", "-m", "kpn_tf.cli", "serve-dicom", *map(str, words)]
+    return subprocess.run(call, capture_output=True, text=True, timeout=120)
+
+
+def test_a_configuration_is_checked_without_a_node(config, tmp_path):
+    done = serve_dicom("--config", config, "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{config}: nothing is wrong with it\n"
+    assert not (tmp_path / "spool").exists()
+
+
+def test_all_that_is_wrong_with_a_configuration_is_told_a_mistake_a_line(config):
+    config.write_text(SETTINGS.replace("port = 11113", "port = 0\nhots = 1").replace('"PACS"', '""'))
+    done = serve_dicom("--config", config, "--check")
+    assert done.returncode == 2
+    assert [line.partition("node.toml: ")[2] for line in done.stderr.splitlines()] == [
+        "Expected only name, ae_title, host, port, tls in destination[0]. Received: hots",
+        "destination[0]: Expected ae_title of 1 to 16 printable characters. Received: ''",
+        "destination[0]: Expected port between 1 and 65535. Received: 0",
+    ]
+
+
+@pytest.mark.parametrize("words", [(), ("--check",)])
+def test_an_unknown_network_is_a_wrong_configuration(config, words):
+    config.write_text(SETTINGS + 'preset = "egde"\n')
+    done = serve_dicom("--config", config, *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "kpn serve-dicom: rule 'chest': Expected the name of a shipped network (edge"
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_damaged_journal_is_one_sentence_and_no_reason_to_start_again(config, site):
+    site.journal.close()
+    with open(site.spool.journal, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 100_000)
+    for words in (("serve-dicom",), ("node", "retry"), ("node", "status")):
+        call = [sys.executable, "-P", "-m", "kpn_tf.cli", *words, "--config", str(config)]
+        done = subprocess.run(call, capture_output=True, text=True, timeout=120)
+        assert done.returncode == (2 if words == ("serve-dicom",) else 1)
+        assert "which is damaged" in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -360,8 +360,40 @@ def test_a_journal_of_a_later_version_or_that_is_none_is_refused(tmp_path):
     with pytest.raises(JournalError, match="Expected a journal of version 2"):
         Journal(path)
     (tmp_path / "other").write_bytes(b"no data base" * 1000)
-    with pytest.raises(JournalError, match="Expected a journal that can be opened"):
+    with pytest.raises(JournalError, match="Expected a journal that is whole"):
         Journal(tmp_path / "other")
+
+
+def damaged(path):
+    """Overwrites the third page of a journal and all behind it, as a fault of the disk may."""
+    with open(path, "r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(2 * 4096)
+        file.write(b"\xff" * (size - 2 * 4096))
+
+
+DAMAGE = "Expected a journal that is whole. Received: .*journal.sqlite, which is damaged .*docs/node.md"
+
+
+def test_a_damaged_journal_is_refused_with_what_to_do(tmp_path):
+    Journal(tmp_path / "journal.sqlite").close()
+    damaged(tmp_path / "journal.sqlite")
+    with pytest.raises(JournalError, match=DAMAGE):
+        Journal(tmp_path / "journal.sqlite")
+
+
+def test_damage_is_told_by_whoever_comes_upon_it(tmp_path):
+    Journal(tmp_path / "journal.sqlite").close()
+    damaged(tmp_path / "journal.sqlite")
+
+    # A node that looks on checks nothing beforehand.
+    def looks_on():
+        journal = Journal(tmp_path / "journal.sqlite", read_only=True)
+        for table in ("series", "instance", "place", "delivery", "outage", "total"):
+            journal.all(f"SELECT * FROM {table}")
+
+    with pytest.raises(JournalError, match=DAMAGE):
+        looks_on()
 
 
 # What version 2 changed.

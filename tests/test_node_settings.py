@@ -2,7 +2,7 @@
 
 import pytest
 
-from kpn_tf.node.settings import Retry, SettingsError, read_settings
+from kpn_tf.node.settings import Retry, SettingsError, check_networks, read_settings
 
 MINIMAL = """
 [node]
@@ -59,9 +59,17 @@ def test_a_caller_is_known_by_title_and_address_together(tmp_path, title, addres
             'spool = "s"\nspol = 1',
             "Expected only spool, ae_title, .* in node. Received: spol",
         ),
-        ('spool = "spool"', 'spool = "s"\nport = "104"', "Expected int for node.port. Received: '104'"),
+        (
+            'spool = "spool"',
+            'spool = "s"\nport = "104"',
+            "Expected a whole number for node.port. Received: '104'",
+        ),
         ('spool = "spool"', 'spool = "s"\nport = 0', "node: Expected port between 1 and 65535. Received: 0"),
-        ('spool = "spool"', 'spool = "s"\nport = true', "Expected int for node.port. Received: True"),
+        (
+            'spool = "spool"',
+            'spool = "s"\nport = true',
+            "Expected a whole number for node.port. Received: True",
+        ),
         ('spool = "spool"', 'spool = "s"\nae_title = "SEVENTEEN LETTERS"', "Expected ae_title of 1 to 16"),
         ('spool = "spool"', 'spool = "s"\nquiet_s = 0', "Expected quiet_s above 0. Received: 0.0"),
         (
@@ -84,11 +92,62 @@ def test_a_caller_is_known_by_title_and_address_together(tmp_path, title, addres
         ("[[rule]]", "[limits]\nassociations = 0\n[[rule]]", "Expected associations above 0. Received: 0"),
         ("[[peer]]", "[peer]", "Expected a list for peer"),
         ("[node]", "[node", "Expected TOML in .*node.toml"),
+        ("[node]", f"x = {'[' * 100_000}", "Expected TOML in .*node.toml"),
+        ("[node]", f"x = 1{'0' * 9000}", "Expected TOML in .*node.toml"),
+        ('spool = "spool"', 'spool = ""', "Expected a path for node.spool. Received: ''"),
+        (
+            'spool = "spool"',
+            'spool = "s"\nquiet_s = inf',
+            "number up to 1e.06 for node.quiet_s. Received: inf",
+        ),
+        (
+            'spool = "spool"',
+            'spool = "s"\nquiet_s = nan',
+            "number up to 1e.06 for node.quiet_s. Received: nan",
+        ),
+        (
+            'spool = "spool"',
+            f'spool = "s"\nquiet_s = 1{"0" * 400}',
+            "Expected a number up to 1e.06 for node.quiet_s. Received: 10{199}$",
+        ),
+        ('spool = "spool"', 'spool = "s"\nthreads = 99999', "Expected threads of 1 to 1024. Received: 99999"),
+        (
+            '["pacs"]',
+            '["pacs"]\nthickness_mm = [3, 1]',
+            "thickness_mm of two numbers, smallest and largest",
+        ),
+        (
+            '["pacs"]',
+            '["pacs"]\nstrength = nan',
+            r"number up to 1e.06 for rule\[0\].strength. Received: nan",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, was, becomes, said):
     with pytest.raises(SettingsError, match=said):
         read(tmp_path, MINIMAL.replace(was, becomes, 1))
+
+
+def test_several_mistakes_are_told_at_once(tmp_path):
+    text = MINIMAL.replace('spool = "spool"', 'spool = "s"\nport = 0\nquiet_s = inf\nspol = 1')
+    text = text.replace('["pacs"]', '["pacs"]\nstrength = 2.0\nthickness_mm = [nan, 1.0]')
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, text)
+    said = [mistake.removeprefix(f"{tmp_path / 'node.toml'}: ") for mistake in caught.value.mistakes]
+    assert said == [
+        "Expected only spool, ae_title, host, port, quiet_s, threads, device in node. Received: spol",
+        "Expected a number up to 1e+06 for node.quiet_s. Received: inf",
+        "node: Expected port between 1 and 65535. Received: 0",
+        "Expected a number up to 1e+06 for rule[0].thickness_mm[0]. Received: nan",
+        "rule[0]: Expected strength from 0 to 1. Received: 2.0",
+    ]
+
+
+def test_every_network_that_is_not_there_is_named(tmp_path):
+    settings = read(tmp_path, MINIMAL + '[[rule]]\nname = "b"\ndestinations = []\npreset = "egde"\n')
+    with pytest.raises(SettingsError, match=r"rule 'b': Expected the name of a shipped network \(edge.*egde"):
+        check_networks(settings)
+    check_networks(read(tmp_path, MINIMAL))
 
 
 def test_two_destinations_of_one_name_are_refused(tmp_path):

@@ -41,7 +41,9 @@ def run(config):
     try:
         settings = read_settings(config.config)
     except SettingsError as error:
-        return complain_of_usage("kpn node", error)
+        for mistake in error.mistakes:
+            status = complain_of_usage("kpn node", mistake)
+        return status
     # Opening it would make it; the file is the spool's last part that a node makes.
     if not (settings.node.spool / "journal.sqlite").exists():
         say(f"kpn node: expected the spool of a node. Received: {settings.node.spool}", sys.stderr)

@@ -1,11 +1,13 @@
 """`kpn serve-dicom`: the node, until it is told to stop."""
 
 import dataclasses
+import sys
 from dataclasses import field
 from pathlib import Path
 
 from kpn_tf.cli.commands import OK, complain_of_usage
-from kpn_tf.node.settings import SettingsError, read_settings
+from kpn_tf.console import say
+from kpn_tf.node.settings import SettingsError, check_networks, read_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,20 +15,33 @@ class ServeDicomConfig:
     """What `kpn serve-dicom` is told."""
 
     config: Path = field(default=None, metadata={"help": "TOML file: docs/node.md", "required": True})
+    check: bool = field(default=False, metadata={"help": "only check the file"})
 
 
 def run(config):
     """Runs the command.
 
     Returns:
-        Exit status.
+        Exit status: 2 where starting it again would not help.
     """
     try:
         settings = read_settings(config.config)
+        check_networks(settings)
     except SettingsError as error:
-        return complain_of_usage("kpn serve-dicom", error)
+        for mistake in error.mistakes:
+            status = complain_of_usage("kpn serve-dicom", mistake)
+        return status
     # pynetdicom is loaded only now: a wrong configuration is told without it.
-    from kpn_tf.node.service import serve
+    from kpn_tf.node.journal.journal import JournalError
+    from kpn_tf.node.network.self_test import SelfTestError
+    from kpn_tf.node.service import contexts, serve
 
-    serve(settings)
+    try:
+        if config.check:
+            contexts(settings.tls)
+            say(f"{config.config}: nothing is wrong with it", sys.stdout)
+        else:
+            serve(settings)
+    except (JournalError, SelfTestError) as error:
+        return complain_of_usage("kpn serve-dicom", error)
     return OK

@@ -9,7 +9,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from kpn_tf.node import log
 from kpn_tf.node.journal import arrivals, deliveries, retention, steps
-from kpn_tf.node.journal.journal import Object
+from kpn_tf.node.journal.journal import DAMAGED_S, JournalError, Object
 from kpn_tf.node.network.worker_process import WorkerError
 from kpn_tf.node.rule import first_match
 
@@ -57,6 +57,10 @@ class Conductor:
         while not self._stopping.is_set():
             try:
                 more = step()
+            except JournalError as error:
+                log.warning("journal damaged", reason=str(error))
+                self._stopping.wait(DAMAGED_S)
+                more = False
             except Exception as error:
                 # A full disk, most likely. What was begun is begun again; a thread that has ended begins nothing.
                 log.warning("step failed", step=step.__name__, error=type(error).__name__)
@@ -70,6 +74,8 @@ class Conductor:
         for series in arrivals.finished(self._journal, self._settings.node.quiet_s, now):
             try:
                 self._close(series, now)
+            except JournalError:
+                raise
             except Exception as error:
                 # One that cannot be closed holds up no other.
                 log.warning("step failed", step="close", error=type(error).__name__)

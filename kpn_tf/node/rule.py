@@ -3,6 +3,8 @@
 import fnmatch
 from dataclasses import dataclass
 
+from kpn_tf.node.tables import check
+
 
 @dataclass(frozen=True)
 class Traits:
@@ -56,12 +58,14 @@ class Rule:
     originals: bool = False
 
     def __post_init__(self):
-        if not 0.0 <= self.strength <= 1.0:
-            raise ValueError(f"Expected strength from 0 to 1. Received: {self.strength}")
-        if len(self.thickness_mm) not in (0, 2):
-            raise ValueError(
-                f"Expected thickness_mm of two numbers, smallest and largest. Received: {list(self.thickness_mm)}"
-            )
+        check(
+            (0.0 <= self.strength <= 1.0, "strength from 0 to 1", self.strength),
+            (
+                len(self.thickness_mm) in (0, 2) and list(self.thickness_mm) == sorted(self.thickness_mm),
+                "thickness_mm of two numbers, smallest and largest",
+                list(self.thickness_mm),
+            ),
+        )
 
     def matches(self, traits):
         """Whether all conditions hold for `Traits`."""

@@ -11,6 +11,7 @@ from pynetdicom import build_context, evt
 from kpn_tf.node import log
 from kpn_tf.node.application_entity import application_entity
 from kpn_tf.node.journal import deliveries
+from kpn_tf.node.journal.journal import DAMAGED_S, JournalError
 
 # Deliveries of one association. A node that is stopped or a destination that refuses is noticed after each.
 _BATCH = 500
@@ -72,6 +73,10 @@ class Sender:
             self._woken.clear()
             try:
                 more = self.send_due(time.time())
+            except JournalError:
+                # The conductor says so.
+                self._stopping.wait(DAMAGED_S)
+                more = False
             except Exception as error:
                 # Whatever it is, it may pass; a thread that has ended sends nothing for ever.
                 log.warning(

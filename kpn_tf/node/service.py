@@ -49,7 +49,7 @@ def _start(settings, stack):
     # What is sent is not even parsed.
     pynetdicom._config.STORE_SEND_CHUNKED_DATASET = True
     pynetdicom._config.LOG_HANDLER_LEVEL = "none"
-    server_context, client_context = _contexts(settings.tls)
+    server_context, client_context = contexts(settings.tls)
     senders = [
         Sender(settings, destination, spool, journal, client_context) for destination in settings.destination
     ]
@@ -76,8 +76,18 @@ def _start(settings, stack):
     stack.callback(receiver.stop, _PATIENCE_S)
 
 
-def _contexts(tls):
-    """TLS of the server and of the client; both show the node's certificate and ask for the other's."""
+def contexts(tls):
+    """TLS of the server and of the client; both show the node's certificate and ask for the other's.
+
+    Args:
+        tls: A `Tls`, or None.
+
+    Returns:
+        Two `ssl.SSLContext`, or two None.
+
+    Raises:
+        OSError: If a certificate or the key cannot be used.
+    """
     if tls is None:
         return None, None
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -87,7 +97,8 @@ def _contexts(tls):
         # DICOM PS3.15 B.9 (BCP 195): TLS 1.2 or newer.
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_cert_chain(tls.certificate, tls.key)
+            # Without the empty password OpenSSL asks for one at the terminal, and waits.
+            context.load_cert_chain(tls.certificate, tls.key, password="")
             context.load_verify_locations(tls.authorities)
         except (OSError, ssl.SSLError) as error:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None)

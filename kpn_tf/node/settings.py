@@ -7,11 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kpn_tf.node.rule import Rule
-from kpn_tf.node.tables import built
+from kpn_tf.node.tables import MistakesError, built, check
+
+# What is more is no machine's.
+_MOST_THREADS = 1024
+
+# Of a destination: as long as the names of files may be, with room to spare.
+_LONGEST_NAME = 64
 
 
-class SettingsError(ValueError):
-    """The configuration cannot be used; one sentence that names the file and what to correct."""
+class SettingsError(MistakesError):
+    """The configuration cannot be used; sentences that name the file and what to correct."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,14 @@ class Own:
     device: str = "cpu"
 
     def __post_init__(self):
-        _check_title(self.ae_title)
-        _check(self.device in ("cpu", "gpu", "auto"), "device cpu, gpu or auto", repr(self.device))
-        _check(0 < self.port < 65536, "port between 1 and 65535", self.port)
-        _check(self.quiet_s > 0, "quiet_s above 0", self.quiet_s)
-        _check(self.threads is None or self.threads > 0, "threads of 1 or more", self.threads)
+        threads = self.threads
+        check(
+            _title(self.ae_title),
+            (self.device in ("cpu", "gpu", "auto"), "device cpu, gpu or auto", repr(self.device)),
+            _port(self.port),
+            *_above_0(self, "quiet_s"),
+            (threads is None or 0 < threads <= _MOST_THREADS, f"threads of 1 to {_MOST_THREADS}", threads),
+        )
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,7 @@ class Limits:
     stall_s: float = 300.0
 
     def __post_init__(self):
-        for name in ("associations", "object_mb", "keep_free_gb", "timeout_s", "stall_s"):
-            _check(getattr(self, name) > 0, f"{name} above 0", getattr(self, name))
+        check(*_above_0(self, "associations", "object_mb", "keep_free_gb", "timeout_s", "stall_s"))
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,8 @@ class Retention:
     journal_days: float = 365.0
 
     def __post_init__(self):
-        for name in ("days", "dead_days", "journal_days"):
-            _check(getattr(self, name) >= 0, f"{name} of 0 or more", getattr(self, name))
+        names = ("days", "dead_days", "journal_days")
+        check(*((getattr(self, name) >= 0, f"{name} of 0 or more", getattr(self, name)) for name in names))
 
 
 @dataclass(frozen=True)
@@ -106,8 +114,7 @@ class Retry:
     attempts: int = 3
 
     def __post_init__(self):
-        for name in ("first_s", "longest_s", "refusals", "give_up_h", "attempts"):
-            _check(getattr(self, name) > 0, f"{name} above 0", getattr(self, name))
+        check(*_above_0(self, "first_s", "longest_s", "refusals", "give_up_h", "attempts"))
 
     def pause_s(self, failures):
         """Seconds to wait after so many failures in a row, 1 or more."""
@@ -125,7 +132,7 @@ class Status:
     port: int = 8104
 
     def __post_init__(self):
-        _check(0 <= self.port < 65536, "port between 0 and 65535", self.port)
+        check(_port(self.port, lowest=0))
 
 
 @dataclass(frozen=True)
@@ -143,9 +150,16 @@ class Tls:
     authorities: Path
 
     def __post_init__(self):
-        for name in ("certificate", "key", "authorities"):
-            path = getattr(self, name)
-            _check(os.access(path, os.R_OK), f"{name} to name a file that can be read", path)
+        check(
+            *(
+                (
+                    os.access(getattr(self, name), os.R_OK),
+                    f"{name} to name a file that can be read",
+                    getattr(self, name),
+                )
+                for name in ("certificate", "key", "authorities")
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -161,13 +175,14 @@ class Peer:
     addresses: tuple[str, ...]
 
     def __post_init__(self):
-        _check_title(self.ae_title)
-        _check(bool(self.addresses), "at least one address", "none")
-        for address in self.addresses:
-            try:
-                ipaddress.ip_network(address)
-            except ValueError:
-                _check(False, "addresses such as 192.0.2.7 or 192.0.2.0/24", repr(address))
+        check(
+            _title(self.ae_title),
+            (bool(self.addresses), "at least one address", "none"),
+            *(
+                (_is_network(address), "addresses such as 192.0.2.7 or 192.0.2.0/24", repr(address))
+                for address in self.addresses
+            ),
+        )
 
     def is_at(self, address):
         """Whether it may send from an address."""
@@ -193,13 +208,16 @@ class Destination:
     tls: bool = False
 
     def __post_init__(self):
-        _check_title(self.ae_title)
-        _check(0 < self.port < 65536, "port between 1 and 65535", self.port)
-        # It becomes the name of a folder, too.
-        _check(
-            self.name.replace("-", "").replace("_", "").isalnum(),
-            "name of letters and digits",
-            repr(self.name),
+        check(
+            # It becomes the name of a folder, too.
+            (
+                self.name.replace("-", "").replace("_", "").isalnum() and len(self.name) <= _LONGEST_NAME,
+                f"name of letters and digits, at most {_LONGEST_NAME}",
+                repr(self.name),
+            ),
+            _title(self.ae_title),
+            (bool(self.host) and self.host.isprintable(), "a host", repr(self.host)),
+            _port(self.port),
         )
 
 
@@ -219,16 +237,24 @@ class Settings:
 
     def __post_init__(self):
         names = [destination.name for destination in self.destination]
-        _check(len(set(names)) == len(names), "every destination to have a name of its own", ", ".join(names))
-        for rule in self.rule:
-            unknown = sorted(set(rule.destinations) - set(names))
-            _check(not unknown, f"destinations of rule {rule.name!r} to be defined", ", ".join(unknown))
-        if self.tls is None:
-            _check(
-                not any(destination.tls for destination in self.destination),
+        secure = [destination.name for destination in self.destination if destination.tls]
+        unknown = {rule.name: sorted(set(rule.destinations) - set(names)) for rule in self.rule}
+        check(
+            (
+                len(set(names)) == len(names),
+                "every destination to have a name of its own",
+                ", ".join(names),
+            ),
+            *(
+                (not others, f"destinations of rule {rule!r} to be defined", ", ".join(others))
+                for rule, others in unknown.items()
+            ),
+            (
+                self.tls is not None or not secure,
                 "[tls] where a destination has tls = true",
-                "none",
-            )
+                f"none, and {', '.join(secure)}",
+            ),
+        )
 
     def knows(self, ae_title, address):
         """Whether a caller of this title may send from this address."""
@@ -253,22 +279,54 @@ def read_settings(path):
             table = tomllib.load(file)
     except OSError as error:
         raise SettingsError(
-            f"Expected a configuration file. Received: {path}, which cannot be read ({error.strerror})"
+            [f"Expected a configuration file. Received: {path}, which cannot be read ({error.strerror})"]
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"Expected TOML in {path}. Received: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # Not only TOMLDecodeError: an integer of 5,000 digits, or text in another encoding.
+        raise SettingsError([f"Expected TOML in {path}. Received: {error}"]) from error
     try:
         return built(Settings, table, path.absolute().parent)
-    except ValueError as error:
-        raise SettingsError(f"{path}: {error}") from error
+    except MistakesError as error:
+        raise SettingsError([f"{path}: {mistake}" for mistake in error.mistakes]) from error
 
 
-def _check_title(title):
+def check_networks(settings):
+    """Looks whether the networks that rules name are there; the rest of a `Settings` was checked when it was made.
+
+    Raises:
+        SettingsError: If one is not, or does not say what it is.
+    """
+    # LiteRT comes along, which nobody needs who only looks on.
+    from kpn_tf.denoiser.artefact import open_artefact
+
+    mistakes = []
+    for rule in settings.rule:
+        try:
+            if rule.preset:
+                open_artefact(rule.preset)
+        except (OSError, ValueError) as error:
+            mistakes.append(f"rule {rule.name!r}: {error}")
+    if mistakes:
+        raise SettingsError(mistakes)
+
+
+def _is_network(address):
+    try:
+        ipaddress.ip_network(address)
+    except ValueError:
+        return False
+    return True
+
+
+def _title(title):
     # PS3.5 table 6.2-1, AE: 16 characters, no backslash, not only spaces.
     right = 0 < len(title) <= 16 and title == title.strip() and title.isascii() and title.isprintable()
-    _check(right and "\\" not in title, "ae_title of 1 to 16 printable characters", repr(title))
+    return right and "\\" not in title, "ae_title of 1 to 16 printable characters", repr(title)
 
 
-def _check(right, expected, received):
-    if not right:
-        raise ValueError(f"Expected {expected}. Received: {received}")
+def _port(port, lowest=1):
+    return lowest <= port < 65536, f"port between {lowest} and 65535", port
+
+
+def _above_0(table, *names):
+    return [(getattr(table, name) > 0, f"{name} above 0", getattr(table, name)) for name in names]

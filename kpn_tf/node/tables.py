@@ -1,9 +1,49 @@
 """Tables of a TOML file -> frozen dataclasses, with a sentence for whatever does not fit."""
 
+import contextlib
 import dataclasses
 import types
 import typing
 from pathlib import Path
+
+# What waits longer, or is larger, is a slip of the pen, and more than a clock of the system may take.
+_LARGEST = 1e6
+
+
+# Letters of a value that messages show.
+_SHOWN = 200
+
+
+class MistakesError(ValueError):
+    """What does not fit, all of it.
+
+    Args:
+        mistakes: Sentences.
+    """
+
+    def __init__(self, mistakes):
+        super().__init__("; ".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+def check(*requirements, where=""):
+    """Refuses what does not hold.
+
+    Args:
+        *requirements: Tuples: whether it holds, what is expected, what was received.
+        where: Name of the table, for messages.
+
+    Raises:
+        MistakesError: If one does not hold, or several.
+    """
+    where = f"{where}: " if where else ""
+    wrong = [
+        f"{where}Expected {expected}. Received: {str(received)[:_SHOWN]}"
+        for holds, expected, received in requirements
+        if not holds
+    ]
+    if wrong:
+        raise MistakesError(wrong)
 
 
 def built(kind, table, folder, where=""):
@@ -19,30 +59,43 @@ def built(kind, table, folder, where=""):
         The dataclass.
 
     Raises:
-        ValueError: If a key is unknown or missing, or a value of another type or refused by its dataclass.
+        MistakesError: If keys are unknown or missing, or values of another type or refused by their dataclass.
     """
     if not isinstance(table, dict):
-        raise ValueError(f"Expected a table at {where}. Received: {table!r}")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(table) - set(hints))
-    if unknown:
-        raise ValueError(
-            f"Expected only {', '.join(hints)} in {where or 'the file'}. Received: {', '.join(unknown)}"
-        )
-    missing = [
+        raise MistakesError([f"Expected a table at {where}. Received: {table!r}"])
+    hints, named = typing.get_type_hints(kind), where or "the file"
+    mistakes, values = [], {}
+    if unknown := sorted(set(table) - set(hints)):
+        mistakes.append(f"Expected only {', '.join(hints)} in {named}. Received: {', '.join(unknown)}")
+    for name, value in table.items():
+        if name in hints:
+            with _noted(mistakes):
+                values[name] = _value(hints[name], value, _below(where, name), folder)
+    required = {
         entry.name
         for entry in dataclasses.fields(kind)
-        if entry.name not in table
-        and entry.default is dataclasses.MISSING
-        and entry.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ValueError(f"Expected {', '.join(missing)} in {where or 'the file'}. Received: none")
-    values = {name: _value(hints[name], value, _below(where, name), folder) for name, value in table.items()}
+        if entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+    }
+    if missing := [name for name in hints if name in required and name not in table]:
+        mistakes.append(f"Expected {', '.join(missing)} in {named}. Received: none")
+    # With defaults where values do not fit, for what else is wrong with a table; not with the file: what one table
+    # says of another would be told as wrong, too.
+    if required <= set(values) and (where or not mistakes):
+        try:
+            made = kind(**values)
+        except MistakesError as error:
+            mistakes += [f"{where}: {mistake}" if where else mistake for mistake in error.mistakes]
+    if mistakes:
+        raise MistakesError(mistakes)
+    return made
+
+
+@contextlib.contextmanager
+def _noted(mistakes):
     try:
-        return kind(**values)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}" if where else str(error)) from error
+        yield
+    except MistakesError as error:
+        mistakes += error.mistakes
 
 
 def _below(where, name):
@@ -54,17 +107,26 @@ def _value(hint, value, where, folder):
     if isinstance(hint, types.UnionType):
         hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     if typing.get_origin(hint) is tuple:
-        kind = typing.get_args(hint)[0]
-        if not isinstance(value, list):
-            raise ValueError(f"Expected a list for {where}. Received: {value!r}")
-        return tuple(_value(kind, part, f"{where}[{index}]", folder) for index, part in enumerate(value))
+        kind, values, mistakes = typing.get_args(hint)[0], [], []
+        check((isinstance(value, list), f"a list for {where}", repr(value)))
+        for index, part in enumerate(value):
+            with _noted(mistakes):
+                values.append(_value(kind, part, f"{where}[{index}]", folder))
+        if mistakes:
+            raise MistakesError(mistakes)
+        return tuple(values)
     if dataclasses.is_dataclass(hint):
         return built(hint, value, folder, where)
     if hint is Path and isinstance(value, str):
+        check((value and "\0" not in value, f"a path for {where}", repr(value)))
         return folder / value
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        wanted = "text" if hint in (str, Path) else hint.__name__
-        raise ValueError(f"Expected {wanted} for {where}. Received: {value!r}")
+    wanted = {str: "text", Path: "text", float: "a number", int: "a whole number", bool: "true or false"}[
+        hint
+    ]
+    fits = type(value) is hint or (hint is float and type(value) is int)
+    check((fits, f"{wanted} for {where}", repr(value)))
+    if hint in (int, float):
+        # Not "if too large": a NaN must not pass.
+        check((abs(value) <= _LARGEST, f"{wanted} up to {_LARGEST:g} for {where}", value))
+        return hint(value)
     return value

@@ -124,8 +124,15 @@ CREATE TRIGGER total_settled AFTER UPDATE OF state ON delivery WHEN NEW.state IN
 _STATEMENTS = _SCHEMA.split(";\n")
 
 
+# SQLITE_CORRUPT and SQLITE_NOTADB, of which there are kinds in the higher bits.
+_DAMAGED = {11, 26}
+
+# How often a damaged journal is tried again, and complained of.
+DAMAGED_S = 60.0
+
+
 class JournalError(ValueError):
-    """The journal cannot be used; one sentence that names the file."""
+    """The journal cannot be used; one sentence that names the file and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,8 @@ class Journal:
         read_only: For looking on: nothing is made.
 
     Raises:
-        JournalError: If it cannot be opened, or was written by a newer version.
+        JournalError: If it cannot be opened, is damaged, or was written by a newer version. Methods raise it, too, when
+            they come upon damage.
     """
 
     def __init__(self, path, *, read_only=False):
@@ -177,6 +185,9 @@ class Journal:
                 self._connection.execute("PRAGMA synchronous = FULL")
                 # What is deleted is overwritten: it says whose images these were.
                 self._connection.execute("PRAGMA secure_delete = ON")
+                (found,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise self._damage(found.rpartition("***\n")[2])
             with self.transaction() if not read_only else contextlib.nullcontext():
                 version = self._connection.execute("PRAGMA user_version").fetchone()[0]
                 if version < _VERSION and not read_only:
@@ -188,6 +199,8 @@ class Journal:
                 )
             self.key = self.one("SELECT key FROM secret")["key"]
         except (OSError, sqlite3.Error) as error:
+            if _is_damage(error):
+                raise self._damage(error) from error
             raise JournalError(
                 f"Expected a journal that can be opened. Received: {path} ({error})"
             ) from error
@@ -221,7 +234,7 @@ class Journal:
     @contextlib.contextmanager
     def transaction(self):
         """All of what happens inside, on disk, or nothing of it."""
-        with self._lock:
+        with self._in_use():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self
@@ -234,15 +247,36 @@ class Journal:
 
     def all(self, statement, *values):
         """Rows of a query, as a list."""
-        with self._lock:
+        with self._in_use():
             return self._connection.execute(statement, values).fetchall()
 
     def one(self, statement, *values):
         """First row of a query, or `None`."""
-        with self._lock:
+        with self._in_use():
             return self._connection.execute(statement, values).fetchone()
 
     def change(self, statement, *values):
         """Makes a change; returns how many rows it touched. Outside of `transaction` it is one by itself."""
-        with self._lock:
+        with self._in_use():
             return self._connection.execute(statement, values).rowcount
+
+    @contextlib.contextmanager
+    def _in_use(self):
+        """Nobody else's meanwhile; damage is told as what it is."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                if _is_damage(error):
+                    raise self._damage(error) from error
+                raise
+
+    def _damage(self, found):
+        return JournalError(
+            f"Expected a journal that is whole. Received: {self._path}, which is damaged ({found}); stop the node, and "
+            "put a copy of the spool back or move this journal away (docs/node.md, Operation)"
+        )
+
+
+def _is_damage(error):
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED

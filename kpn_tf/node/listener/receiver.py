@@ -15,6 +15,7 @@ from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.node import log
 from kpn_tf.node.application_entity import application_entity
 from kpn_tf.node.journal import arrivals
+from kpn_tf.node.journal.journal import JournalError
 from kpn_tf.node.listener.arrival import content_start
 from kpn_tf.node.listener.arrival_reader import ArrivalReader
 from kpn_tf.node.listener.server import LARGEST_PDU, BoundedHandler, bound_server
@@ -154,7 +155,7 @@ class Receiver:
             reason = "has the UID of another object that is here already"
             log.warning("refused", calling=calling, reason=reason)
             return _status(_CANNOT_UNDERSTAND, reason)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, JournalError) as error:
             log.warning("refused", calling=calling, reason=type(error).__name__)
             return _status(_OUT_OF_RESOURCES, "cannot be stored")
         except Exception as error:

@@ -9,6 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from kpn_tf.node import log
+from kpn_tf.node.journal.journal import JournalError
 from kpn_tf.node.status.page import page
 from kpn_tf.node.status.prometheus import CONTENT_TYPE, prometheus
 from kpn_tf.node.status.snapshot import snapshot
@@ -129,6 +130,9 @@ class _Handler(BaseHTTPRequestHandler):
         content_type, rendered = _DOCUMENTS[self.path]
         try:
             told = self.server.told()
+        except JournalError as error:
+            self._answer(503, "text/plain", f"{error}\n")
+            return
         except (OSError, sqlite3.Error) as error:
             log.warning("status page failed", error=type(error).__name__)
             self._answer(503, "text/plain", "The journal cannot be read.\n")
