@@ -3,6 +3,7 @@
 import socket
 import stat
 import time
+import urllib.request
 
 import pydicom
 import pytest
@@ -104,6 +105,33 @@ def test_what_is_refused_again_and_again_is_a_dead_letter_until_somebody_asks_fo
             assert node.command("retry").returncode == 0
             until(lambda: set(pacs.digests) == sop_uids(paths))
             until(lambda: not list((node.spool / "dead").rglob("*.dcm")))
+
+
+def test_the_first_refusal_is_a_warning_in_the_log_on_the_page_and_in_the_status(tmp_path):
+    paths = write_ct_series(tmp_path / "in", name="compressed", slices=3)
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.compress("1.2.840.10008.1.2.4.80", generate_instance_uid=False)
+        dataset.save_as(path)
+    retry = "[retry]\nfirst_s = 600\nlongest_s = 600\n"
+    reason = "takes no CT Image Storage in JPEG-LS Lossless Image Compression"
+    with Recorder() as pacs:
+        node = Node(
+            tmp_path / "node", [("pacs", pacs.title, pacs.port)], rule=FORWARD + '["pacs"]', sections=retry
+        )
+        with node:
+            send(node.port, paths)
+            (line,) = until(lambda: node.lines("refused by destination"))
+            assert (line["level"], line["destination"], line["objects"]) == ("warning", "pacs", 3)
+            assert line["reason"] == reason
+            told = node.command("status")
+            assert told.returncode == 1
+            assert f"needs attention: pacs refuses 3 objects: {reason}" in told.stdout
+            with urllib.request.urlopen(f"http://127.0.0.1:{node.status_port}/", timeout=30) as response:
+                page = response.read().decode()
+            assert f"pacs refuses 3 objects: {reason}" in page
+            assert "▲ refuses objects" in page
+            assert node.lines("dead letter") == []
 
 
 def test_a_destination_out_of_resources_is_asked_again_and_nothing_is_given_up(tmp_path):

@@ -417,6 +417,9 @@ CREATE INDEX delivery_settled ON delivery (destination, state, settled);
 CREATE TRIGGER total_settled AFTER UPDATE OF state ON delivery WHEN NEW.state IN ('sent', 'dead') BEGIN
     INSERT INTO total VALUES (NEW.state, NEW.destination, 1)
     ON CONFLICT DO UPDATE SET number = number + excluded.number; END;
+DROP TABLE watched;
+CREATE TABLE watched (path BLOB PRIMARY KEY, bytes INTEGER NOT NULL, changed_ns INTEGER NOT NULL, seen REAL NOT NULL);
+INSERT INTO watched VALUES (x'61', 1, 2, 3.0);
 PRAGMA user_version = 1;
 """
 

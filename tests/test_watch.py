@@ -1,6 +1,7 @@
 """`kpn denoise --watch`: what is put into a folder appears, denoised, in another; killed or not."""
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -8,12 +9,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydicom
 import pytest
 
+from kpn_tf.node import log
+from kpn_tf.node.inbox import Inbox
+from kpn_tf.node.journal import arrivals, steps
+from kpn_tf.node.journal.journal import Journal
+from kpn_tf.node.settings import Limits
+from kpn_tf.node.watch import Watcher
 from tests.ct_series import uid, write_ct_series
 from tests.node_peers import until
 from tests.node_scenarios import derived_from
@@ -182,3 +191,102 @@ def test_a_wrong_call_is_told_in_one_line(tmp_path, words, said):
     assert answer.returncode == 2
     assert said in answer.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    """A watcher whose looks are the test's, and what it has refused."""
+    refused = []
+    monkeypatch.setattr(log, "warning", lambda event, **fields: refused.append((event, fields["reason"])))
+    (tmp_path / "in").mkdir()
+    inbox = Inbox(tmp_path / "out")
+    journal = Journal(inbox.journal)
+    limits = Limits(keep_free_gb=0.001)
+    watcher = Watcher(tmp_path / "in", inbox, journal, limits, threading.Event())
+    yield SimpleNamespace(
+        watcher=watcher, journal=journal, inbox=inbox, folder=tmp_path / "in", refused=refused
+    )
+    watcher.stop()
+    journal.close()
+
+
+def half_full(path):
+    """A file as a copy with its length set first has it for a while: its second half is zeros. Returns the whole."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + b"\0" * (len(whole) - len(whole) // 2))
+    return whole
+
+
+def taken(watched):
+    return [path.read_bytes() for path in watched.inbox.series.glob("*/originals/*.dcm")]
+
+
+def test_a_file_that_was_taken_half_full_is_taken_again(watched):
+    (path,) = write_ct_series(watched.folder, name="half", slices=1)
+    whole = half_full(path)
+    for _ in range(3):
+        watched.watcher.look()
+    assert taken(watched) == [path.read_bytes()] != [whole]
+    path.write_bytes(whole)
+    for _ in range(3):
+        watched.watcher.look()
+    assert taken(watched) == [whole]
+    (row,) = watched.journal.all(
+        "SELECT slices, bytes, digest FROM series JOIN instance ON series.id = series"
+    )
+    assert (row["slices"], row["bytes"]) == (1, len(whole))
+    assert row["digest"] == hashlib.sha256(whole).hexdigest()
+    assert watched.refused == []
+
+
+def test_so_it_is_by_a_watcher_that_was_started_meanwhile(watched):
+    (path,) = write_ct_series(watched.folder, name="half", slices=1)
+    whole = half_full(path)
+    for _ in range(2):
+        watched.watcher.look()
+    path.write_bytes(whole)
+    later = Watcher(
+        watched.folder, watched.inbox, watched.journal, Limits(keep_free_gb=0.001), threading.Event()
+    )
+    for _ in range(2):
+        later.look()
+    assert taken(watched) == [whole]
+
+
+def test_a_series_waits_while_one_of_its_files_changes(watched):
+    (path,) = write_ct_series(watched.folder, name="half", slices=1)
+    for _ in range(2):
+        watched.watcher.look()
+    watched.journal.change("UPDATE series SET changed = 0.0")
+    watched.watcher.look()
+    assert arrivals.finished(watched.journal, 60.0, time.time()) == [1]
+    path.write_bytes(path.read_bytes() + b"\0")
+    watched.watcher.look()
+    assert arrivals.finished(watched.journal, 60.0, time.time()) == []
+
+
+def test_a_file_that_changes_after_its_series_was_closed_is_told(watched):
+    (path,) = write_ct_series(watched.folder, name="half", slices=1)
+    whole = half_full(path)
+    for _ in range(2):
+        watched.watcher.look()
+    steps.complete(watched.journal, 1, None, "", time.time())
+    path.write_bytes(whole)
+    for _ in range(3):
+        watched.watcher.look()
+    ((event, reason),) = watched.refused
+    assert event == "refused"
+    assert reason.startswith("has changed after its series was complete, and was denoised as it was before")
+    assert taken(watched) != [whole]
+
+
+def test_another_file_of_the_same_uid_takes_nobodys_place(watched):
+    (path,) = write_ct_series(watched.folder, name="half", slices=1)
+    for _ in range(2):
+        watched.watcher.look()
+    before = taken(watched)
+    (watched.folder / "other.dcm").write_bytes(path.read_bytes() + b"\0\0")
+    for _ in range(2):
+        watched.watcher.look()
+    assert watched.refused == [("refused", "has the UID of another object that is here already")]
+    assert taken(watched) == before

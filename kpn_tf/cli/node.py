@@ -112,6 +112,8 @@ def _status_lines(told):
         if outage:
             since, wait = duration(now - outage["since"]), duration(outage["next_try"] - now)
             line += f"; {outage['reason']} for {since}, next try in {wait}"
+        elif one["refused"]:
+            line += f"; refuses {one['refused']['objects']}: {one['refused']['reason']}"
         yield line
     for row in told["last"]:
         yield _series_line(row, now)

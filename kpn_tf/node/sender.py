@@ -1,5 +1,6 @@
 """The way out: a queue and a thread for each destination, so that one that is dead stops no other."""
 
+import collections
 import socket
 import threading
 import time
@@ -47,6 +48,7 @@ class Sender:
         self._spool = spool
         self._journal = journal
         self._ssl_context = ssl_context if destination.tls else None
+        self._new_refusals = collections.Counter()
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"kpn-send-{destination.name}")
@@ -108,6 +110,7 @@ class Sender:
         accepted = {
             (context.abstract_syntax, context.transfer_syntax[0]) for context in association.accepted_contexts
         }
+        self._new_refusals = collections.Counter()
         try:
             for row in rows:
                 if self._stopping.is_set():
@@ -120,6 +123,13 @@ class Sender:
         finally:
             if association.is_established:
                 association.release()
+            for reason, objects in (+self._new_refusals).items():
+                log.warning(
+                    "refused by destination",
+                    destination=self._destination.name,
+                    objects=objects,
+                    reason=reason,
+                )
 
     def _associated(self, rows):
         ae = application_entity(self._settings)
@@ -191,6 +201,8 @@ class Sender:
     def _refused(self, row, reason):
         now, limit = time.time(), self._settings.retry.refusals
         count = row["refusals"] + 1
+        # Said once, not at every offer; a dead letter is said again.
+        self._new_refusals[reason] += count == 1 < limit
         if count >= limit:
             self._bury(row, reason)
         else:

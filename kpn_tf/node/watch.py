@@ -31,6 +31,11 @@ _FORGOTTEN_DAYS = 30.0
 
 _BLOCK = 1 << 20
 
+_OTHER_CONTENT = "has the UID of another object that is here already"
+_CHANGED = (
+    "has changed after its series was complete, and was denoised as it was before; use kpn denoise instead"
+)
+
 # Whose slices they are, in place of a calling AE title.
 _FOLDER = "folder"
 
@@ -90,7 +95,7 @@ class Watcher:
         self._stopping = stopping
         self._before = {}
         self._full = False
-        self._known = self._recalled()
+        self._known, self._digests = self._recalled()
         self._remembered = 0.0
 
     def look(self):
@@ -99,14 +104,24 @@ class Watcher:
         for path, state in seen.items():
             if self._stopping.is_set():
                 return
-            if self._before.get(path) != state or self._known.get(path) == state:
+            if self._known.get(path) == state:
+                continue
+            digest = self._digests.get(path, "")
+            if self._before.get(path) != state:
+                if digest:
+                    # Half of it was taken, perhaps: its length may have been set first.
+                    arrivals.still_coming(self._journal, digest, time.time())
                 continue
             if self._disk_is_full():
                 break
-            self._enter(path)
+            self._digests[path] = self._enter(path, digest)
             self._known[path] = state
             self._journal.change(
-                "INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?)", path, *state, time.time()
+                "INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?, ?)",
+                path,
+                *state,
+                time.time(),
+                self._digests[path],
             )
         self._before = seen
         if time.time() - self._remembered > _DAY_S:
@@ -138,7 +153,8 @@ class Watcher:
         self._full = full
         return full
 
-    def _enter(self, path):
+    def _enter(self, path, replaced):
+        """Takes a file, in place of what was taken of it before; returns the digest of what is taken of it now."""
         # What is worked on must not change or vanish meanwhile.
         copy = self._inbox.incoming / f"{time.time_ns()}"
         name = os.fsdecode(path)
@@ -147,16 +163,20 @@ class Watcher:
             arrival = self._reader.read(copy, _syntax(copy), _FOLDER)
             if arrival.sop_class not in CT_CLASSES:
                 raise DicomError(copy, "is no CT slice")
-            arrivals.receive(self._journal, self._inbox, copy, arrival, digest, size, time.time())
+            arrivals.receive(
+                self._journal, self._inbox, copy, arrival, digest, size, time.time(), replaced=replaced
+            )
+            return digest
         except DicomError as error:
             log.warning("refused", file=name, reason=error.reason)
         except arrivals.OtherContentError:
-            log.warning("refused", file=name, reason="has the UID of another object that is here already")
+            log.warning("refused", file=name, reason=_CHANGED if replaced else _OTHER_CONTENT)
         except (FileNotFoundError, PermissionError, ValueError) as error:
             # It has gone again, is not for this user, or is empty.
             log.warning("refused", file=name, reason=f"cannot be read ({type(error).__name__})")
         finally:
             copy.unlink(missing_ok=True)
+        return replaced
 
     def _remember(self, seen):
         """Once a day: what has been away for long is forgotten, a share that is away for a while is not."""
@@ -165,12 +185,15 @@ class Watcher:
             for path in seen.keys() & self._known.keys():
                 self._journal.change("UPDATE watched SET seen = ? WHERE path = ?", now, path)
             self._journal.change("DELETE FROM watched WHERE seen < ?", now - _FORGOTTEN_DAYS * _DAY_S)
-        self._known = self._recalled()
+        self._known, self._digests = self._recalled()
         self._remembered = now
 
     def _recalled(self):
         rows = self._journal.all("SELECT * FROM watched")
-        return {row["path"]: (row["bytes"], row["changed_ns"]) for row in rows}
+        return (
+            {row["path"]: (row["bytes"], row["changed_ns"]) for row in rows},
+            {row["path"]: row["digest"] for row in rows},
+        )
 
 
 def _copied(path, copy):

@@ -15,7 +15,7 @@ class OtherContentError(ValueError):
     """A slice has the UID of one that is here already, and other content."""
 
 
-def receive(journal, spool, path, arrival, digest, size, now):
+def receive(journal, spool, path, arrival, digest, size, now, *, replaced=""):
     """Enters an object whose file is on disk. The series it belongs to is the open one of this key and sender; after
     that was completed a new one is opened: slices that come late are not lost. The same object from another sender, or
     of another patient, study or series, is another one.
@@ -29,6 +29,7 @@ def receive(journal, spool, path, arrival, digest, size, now):
         digest: Of the content.
         size: Of the file in bytes.
         now: Time in seconds since 1970.
+        replaced: Digest of what this object takes the place of, if its series is still open.
 
     Returns:
         Number of the series, or `None` if the same object is here already; the file stays where it is then.
@@ -40,16 +41,18 @@ def receive(journal, spool, path, arrival, digest, size, now):
     try:
         with journal.transaction():
             known = journal.one(
-                "SELECT digest FROM instance JOIN series ON series.id = instance.series "
+                "SELECT digest, series, state FROM instance JOIN series ON series.id = instance.series "
                 "WHERE sop_uid = ? AND uid = ? AND peer = ?",
                 arrival.sop_uid,
                 arrival.series_key,
                 arrival.traits.calling_ae_title,
             )
             if known is not None:
-                if known["digest"] != digest:
+                if known["digest"] == digest:
+                    return None
+                if known["digest"] != replaced or known["state"] != "received":
                     raise OtherContentError
-                return None
+                return _replace(journal, spool, path, known["series"], arrival, digest, size, now)
             series = _open_series(journal, arrival, now)
             taken = spool.take(path, series, arrival.sop_uid)
             _enter(journal, series, arrival, digest, size, taken, now)
@@ -59,6 +62,31 @@ def receive(journal, spool, path, arrival, digest, size, now):
             spool.drop(taken)
         raise
     return series
+
+
+def _replace(journal, spool, path, series, arrival, digest, size, now):
+    # Nothing takes this back: the file was to be replaced, and the entry is made again where it fails.
+    spool.take(path, series, arrival.sop_uid)
+    journal.change(
+        "UPDATE instance SET digest = ?, bytes = ?, arrived = ? WHERE sop_uid = ? AND series = ?",
+        digest,
+        size,
+        now,
+        arrival.sop_uid,
+        series,
+    )
+    journal.change("UPDATE series SET changed = ? WHERE id = ?", now, series)
+    return series
+
+
+def still_coming(journal, digest, now):
+    """Has the open series of an object wait for more, by the digest of the object."""
+    journal.change(
+        "UPDATE series SET changed = ? WHERE state = 'received' AND id IN "
+        "(SELECT series FROM instance WHERE digest = ?)",
+        now,
+        digest,
+    )
 
 
 def _open_series(journal, arrival, now):

@@ -73,6 +73,17 @@ def refused(journal, delivery, reason, due):
     )
 
 
+def refused_so_far(journal, destination):
+    """Returns how many `objects` a destination has refused and will be offered again, with the `reason` of the one that
+    it refused most often; `None` if there is none."""
+    row = journal.one(
+        "SELECT count(*) AS objects, max(refusals), reason FROM delivery "
+        "WHERE destination = ? AND state = 'queued' AND refusals > 0",
+        destination,
+    )
+    return row if row["objects"] else None
+
+
 def bury(journal, delivery, file, reason, now):
     """The object is not offered any more; `file` is where it is kept."""
     journal.change(

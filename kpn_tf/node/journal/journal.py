@@ -101,7 +101,8 @@ CREATE TABLE watched (
     path BLOB PRIMARY KEY,
     bytes INTEGER NOT NULL,
     changed_ns INTEGER NOT NULL,
-    seen REAL NOT NULL
+    seen REAL NOT NULL,
+    digest TEXT NOT NULL
 );
 CREATE TABLE secret (key BLOB NOT NULL);
 CREATE TABLE total (
@@ -213,13 +214,14 @@ class Journal:
     def _migrate(self):
         # In version 1 a series was known by its SeriesInstanceUID alone. It keeps that, and what is sent again of it
         # counts as new.
-        for table in ("instance", "delivery"):
+        # Nor was it noted what was in a watched file.
+        for table, values in (("instance", "*"), ("delivery", "*"), ("watched", "*, ''")):
             self._connection.execute(f"CREATE TABLE old AS SELECT * FROM {table}")
             self._connection.execute(f"DROP TABLE {table}")
             for statement in _STATEMENTS:
                 if f"TABLE {table} " in statement or f" ON {table} " in statement:
                     self._connection.execute(statement)
-            self._connection.execute(f"INSERT INTO {table} SELECT * FROM old")
+            self._connection.execute(f"INSERT INTO {table} SELECT {values} FROM old")
             self._connection.execute("DROP TABLE old")
 
     def reader(self):

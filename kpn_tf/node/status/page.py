@@ -125,7 +125,7 @@ def _terms(parts):
 
 def _destinations(destinations, now):
     return _table(
-        ("Destination", "State", "Queued", "Dead letters", "Sent in 1 h", "Sent in 24 h", "Outage"),
+        ("Destination", "State", "Queued", "Dead letters", "Sent in 1 h", "Sent in 24 h", "Trouble"),
         [
             (
                 f"<strong>{_text(one['name'])}</strong>",
@@ -134,7 +134,7 @@ def _destinations(destinations, now):
                 f"{one['dead']:,}",
                 f"{one['sent_hour']:,}",
                 f"{one['sent_day']:,}",
-                _outage(one["outage"], now),
+                _trouble(one, now),
             )
             for one in destinations
         ],
@@ -144,18 +144,23 @@ def _destinations(destinations, now):
 def _reach(one):
     if not one["configured"]:
         return '<strong class="bad">▲ not in the configuration</strong>'
+    if one["outage"]:
+        return '<strong class="bad">✕ out of reach</strong>'
     return (
-        '<strong class="bad">✕ out of reach</strong>' if one["outage"] else '<span class="good">✓ ok</span>'
+        '<strong class="bad">▲ refuses objects</strong>'
+        if one["refused"]
+        else '<span class="good">✓ ok</span>'
     )
 
 
-def _outage(outage, now):
-    if not outage:
-        return ""
-    return (
-        f"{_text(outage['reason'])}: {duration(now - outage['since'])}, {outage['failures']} attempts, "
-        f"next in {duration(outage['next_try'] - now)}"
-    )
+def _trouble(one, now):
+    outage, refused = one["outage"], one["refused"]
+    if outage:
+        return (
+            f"{_text(outage['reason'])}: {duration(now - outage['since'])}, {outage['failures']} attempts, "
+            f"next in {duration(outage['next_try'] - now)}"
+        )
+    return f"{refused['objects']:,} objects: {_text(refused['reason'])}" if refused else ""
 
 
 def _series_table(rows, now):

@@ -105,6 +105,7 @@ def _unsettled(journal):
 
 def _destination(settings, spool, journal, name, now):
     outage = deliveries.outage(journal, name)
+    refused = deliveries.refused_so_far(journal, name)
     return {
         "name": name,
         "configured": any(one.name == name for one in settings.destination),
@@ -119,6 +120,7 @@ def _destination(settings, spool, journal, name, now):
             "failures": outage["failures"],
             "next_try": outage["due"],
         },
+        "refused": refused and {"objects": refused["objects"], "reason": _plain(refused["reason"], spool)},
     }
 
 
@@ -220,6 +222,8 @@ def _attention(told):
     for one in told["destinations"]:
         if one["outage"]:
             yield f"{one['name']} is out of reach: {one['outage']['reason']}"
+        elif one["refused"]:
+            yield f"{one['name']} refuses {one['refused']['objects']} objects: {one['refused']['reason']}"
         if one["dead"]:
             yield f"dead letters for {one['name']}: {one['dead']}"
         if one["queued"] and not one["configured"]:
