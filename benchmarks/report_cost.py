@@ -34,7 +34,7 @@ def main(folders):
             write_scan(folder, slices=30)
             folders = (folder / "low", folder / "normal")
         report = folder / "report.html"
-        cli.main(["report", str(folders[0]), "--reference", str(folders[1]), "--output", str(report)])
+        cli.main(["report", str(folders[0]), "--reference", str(folders[1]), str(report)])
         print(f"file: {report.stat().st_size / 1e6:.1f} MB")
         with Browser(folder / "browser", LAPTOP) as browser:
             print(browser.send("Browser.getVersion")["product"])

@@ -50,7 +50,7 @@ def main(target):
         folder = Path(folder)
         write_scan(folder, slices=5)
         report = folder / "report.html"
-        words = (folder / "low", "--reference", folder / "normal", "--output", report)
+        words = (folder / "low", "--reference", folder / "normal", report)
         cli.main(["report", *map(str, words)])
         with Browser(folder / "browser", LAPTOP) as browser:
             browser.open(report)

@@ -1,5 +1,6 @@
 """The command line tells what happened in lines, JSON and exit status, and nothing about the patient."""
 
+import importlib
 import io
 import json
 import os
@@ -420,3 +421,28 @@ def test_help_and_version_load_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        (["report", "ct", "--output", "r.html"], {"input": Path("ct"), "output": Path("r.html")}),
+        (["quality", "ct", "--output", "out"], {"input": Path("ct"), "output": Path("out")}),
+        (["evaluate", "--simulate", "ct"], {"input": Path("ct"), "reference": None}),
+        (["evaluate", "--low", "a", "--normal", "b"], {"input": Path("a"), "reference": Path("b")}),
+        (["export", "--preset", "edge", "e.tflite"], {"network": "edge", "output": Path("e.tflite")}),
+        (["denoise", "--watch", "in", "--output", "out"], {"input": Path("in"), "output": Path("out")}),
+    ],
+)
+def test_options_that_became_arguments_still_work_and_say_what_to_do(former, now, monkeypatch, capsys):
+    configs = []
+    command = commands.WATCH if "--watch" in former else commands.COMMANDS[former[0]]
+    module = importlib.import_module(f"kpn_tf.cli.{command.module}")
+    monkeypatch.setattr(module, "run", lambda config: configs.append(config) or 0)
+    assert kpn(*former) == 0
+    assert {name: getattr(configs[0], name) for name in now} == now
+    option = next(word for word in former if word in ("--output", "--simulate", "--low", "--preset"))
+    assert (
+        f"kpn {former[0]}: {option} goes in 0.3; kpn {former[0]} --help has its new form"
+        in capsys.readouterr().err
+    )

@@ -37,7 +37,7 @@ def own(tmp_path_factory):
     ],
 )
 def test_one_command_writes_the_shipped_network_for_each_runtime(to, name, written, tmp_path, capsys):
-    assert kpn("export", "--preset", "edge", "--to", to, tmp_path / name) == 0
+    assert kpn("export", "edge", "--to", to, tmp_path / name) == 0
     first, *parity = capsys.readouterr().out.splitlines()
     weights_sha256 = open_artefact("edge").weights_sha256
     file = ""
@@ -66,19 +66,19 @@ def test_the_command_knows_the_precisions_of_the_exporter():
 
 def test_a_network_of_the_users_own_carries_what_they_said_of_it(own, tmp_path, capsys):
     path = tmp_path / "mine.tflite"
-    assert kpn("export", "--network", own, path, *OWN, "--precision", "float32", "--side", 128) == 0
+    assert kpn("export", own, path, *OWN, "--precision", "float32", "--side", 128) == 0
     with zipfile.ZipFile(path) as archive:
         report = json.loads(archive.read("metadata.json"))
     assert (report["version"], report["licence"], report["training_data"]) == ("3", "CC-BY-4.0", "a phantom")
     assert report["side"] == 128
     assert Denoiser(path).identity.version == "3"
-    assert kpn("export", "--network", own, path, *OWN) == 2
+    assert kpn("export", own, path, *OWN) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
 
 
 def test_integers_are_fitted_to_the_low_dose_of_a_folder_of_series(tmp_path, capsys):
     write_torso(tmp_path / "ct")
-    words = ["--preset", "edge", tmp_path / "edge.tflite", "--calibration", tmp_path / "ct"]
+    words = ["edge", tmp_path / "edge.tflite", "--calibration", tmp_path / "ct"]
     status = kpn("export", *words, "--precision", "int8")
     (line,) = capsys.readouterr().err.splitlines()
     assert status == 1
@@ -88,7 +88,7 @@ def test_integers_are_fitted_to_the_low_dose_of_a_folder_of_series(tmp_path, cap
 
 def test_a_folder_without_normal_dose_series_is_one_line(tmp_path, capsys):
     (tmp_path / "ct").mkdir()
-    words = ["--preset", "edge", tmp_path / "edge.tflite", "--calibration", tmp_path / "ct"]
+    words = ["edge", tmp_path / "edge.tflite", "--calibration", tmp_path / "ct"]
     assert kpn("export", *words, "--precision", "int16x8") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "at least two calibration slices. Received: 0" in line
@@ -97,35 +97,30 @@ def test_a_folder_without_normal_dose_series_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([], "expected either --preset NAME or --network FILE.keras"),
+        (["paper"], "Expected a shipped network (edge) or a .keras file. Received: paper"),
         (
-            ["--preset", "edge", "--network", "a.keras"],
-            "expected either --preset NAME or --network FILE.keras",
-        ),
-        (["--preset", "paper"], "Expected --preset to name a shipped network (edge). Received: paper"),
-        (
-            ["--network", "a.keras", "--version", "", *OWN[2:]],
+            ["a.keras", "--version", "", *OWN[2:]],
             "expected --version, --licence and --training-data",
         ),
-        (["--preset", "edge", "--version", "2"], "are known of a preset"),
-        (["--network", "a.keras", "--version", "2"], "expected --version, --licence and --training-data"),
-        (["--network", "absent.keras", *OWN], "Received: absent.keras, which is none"),
-        (["--preset", "edge", "--to", "onnx", "--side", "512"], "belong to --to tflite"),
+        (["edge", "--version", "2"], "--version, --licence and --training-data of edge are known"),
+        (["a.keras", "--version", "2"], "expected --version, --licence and --training-data"),
+        (["absent.keras", *OWN], "Received: absent.keras, which is none"),
+        (["edge", "--to", "onnx", "--side", "512"], "belong to --to tflite"),
         (
-            ["--preset", "edge", "--precision", "int8"],
+            ["edge", "--precision", "int8"],
             "expected --calibration FOLDER with --precision int16x8",
         ),
         (
-            ["--preset", "edge", "--calibration", "."],
+            ["edge", "--calibration", "."],
             "expected --calibration FOLDER with --precision int16x8",
         ),
-        (["--preset", "edge", "--to", "openvino"], "expected a name that ends in .xml, received out.tflite"),
-        (["--preset", "edge", "--side", "64"], "Expected a side of 100 or more that divides by 4"),
+        (["edge", "--to", "openvino"], "expected a name that ends in .xml, received out.tflite"),
+        (["edge", "--side", "64"], "Expected a side of 100 or more that divides by 4"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_writes_nothing(words, complaint, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert kpn("export", "out.tflite", *words) in (1, 2)
+    assert kpn("export", words[0], "out.tflite", *words[1:]) in (1, 2)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("kpn export: ")
     assert complaint in line
@@ -133,7 +128,7 @@ def test_a_wrong_call_is_one_line_and_writes_nothing(words, complaint, tmp_path,
 
 
 def test_a_version_of_a_saved_model_is_a_whole_number(own, tmp_path, capsys):
-    words = ["--network", own, tmp_path / "served", "--to", "saved_model", *OWN, "--version", "1.2"]
+    words = [own, tmp_path / "served", "--to", "saved_model", *OWN, "--version", "1.2"]
     assert kpn("export", *words) == 1
     assert "Expected a whole number as the version" in capsys.readouterr().err
     assert not (tmp_path / "served").exists()
@@ -141,13 +136,13 @@ def test_a_version_of_a_saved_model_is_a_whole_number(own, tmp_path, capsys):
 
 def test_the_weights_of_an_openvino_file_overwrite_nothing_either(tmp_path, capsys):
     (tmp_path / "edge.bin").write_text("precious")
-    assert kpn("export", "--preset", "edge", "--to", "openvino", tmp_path / "edge.xml") == 2
+    assert kpn("export", "edge", "--to", "openvino", tmp_path / "edge.xml") == 2
     assert "edge.bin; nothing is overwritten" in capsys.readouterr().err
     assert (tmp_path / "edge.bin").read_text() == "precious"
 
 
 def test_a_network_of_somebody_else_is_one_line(tmp_path, capsys):
     keras.Sequential([keras.Input((None, None, 1)), keras.layers.Conv2D(1, 3)]).save(tmp_path / "other.keras")
-    assert kpn("export", "--network", tmp_path / "other.keras", tmp_path / "other.tflite", *OWN) == 2
+    assert kpn("export", tmp_path / "other.keras", tmp_path / "other.tflite", *OWN) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "Expected a network of kpn_tf or its baselines" in line

@@ -38,7 +38,7 @@ def quiet(tmp_path_factory):
 
 def test_a_series_gives_a_table_a_document_and_figures_twice(scan, tmp_path, capfd):
     pytest.importorskip("matplotlib")
-    assert kpn("quality", scan, "--output", tmp_path / "new" / "out") == 0
+    assert kpn("quality", scan, tmp_path / "new" / "out") == 0
     out, err = capfd.readouterr()
     assert err == ""
     folder = tmp_path / "new" / "out"
@@ -59,7 +59,7 @@ def test_a_series_gives_a_table_a_document_and_figures_twice(scan, tmp_path, cap
 
 
 def test_a_reference_gets_a_column_and_every_is_counted(scan, quiet, tmp_path, capfd):
-    words = ["--reference", quiet, "--every", "2", "--output", tmp_path]
+    words = ["--reference", quiet, "--every", "2", tmp_path]
     assert kpn("quality", scan, *words) == 0
     out = capfd.readouterr().out
     assert "2 slices:" in out
@@ -71,7 +71,7 @@ def test_without_matplotlib_one_line_says_so_and_the_numbers_are_there(scan, tmp
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name)
     )
-    assert kpn("quality", scan, "--every", "3", "--output", tmp_path) == 0
+    assert kpn("quality", scan, "--every", "3", tmp_path) == 0
     assert (
         capfd.readouterr().err
         == "no figures: they need the figures extra: in a checkout, pip install '.[figures]'\n"
@@ -82,7 +82,7 @@ def test_without_matplotlib_one_line_says_so_and_the_numbers_are_there(scan, tmp
 def test_a_low_contrast_phantom_has_detectability_at_every_dose(tmp_path, capfd):
     folder = write_lcd(tmp_path / "lcd", realisations=6)
     (folder / "dose_010/signal_present/signal_present_002.raw").write_bytes(b"short")
-    assert kpn("quality", "--lcd", folder, "--output", tmp_path / "out") == 1
+    assert kpn("quality", "--lcd", folder, tmp_path / "out") == 1
     out, err = capfd.readouterr()
     assert "signal_present_002.raw. Received: 5 bytes" in err
     assert "10 % of the dose, 6 slices:" in out
@@ -95,7 +95,7 @@ def test_a_denoiser_that_fails_on_all_is_named_and_nothing_is_written(scan, tmp_
     (tmp_path / "broken_quality.py").write_text("def denoise(slice_hu):\n    raise RuntimeError('no')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    words = ["--denoiser", "broken_quality:denoise", "--every", "3", "--output", tmp_path / "out"]
+    words = ["--denoiser", "broken_quality:denoise", "--every", "3", tmp_path / "out"]
     assert kpn("quality", scan, *words) == 1
     err = capfd.readouterr().err
     assert "failed: Denoiser 'broken_quality:denoise' failed on slice" in err
@@ -106,8 +106,9 @@ def test_a_denoiser_that_fails_on_all_is_named_and_nothing_is_written(scan, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "expected one of INPUT, --phantom torso and --lcd FOLDER"),
-        (["here", "--phantom", "torso"], "expected one of INPUT, --phantom torso and --lcd FOLDER"),
+        ([], "the following arguments are required: OUTPUT"),
+        (["here", "--phantom", "torso"], "unrecognized arguments"),
+        (["--phantom", "torso", "--lcd", "here"], "expected one of INPUT, --phantom torso and --lcd FOLDER"),
         (["--lcd", "here", "--reference", "here"], "--reference and --every belong to INPUT"),
         (["--phantom", "torso", "--every", "2"], "--reference and --every belong to INPUT"),
         (["here", "--dose", "0.5"], "--dose and --realisations belong to --phantom torso"),
@@ -122,14 +123,15 @@ def test_a_denoiser_that_fails_on_all_is_named_and_nothing_is_written(scan, tmp_
 def test_a_wrong_call_is_one_sentence_and_status_two(words, message, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
-    assert kpn("quality", *words, "--output", tmp_path / "out") == 2
+    places = [word for word in words[:1] if not word.startswith("--")]
+    assert kpn("quality", *places, tmp_path / "out", *words[len(places) :]) == 2
     assert message in capfd.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
 
 def test_an_output_that_is_no_folder_is_refused_before_work_begins(tmp_path, capfd):
     (tmp_path / "file").touch()
-    assert kpn("quality", "--phantom", "torso", "--output", tmp_path / "file") == 2
-    assert "expected --output to be a folder that can be written" in capfd.readouterr().err
+    assert kpn("quality", "--phantom", "torso", tmp_path / "file") == 2
+    assert "expected OUTPUT to be a folder that can be written" in capfd.readouterr().err
     assert kpn("quality", "--phantom", "torso") == 2
-    assert "--output" in capfd.readouterr().err
+    assert "the following arguments are required: OUTPUT" in capfd.readouterr().err

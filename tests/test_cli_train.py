@@ -332,10 +332,10 @@ def test_every_option_and_file_is_in_the_guide(unbroken):
 def test_a_trained_network_is_evaluated_and_exported(data, unbroken, tmp_path):
     shutil.copy(unbroken / "best.keras", tmp_path / "mine.keras")
     words = ("--version", "1", "--licence", "Apache-2.0", "--training-data", "a torso")
-    assert kpn("export", "--network", tmp_path / "mine.keras", tmp_path / "mine.tflite", *words) == 0
+    assert kpn("export", tmp_path / "mine.keras", tmp_path / "mine.tflite", *words) == 0
     assert (
         kpn(
-            "evaluate", "--simulate", data / "validation",
+            "evaluate", data / "validation",
             "--denoiser", tmp_path / "mine.tflite", "--denoiser", tmp_path / "mine.keras",
         )
         == 0

@@ -55,7 +55,7 @@ def torso(tmp_path_factory):
     folder = tmp_path_factory.mktemp("torso")
     write_torso(folder / "low", noisy_volume(noise_hu=30.0))
     write_torso(folder / "normal")
-    words = ("report", folder / "low", "--reference", folder / "normal", "--output", folder / "report.html")
+    words = ("report", folder / "low", "--reference", folder / "normal", folder / "report.html")
     assert kpn(*words) == 0
     return folder
 
@@ -134,7 +134,7 @@ def odd(tmp_path_factory):
     y, x = np.mgrid[-47:48, -62:63]
     circle_hu = np.where(np.hypot(y, x) > 63, -2000, middle_hu[:95, :125])
     write_torso(folder / "circle", circle_hu[None])
-    assert kpn("report", folder, "--output", folder / "report.html", "--every", "1") == 0
+    assert kpn("report", folder, folder / "report.html", "--every", "1") == 0
     return folder / "report.html"
 
 
@@ -623,7 +623,7 @@ def real(ct_data, tmp_path_factory):
     (series,), _ = find_series(ct_data / "normal_dose" / "crlm_1006_abdomen")
     for file in series.slices[:REAL_SLICES]:
         shutil.copy(file.path, folder / "ct")
-    words = ("report", folder / "ct", "--output", folder / "report.html")
+    words = ("report", folder / "ct", folder / "report.html")
     # In a process of its own, as a user would: its time and its memory are not those of the tests.
     subprocess.run([sys.executable, "-m", "kpn_tf.cli", *map(str, words)], check=True, capture_output=True)
     return folder

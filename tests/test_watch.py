@@ -35,7 +35,7 @@ class Watching:
         self.inbox, self.output, self.log = folder / "in", folder / "out", folder / "log.jsonl"
         self.inbox.mkdir(parents=True)
         self._call = [sys.executable, "-P", "-m", "kpn_tf.cli", "denoise", "--watch", str(self.inbox)]
-        self._call += ["--output", str(self.output), "--quiet", "1.5", *options]
+        self._call += [str(self.output), "--quiet", "1.5", *options]
 
     def __enter__(self):
         before = len(self.lines("started"))
@@ -118,7 +118,7 @@ def test_what_is_no_ct_is_told_once_and_the_rest_goes_on(tmp_path):
 def test_the_output_may_lie_in_the_watched_folder_and_is_not_denoised_again(tmp_path):
     watching = Watching(tmp_path / "watch")
     watching.output = watching.inbox / "out"
-    watching._call[watching._call.index("--output") + 1] = str(watching.output)
+    watching._call[watching._call.index("--quiet") - 1] = str(watching.output)
     with watching:
         write_ct_series(watching.inbox, name="inside", slices=2)
         until(lambda: len(watching.derived()) == 2)
@@ -179,10 +179,10 @@ def test_the_folder_contract_wants_nothing_but_the_base_install():
     ("words", "said"),
     [
         (
-            ["--watch", "nowhere", "--output", "out"],
-            "Expected a folder to watch. Received: nowhere, which is none",
+            ["--watch", "nowhere", "out"],
+            "Expected a folder to watch. Received: nowhere, which is not one",
         ),
-        (["--watch", "."], "the following arguments are required: --output"),
+        (["--watch", "."], "the following arguments are required: OUTPUT"),
     ],
 )
 def test_a_wrong_call_is_told_in_one_line(tmp_path, words, said):

@@ -43,7 +43,7 @@ COMMANDS = {
         "remove noise from CT series",
         "denoise",
         "DenoiseConfig",
-        epilog="kpn denoise --watch FOLDER --output OUTPUT does it for every series that is put into a folder.",
+        epilog="kpn denoise INPUT OUTPUT --watch does it for every series that is put into a folder.",
     ),
     "simulate": Command("simulate CT series at a lower dose", "simulate", "SimulateConfig"),
     "evaluate": Command("compare denoisers on pairs of low and normal dose", "evaluate", "EvaluateConfig"),
@@ -108,7 +108,7 @@ def main(argv=None):
             except extras.MissingExtraError as error:
                 return _complain(None, error, USAGE)
             config_class, run = command.load()
-            flags.add_arguments(subparser, config_class)
+            flags.add_arguments(subparser, config_class, argv)
     # Without a command there is nothing to run, and this does not return.
     namespace = parser.parse_args(argv)
     return _guarded(run, flags.build(config_class, namespace))

@@ -19,12 +19,20 @@ from kpn_tf.files import write_text
 DOSE, SEED = 0.25, 0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """What `kpn evaluate` is told."""
 
-    simulate: Path | None = field(
-        default=None, metadata={"help": "folder with normal-dose series, whose low dose is simulated"}
+    input: Path = field(
+        metadata={
+            "help": "CT file, or folder with CT series: normal-dose series whose low dose is simulated, or low-dose "
+            "series with --reference",
+            "former": ("--simulate", "--low"),
+        }
+    )
+    reference: Path | None = field(
+        default=None,
+        metadata={"help": "folder with the series of INPUT at normal dose", "former": ("--normal",)},
     )
     dose: float | None = field(
         default=None, metadata={"help": f"fraction of their dose (default {DOSE})", "kind": kinds.dose}
@@ -32,8 +40,6 @@ class EvaluateConfig:
     seed: int | None = field(
         default=None, metadata={"help": f"seed of the noise (default {SEED})", "kind": kinds.seed}
     )
-    low: Path | None = field(default=None, metadata={"help": "folder with low-dose series"})
-    normal: Path | None = field(default=None, metadata={"help": "folder with the same at normal dose"})
     every: int = field(
         default=1, metadata={"help": "take one slice in so many (default 1)", "kind": kinds.count}
     )
@@ -102,13 +108,9 @@ def run(config):
 
 def _wrong(config):
     """What is wrong with the call, or `None`."""
-    if (config.simulate is None) == (config.low is None and config.normal is None) or (
-        (config.low is None) != (config.normal is None)
-    ):
-        return "expected either --simulate FOLDER, or --low FOLDER and --normal FOLDER"
-    if config.simulate is None and (config.dose, config.seed) != (None, None):
-        return "--dose and --seed belong to --simulate: pairs have the doses they have"
-    for folder in (config.simulate, config.low, config.normal):
+    if config.reference is not None and (config.dose, config.seed) != (None, None):
+        return "--dose and --seed belong to simulated pairs, without --reference: real pairs have the doses they have"
+    for folder in (config.input, config.reference):
         if folder is not None and not os.path.exists(folder):
             return f"expected a CT file or a folder, received {folder}, which does not exist"
     for file in (config.json, config.markdown):
@@ -119,10 +121,10 @@ def _wrong(config):
 
 
 def _stream(config, note):
-    if config.simulate is None:
-        return paired(config.low, config.normal, every=config.every, note=note)
+    if config.reference is not None:
+        return paired(config.input, config.reference, every=config.every, note=note)
     return simulated_pairs(
-        config.simulate,
+        config.input,
         dose=DOSE if config.dose is None else config.dose,
         seed=SEED if config.seed is None else config.seed,
         every=config.every,

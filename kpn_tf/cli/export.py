@@ -11,7 +11,7 @@ from pathlib import Path
 from kpn_tf import console
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
-from kpn_tf.cli.networks import load_network
+from kpn_tf.cli.networks import is_network, load_network
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact, shipped
 from kpn_tf.evaluation import simulated_pairs
 
@@ -27,6 +27,12 @@ CALIBRATION_SLICES, CALIBRATION_DOSE = 16, 0.25
 class ExportConfig:
     """What `kpn export` is told."""
 
+    network: str = field(
+        metadata={
+            "help": "network that is shipped with its weights: edge; or a .keras file of your own",
+            "former": ("--preset", "--network"),
+        }
+    )
     output: Path = field(
         metadata={"help": "file to write; for saved_model the folder that holds its versions"}
     )
@@ -34,10 +40,6 @@ class ExportConfig:
         default="tflite",
         metadata={"help": f"{', '.join(TARGETS)} (default tflite)", "kind": kinds.one_of(*TARGETS)},
     )
-    preset: str | None = field(
-        default=None, metadata={"help": "network that is shipped with its weights: edge"}
-    )
-    network: Path | None = field(default=None, metadata={"help": "or a .keras file of your own"})
     version: str | None = field(default=None, metadata={"help": "version of your weights; a whole number"})
     licence: str | None = field(default=None, metadata={"help": "licence of your weights"})
     training_data: str | None = field(
@@ -96,11 +98,10 @@ def run(config):
 def _wrong(config):
     """What is wrong with the call, or `None`."""
     words = (config.version, config.licence, config.training_data)
-    if (config.preset is None) == (config.network is None):
-        return "expected either --preset NAME or --network FILE.keras"
-    if config.preset is not None and words != (None, None, None):
-        return "--version, --licence and --training-data are known of a preset: they belong to --network"
-    if config.network is not None and not all(words):
+    if config.network in _released():
+        if words != (None, None, None):
+            return f"--version, --licence and --training-data of {config.network} are known: leave them out"
+    elif is_network(config.network) and not all(words):
         return "expected --version, --licence and --training-data of your network: they are written into the file"
     if config.to != "tflite" and (config.precision, config.side, config.calibration) != (None, None, None):
         return "--precision, --side and --calibration belong to --to tflite"
@@ -122,9 +123,14 @@ def _wrong(config):
     return None
 
 
+def _released():
+    """Networks that are shipped as artefacts, whose version and licence are known."""
+    return [artefact.path.stem for artefact in shipped()]
+
+
 def _opened(config):
     """The network and its `Release`."""
-    if config.preset is None:
+    if is_network(config.network):
         network, known = load_network(config.network), config
         if not hasattr(network, "title"):
             raise ValueError(
@@ -132,14 +138,13 @@ def _opened(config):
                 f"with a {type(network).__name__}"
             )
     else:
-        names = [artefact.path.stem for artefact in shipped()]
-        if config.preset not in names:
+        if config.network not in _released():
             raise FileNotFoundError(
-                f"Expected --preset to name a shipped network ({', '.join(names)}). Received: {config.preset}; "
-                "train it with kpn train and say --network RUN/best.keras"
+                f"Expected a shipped network ({', '.join(_released())}) or a .keras file. Received: "
+                f"{config.network}; train one with kpn train and export RUN/best.keras"
             )
-        known = open_artefact(config.preset)
-        network = load_network(WEIGHTS_FOLDER / f"{config.preset}.keras")
+        known = open_artefact(config.network)
+        network = load_network(WEIGHTS_FOLDER / f"{config.network}.keras")
 
     from export import Release
 

@@ -30,16 +30,15 @@ def _realisations(word):
     return value
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class QualityConfig:
     """What `kpn quality` is told."""
 
     input: Path | None = field(
-        default=None, metadata={"help": "CT file, or folder with CT series", "positional": True}
+        default=None,
+        metadata={"help": "CT file, or folder with CT series", "unless": ("--phantom", "--lcd")},
     )
-    output: Path | None = field(
-        default=None, metadata={"help": "folder for tables and figures", "required": True}
-    )
+    output: Path = field(metadata={"help": "folder for tables and figures", "former": ("--output",)})
     reference: Path | None = field(
         default=None, metadata={"help": "folder with the series of INPUT at normal dose"}
     )
@@ -152,5 +151,5 @@ def _wrong(config):
     # Said now rather than after an hour's work: the nearest folder that is there must take a new one.
     there = next(path for path in (config.output, *config.output.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        return f"expected --output to be a folder that can be written, received {config.output}"
+        return f"expected OUTPUT to be a folder that can be written, received {config.output}"
     return None

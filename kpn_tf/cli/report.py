@@ -19,7 +19,7 @@ class ReportConfig(NetworkInUse):
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
     output: Path = field(
-        default=None, metadata={"help": "the .html file to write; an older one is replaced", "required": True}
+        metadata={"help": "the .html file to write; an older one is replaced", "former": ("--output",)}
     )
     reference: Path | None = field(
         default=None, metadata={"help": "folder with the same series at normal dose"}
@@ -73,9 +73,9 @@ def _wrong(config):
             return f"expected a CT file or a folder, received {folder}, which does not exist"
     output = config.output
     if output.suffix.lower() not in (".html", ".htm"):
-        return f"expected --output to end in .html, received {output}"
+        return f"expected OUTPUT to end in .html, such as report.html, received {output}"
     if output.is_dir() or not os.access(output.parent, os.W_OK):
         return f"expected a file in a folder that can be written, received {output}"
     if output.exists() and not is_report(output):
-        return f"expected --output to be new or an older report, received {output}, which is another file"
+        return f"expected OUTPUT to be new or an older report, received {output}, which is another file"
     return None

@@ -13,12 +13,11 @@ from kpn_tf.cli.network_in_use import NetworkInUse
 class WatchConfig(NetworkInUse):
     """What `kpn denoise --watch` is told."""
 
-    watch: Path = field(
-        default=None, metadata={"help": "folder that series are put into; it is only read", "required": True}
-    )
+    input: Path = field(metadata={"help": "folder that series are put into; it is only read"})
     output: Path = field(
-        default=None, metadata={"help": "folder that derived series appear in, each whole", "required": True}
+        metadata={"help": "folder that derived series appear in, atomically", "former": ("--output",)}
     )
+    watch: bool = field(default=False, metadata={"help": "go on until told to stop: this form"})
     quiet: float = field(
         default=60.0,
         metadata={
@@ -39,9 +38,9 @@ def run(config):
     from kpn_tf.node.settings import Limits, Own, Retention, Settings
     from kpn_tf.node.watch import watch
 
-    if not config.watch.is_dir():
+    if not config.input.is_dir():
         return complain_of_usage(
-            "kpn denoise", f"Expected a folder to watch. Received: {config.watch}, which is none"
+            "kpn denoise", f"Expected a folder to watch. Received: {config.input}, which is not one"
         )
     # The network runs in a process of its own, which may be in another folder.
     network = config.network
@@ -51,7 +50,7 @@ def run(config):
     rule = Rule("watch", (), preset=network, strength=config.strength)
     # The copies are of use until a series is done; the day is for slices that come late.
     watch(
-        config.watch,
+        config.input,
         Settings(own, peer=(), rule=(rule,), limits=Limits(keep_free_gb=0.5), retention=Retention(days=1.0)),
     )
     return OK
