@@ -8,11 +8,15 @@ import zipfile
 import pydicom
 import pytest
 
+from baselines.benchmark.patients import shared_patients
 from kpn_tf import batch
 from kpn_tf.batch.terminal import series_text
+from kpn_tf.datasets.dose import dose
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
 from kpn_tf.dicom import find_series
+from kpn_tf.evaluation import paired
+from kpn_tf.evaluation.matching import matched_series
 from tests.command import BOX, kpn
 from tests.ct_series import uid, write_ct_series
 
@@ -174,6 +178,73 @@ def test_labels_are_short_and_no_two_series_share_one(two):
     assert all(series.uid not in series.label for series in found)
     (alone,), _ = find_series(two / "p0")
     assert alone.label == alone.uid[-12:]
+
+
+# Words and names that anonymisers give to everybody; the last two differ by the dose, as in the AAPM-Mayo challenge.
+EVERYBODY = [
+    ({"PatientID": word, "PatientName": word, "PatientBirthDate": ""}, {})
+    for word in ("Anonymous", "ANON", "", "de-identified", "0", "000000")
+] + [
+    ({"PatientID": "Anonymous", "PatientName": f"{name}_FD_3"}, {"PatientName": f"{name}_QD_3"})
+    for name in ("L100", "X")
+]
+
+
+@pytest.fixture(params=EVERYBODY)
+def anonymous(request, tmp_path):
+    """Both doses of two patients of one name, each dose a study of its own."""
+    common, low = request.param
+    for patient in ("p0", "p1"):
+        for folder, header in (("low", {**common, **low}), ("normal", common)):
+            write_ct_series(
+                tmp_path / folder / patient,
+                name=f"{patient} {folder}",
+                FrameOfReferenceUID=uid(patient),
+                **header,
+            )
+    return tmp_path
+
+
+def test_patients_that_are_called_alike_are_two_in_tables_and_each_is_compared_with_itself(anonymous):
+    pairs = list(paired(anonymous / "low", anonymous / "normal", every=1, note=pytest.fail).pairs)
+    assert [pair.patient for pair in pairs] == [pairs[0].patient] * 3 + [pairs[3].patient] * 3
+    assert pairs[0].patient != pairs[3].patient
+    frames = {
+        series.label: series.frame_of_reference_uid
+        for folder in ("low", "normal")
+        for series in find_series(anonymous / folder)[0]
+    }
+    matched = matched_series(
+        *(find_series(anonymous / folder)[0] for folder in ("low", "normal")), pytest.fail
+    )
+    assert len(matched) == 2
+    for low, slices in matched:
+        partners = {pydicom.dcmread(normal.path).FrameOfReferenceUID for _, normal in slices}
+        assert partners == {frames[low.label]}
+
+
+def test_patients_that_are_called_alike_may_train_and_test_but_not_if_they_share_a_study(anonymous):
+    assert shared_patients({"train": anonymous / "low" / "p0", "test": anonymous / "low" / "p1"}) is None
+    assert shared_patients({"train": anonymous / "low" / "p0", "test": anonymous / "low"}) == (
+        "train",
+        "test",
+    )
+
+
+def test_patients_that_are_called_alike_have_no_normal_dose_of_theirs_to_be_found_by_name(anonymous):
+    notes = []
+    stream = dose(anonymous, note=lambda line, failure: notes.append(line))
+    assert stream.slices == 0
+    assert all("no PatientID to find the normal dose of the same patient by" in line for line in notes)
+    assert len(notes) == 2
+
+
+def test_two_studies_of_a_patient_with_a_number_are_one_patient(tmp_path):
+    for name in ("first", "second"):
+        write_ct_series(tmp_path / name, name=name)
+    one, other = find_series(tmp_path)[0]
+    assert one.study_uid != other.study_uid
+    assert one.patient == other.patient
 
 
 def test_a_derived_slice_leads_to_the_exported_file_and_to_its_weights(tmp_path, capfd):

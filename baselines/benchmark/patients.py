@@ -1,14 +1,13 @@
 """Patients who are in more than one part of a data set."""
 
 from kpn_tf.dicom import find_series
-from kpn_tf.dicom.attributes import text
-from kpn_tf.dicom.reading.header import read_dataset
+from kpn_tf.evaluation.matching import patient_id
 
 
 def shared_patients(folders):
     """Which folders show the same patient: what was trained on proves nothing in a test.
 
-    Patients are told apart by their PatientID, or where that is empty by the study.
+    Patients are told apart by their PatientID, or where that is missing or the same word for everybody, by the study.
 
     Args:
         folders: Paths by name.
@@ -19,8 +18,7 @@ def shared_patients(folders):
     seen = {}
     for name, folder in folders.items():
         for series in find_series(folder)[0]:
-            header = read_dataset(series.slices[0].path, stop_before_pixels=True, specific_tags=["PatientID"])
-            other = seen.setdefault(text(header, "PatientID") or series.study_uid, name)
+            other = seen.setdefault(patient_id(series) or series.patient, name)
             if other != name:
                 return other, name
     return None

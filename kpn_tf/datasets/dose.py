@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from kpn_tf.dicom import DicomError, read_slice
-from kpn_tf.dicom.attributes import text
-from kpn_tf.dicom.reading.header import read_dataset
 from kpn_tf.dose.low_dose import inside_hu
-from kpn_tf.evaluation.matching import series_name
+from kpn_tf.evaluation.matching import patient_id, series_name
 from kpn_tf.evaluation.stream import found_series, slice_name
 from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.png import grey
@@ -78,7 +76,7 @@ def dose(folder, *, every=1, note):
     """
     lows = _scans(Path(folder) / "low", note, unless=lambda series: series.denoised)
     normals = [
-        (series, _patient_id(series))
+        (series, patient_id(series))
         for series in _scans(
             Path(folder) / "normal", note, unless=lambda series: series.denoised or series.simulated
         )
@@ -134,11 +132,11 @@ def _scans(folder, note, *, unless):
 
 def _partner(low, normals, note):
     """The normal-dose series a low-dose series is looked at beside, or `None` with a note."""
-    patient_id = _patient_id(low)
-    if not patient_id:
+    whose = patient_id(low)
+    if not whose:
         note(f"{series_name(low)}: no PatientID to find the normal dose of the same patient by", True)
         return None
-    left = [normal for normal, of_whom in normals if of_whom == patient_id]
+    left = [normal for normal, of_whom in normals if of_whom == whose]
     for what, same in (("patient", None), ("kernel", _same_kernel), ("slice thickness", _same_thickness)):
         left = [normal for normal in left if same is None or same(low, normal)]
         if not left:
@@ -157,18 +155,10 @@ def _same_thickness(low, normal):
     return not both or abs(low.thickness_mm - normal.thickness_mm) <= _SAME_MM
 
 
-def _patient_id(series):
-    try:
-        dataset = read_dataset(series.slices[0].path, stop_before_pixels=True, specific_tags=["PatientID"])
-    except DicomError:
-        return ""
-    return text(dataset, "PatientID")
-
-
 def _unpaired(matched, note):
     labels = {}
     for low, normal, numbers in matched:
-        patient = labels.setdefault(_patient_id(low), f"...{low.uid[-12:]}")
+        patient = labels.setdefault(patient_id(low), f"...{low.label}")
         for i in numbers:
             j = int((i + 0.5) / len(low.slices) * len(normal.slices))
             try:

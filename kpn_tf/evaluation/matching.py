@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from kpn_tf.dicom import DicomError, read_slice
-from kpn_tf.dicom.attributes import numbers
+from kpn_tf.dicom import DicomError, identity
+from kpn_tf.dicom.attributes import numbers, text
+from kpn_tf.dicom.reading.header import read_dataset
 
 # Two reconstructions of one scan agree to the last digit, which may be a hundredth of a millimetre.
 _SAME_MM = 0.02
@@ -24,7 +25,7 @@ def matched_series(lows, normals, note):
     Returns:
         List of `(low, pairs)`: the series, and its slices with those of its partner, in order of position.
     """
-    patients = {series.key: patient_id(series) for series in [*lows, *normals]}
+    patients = {series.key: text(_whose_header(series), "PatientID") for series in [*lows, *normals]}
     matched = []
     for low in lows:
         name = series_name(low)
@@ -53,12 +54,15 @@ def series_name(series):
 
 
 def patient_id(series):
-    """Whose a series is, as its first slice says; empty if it does not."""
+    """Whose a series is, as its first slice says; empty if it does not, or says what anonymisers say of everybody."""
+    return identity.patient_id(_whose_header(series))
+
+
+def _whose_header(series):
     try:
-        first = series.slices[0]
-        return str(read_slice(first.path, first.frame).dataset.get("PatientID") or "").strip()
+        return read_dataset(series.slices[0].path, stop_before_pixels=True, specific_tags=["PatientID"])
     except DicomError:
-        return ""  # The slice is named when its turn comes.
+        return {}  # The slice is named when its turn comes.
 
 
 def same_corner(low_dataset, normal_dataset, pixel_spacing_mm):
@@ -122,7 +126,12 @@ _CRITERIA = (
 
 
 def _rank(low, normal):
-    return normal.study_uid == low.study_uid, len(_pairs(low.slices, normal.slices))
+    frame = low.frame_of_reference_uid
+    return (
+        normal.study_uid == low.study_uid,
+        bool(frame) and normal.frame_of_reference_uid == frame,
+        len(_pairs(low.slices, normal.slices)),
+    )
 
 
 def _pairs(low_slices, normal_slices):

@@ -104,7 +104,7 @@ def matched_pairs(data_name, matched, *, every, note, label=None):
         every: Takes every so many-th pair of a series.
         note: Called with `(line, failure)` for everything that is left out.
         label: Function from a low-dose slice and its series to the patient's name in tables; by default no name,
-            but the end of the first SeriesInstanceUID of a PatientID.
+            but the end of the SeriesInstanceUID in which the patient is first seen.
 
     Returns:
         A `PairStream`.
@@ -172,8 +172,7 @@ class _Patients:
         self._labels = {}
 
     def label(self, ct, series):
-        patient = str(ct.dataset.get("PatientID") or "").strip() or series.study_uid
-        return self._labels.setdefault(patient, f"...{series.uid[-12:]}")
+        return self._labels.setdefault(series.patient, f"...{series.label}")
 
 
 def slice_name(series, number):

@@ -49,6 +49,7 @@ class Series:
         uid: Series Instance UID.
         study_uid: Study Instance UID.
         patient: Whose it is, as in `kpn_tf.dicom.identity.Identity`.
+        frame_of_reference_uid: Of its positions, may be empty: one for all reconstructions of a scan.
         label: Names it in lines and tables without saying whose it is: the last characters of its UID, and of its
             study's where another series that was found ends alike.
         description: Series description, may be empty.
@@ -68,6 +69,7 @@ class Series:
     uid: str
     study_uid: str
     patient: str
+    frame_of_reference_uid: str
     label: str
     description: str
     kernel: str
@@ -229,6 +231,7 @@ def _sorted_series(group):
         uid=head.uid,
         study_uid=head.study_uid,
         patient=head.patient,
+        frame_of_reference_uid=head.frame_of_reference_uid,
         label="",
         description=description,
         kernel=kernel,

@@ -57,6 +57,7 @@ class SliceHeader:
     uid: str
     study_uid: str
     patient: str
+    frame_of_reference_uid: str
     slice_uid: str
     sop_instance_uid: str
     rows: int
@@ -142,6 +143,7 @@ def _slice_header(path, frame, dataset):
         uid=uids.series_uid,
         study_uid=uids.study_uid,
         patient=uids.patient,
+        frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
         slice_uid=uids.slice_uid,
         sop_instance_uid=uids.sop_instance_uid,
         rows=pixels.rows,

@@ -10,7 +10,7 @@ from kpn_tf.dose.low_dose import LowDoseError, inside_hu, square_pixel_mm
 from kpn_tf.dose.series_noise import SeriesNoise, noise_like, quiet_slabs, series_noise, simulate_low_dose
 from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.evaluation import Pair
-from kpn_tf.evaluation.matching import patient_id, series_name
+from kpn_tf.evaluation.matching import series_name
 from kpn_tf.training.data.slices import one_by_one, skip_draws
 from kpn_tf.training.data.store import EmptyStoreError, StoreError, StoreWriter, is_store, open_store
 
@@ -99,7 +99,7 @@ def prepare(inputs, folder, rng, *, note, tell=lambda line: None, progress=lambd
                 one_by_one(slabs, pixel_mm, noise, rng, weight=weight, progress=progress(name)),
                 len(slabs),
                 identity=identity,
-                patient=patient_id(series) or series.study_uid,
+                patient=series.patient,
                 pixel_mm=pixel_mm,
                 noise=noise,
                 shape=slabs.shape[1:],
