@@ -5,8 +5,8 @@ import subprocess
 
 from kpn_tf.node import log
 from kpn_tf.node.journal import deliveries, retention, steps
-from kpn_tf.node.status import snapshot
 from kpn_tf.node.status.page import page
+from kpn_tf.node.status.snapshot import snapshot
 from tests.browser import HEADLESS
 from tests.node_journal import ROOT, Site
 

@@ -328,11 +328,91 @@ def test_bytes_that_are_no_dicom_end_their_connection_only(node, garbage):
     assert node.process.poll() is None
 
 
+def associate_request(node):
+    """An A-ASSOCIATE-RQ as it goes over the wire, for C-ECHO."""
+    context = b"\x20\0\0\x2e\x01\0\0\0\x30\0\0\x111.2.840.10008.1.1\x40\0\0\x111.2.840.10008.1.2"
+    user = b"\x50\0\0\x1c\x51\0\0\x04\0\0\x40\0\x52\0\0\x101.2.826.0.1.3680"
+    application = b"\x10\0\0\x151.2.840.10008.3.1.1.1"
+    fixed = b"\0\x01\0\0" + b"KPN".ljust(16) + b"SCANNER".ljust(16) + bytes(32)
+    items = fixed + application + context + user
+    return b"\x01\0" + struct.pack(">I", len(items)) + items
+
+
+def p_data(data):
+    """A PDU with a fragment of a command that is not the last (PS3.8 9.3.5)."""
+    value = struct.pack(">IBB", len(data) + 2, 1, 0x01) + data
+    return struct.pack(">BBI", 4, 0, len(value)) + value
+
+
+def is_ended(connection):
+    """Whether the other side has closed a connection; what it said before is read."""
+    connection.settimeout(0.2)
+    try:
+        while connection.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        lambda request: [request[at : at + 1] for at in range(len(request))],
+        lambda request: [request, *[bytes([byte]) for byte in p_data(b"\0" * 1000)]],
+        lambda request: [request] + [p_data(b"\0")] * 1000,
+    ],
+    ids=["bytes of a request", "bytes of a PDU", "PDUs of a byte"],
+)
+def test_who_sends_a_byte_now_and_then_is_left(node, pieces):
+    """Each byte comes long before the node loses patience, 2 s here; all of them would take minutes."""
+    before = len(node.lines("association ended"))
+    with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+        for piece in pieces(associate_request(node)):
+            try:
+                connection.sendall(piece)
+            except OSError:
+                break
+            if is_ended(connection):
+                break
+        else:
+            pytest.fail("it was listened to all the time")
+    lines = until(lambda: node.lines("association ended")[before:])
+    assert lines[0]["reason"] == "object comes too slowly"
+    assert answers(node)
+
+
+def test_an_address_has_its_share_of_associations_and_leaves_the_rest(tmp_path):
+    limits = "[limits]\nkeep_free_gb = 0.01\nassociations = 3\nper_address = 2\n"
+    rule = 'name = "keep"\ndestinations = []\npreset = ""'
+    node = Node(tmp_path / "node", rule=rule, sections=limits)
+    node.config.write_text(node.config.read_text().replace('["127.0.0.1"]', '["127.0.0.1", "127.0.0.2"]'))
+    contexts = [build_context(Verification)]
+    with node:
+        held = [associate(node.port, contexts=contexts) for _ in range(2)]
+        assert associate(node.port, contexts=contexts).is_rejected
+        assert until(lambda: node.lines("association refused"))[-1]["reason"] == (
+            "too many associations from this address"
+        )
+        silent = [socket.create_connection(("127.0.0.1", node.port), timeout=10) for _ in range(9)]
+        line = until(lambda: node.lines("connection refused"))[0]
+        assert line["reason"] == "too many connections from this address"
+        elsewhere = socket.create_connection(("127.0.0.1", node.port), 10, source_address=("127.0.0.2", 0))
+        elsewhere.sendall(associate_request(node))
+        assert elsewhere.recv(1) == b"\x02"  # A-ASSOCIATE-AC
+        for connection in (*silent, elsewhere):
+            connection.close()
+        for association in held:
+            association.release()
+
+
 def test_connections_that_say_nothing_are_ended_and_are_not_without_number(node):
     silent = [socket.create_connection(("127.0.0.1", node.port), timeout=10) for _ in range(40)]
     try:
         assert any(
-            line["reason"] == "too many connections"
+            line["reason"] == "too many connections from this address"
             for line in until(lambda: node.lines("connection refused"))
         )
         until(lambda: answers_if_it_can(node))

@@ -59,6 +59,7 @@ class Limits:
 
     Args:
         associations: Most associations at once.
+        per_address: Most associations of one address at once, so that it leaves some to the others.
         object_mb: Largest object, in units of 1e6 bytes.
         keep_free_gb: Objects are refused while less than this is free, in units of 1e9 bytes: room for what has
             been accepted to be denoised.
@@ -67,13 +68,18 @@ class Limits:
     """
 
     associations: int = 10
+    per_address: int = 8
     object_mb: float = 1000.0
     keep_free_gb: float = 5.0
     timeout_s: float = 30.0
     stall_s: float = 300.0
 
     def __post_init__(self):
-        check(*_above_0(self, "associations", "object_mb", "keep_free_gb", "timeout_s", "stall_s"))
+        check(
+            *_above_0(
+                self, "associations", "per_address", "object_mb", "keep_free_gb", "timeout_s", "stall_s"
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from kpn_tf.node.journal import arrivals
 from kpn_tf.node.journal.journal import JournalError
 from kpn_tf.node.listener.arrival import content_start
 from kpn_tf.node.listener.arrival_reader import ArrivalReader
-from kpn_tf.node.listener.server import LARGEST_PDU, BoundedHandler, bound_server
+from kpn_tf.node.listener.server import LARGEST_PDU, SPARE, BoundedHandler, begin_message, bound_server
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -47,6 +47,8 @@ _SUCCESS, _OUT_OF_RESOURCES, _NOT_THIS_CLASS, _CANNOT_UNDERSTAND = 0x0000, 0xA70
 
 # PS3.8 table 9-21: rejected by the service user, calling AE title not recognised.
 _UNKNOWN_CALLER = (1, 1, 3)
+# By the presentation layer, for now: local limit exceeded.
+_LOCAL_LIMIT = (2, 3, 2)
 
 
 class Receiver:
@@ -75,7 +77,8 @@ class Receiver:
         """
         ae = application_entity(self._settings)
         ae.require_called_aet = True
-        ae.maximum_associations = self._settings.limits.associations
+        # pynetdicom counts connections that say nothing, too: the limit on associations is held in `_requested`.
+        ae.maximum_associations = self._settings.limits.associations + SPARE
         ae.maximum_pdu_size = LARGEST_PDU
         ae.add_supported_context(VERIFICATION)
         for sop_class in CT_CLASSES:
@@ -84,6 +87,7 @@ class Receiver:
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_CONN_CLOSE, _drop_unfinished),
+            (evt.EVT_ACCEPTED, _message_came),
             (evt.EVT_DIMSE_RECV, _message_came),
             (evt.EVT_C_ECHO, lambda event: _SUCCESS),
             (evt.EVT_C_STORE, self._store),
@@ -126,12 +130,22 @@ class Receiver:
             self._log_refusal(association, "unknown calling AE title at this address")
             association.acse.send_reject(*_UNKNOWN_CALLER)
             association.kill()
+        elif reason := self._full(association.requestor.address):
+            self._log_refusal(association, reason)
+            association.acse.send_reject(*_LOCAL_LIMIT)
+            association.kill()
+
+    def _full(self, address):
+        """Why an address gets no further association now, or ""."""
+        limits = self._settings.limits
+        held = [one.requestor.address for one in self._server.active_associations if one.is_established]
+        if held.count(address) >= limits.per_address:
+            return "too many associations from this address"
+        return "too many associations" if len(held) >= limits.associations else ""
 
     def _rejected(self, event):
-        # By pynetdicom, for one of the two reasons that it was given.
-        called = event.assoc.requestor.primitive.called_ae_title
-        wrong = called != self._settings.node.ae_title
-        self._log_refusal(event.assoc, "wrong called AE title" if wrong else "too many associations")
+        # By pynetdicom, for the one reason that it was given.
+        self._log_refusal(event.assoc, "wrong called AE title")
 
     def _log_refusal(self, association, reason):
         title = association.requestor.primitive.calling_ae_title
@@ -184,8 +198,7 @@ class Receiver:
 
 
 def _message_came(event):
-    # Limits are those of one message, whatever its kind.
-    event.assoc.kpn_received = 0
+    begin_message(event.assoc)
 
 
 def _drop_unfinished(event):
