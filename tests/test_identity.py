@@ -17,6 +17,7 @@ from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
 from kpn_tf.dicom import find_series
 from kpn_tf.evaluation import paired
 from kpn_tf.evaluation.matching import matched_series
+from kpn_tf.report.content import plan
 from tests.command import BOX, kpn
 from tests.ct_series import uid, write_ct_series
 
@@ -178,6 +179,29 @@ def test_labels_are_short_and_no_two_series_share_one(two):
     assert all(series.uid not in series.label for series in found)
     (alone,), _ = find_series(two / "p0")
     assert alone.label == alone.uid[-12:]
+
+
+def test_a_report_and_its_patients_are_of_both(two):
+    planned = plan(two, None, None, pytest.fail)
+    assert planned.subject == "2 series: 6 slices"
+    assert len(planned.patients().split("; ")) in (1, 2)
+
+
+def test_two_patients_that_share_study_and_series_are_each_compared_with_themselves(tmp_path):
+    for folder in ("low", "normal"):
+        header = {"SeriesInstanceUID": uid(folder), "StudyInstanceUID": uid("one study")}
+        for patient in ("P-1", "P-2"):
+            name = f"{patient} {folder}"
+            write_ct_series(tmp_path / folder / patient, name=name, PatientID=patient, **header)
+    found = [find_series(tmp_path / folder)[0] for folder in ("low", "normal")]
+    matched = matched_series(*found, pytest.fail)
+    assert len(matched) == 2
+    for _, pairs in matched:
+        paths = [path for files in pairs for path in (files[0].path, files[1].path)]
+        assert len({pydicom.dcmread(path).PatientID for path in paths}) == 1
+    given = list(paired(tmp_path / "low", tmp_path / "normal", every=1, note=pytest.fail).pairs)
+    assert len({pair.patient for pair in given}) == 2
+    assert len({pair.name for pair in given}) == 6
 
 
 # Words and names that anonymisers give to everybody; the last two differ by the dose, as in the AAPM-Mayo challenge.

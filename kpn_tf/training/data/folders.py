@@ -75,7 +75,7 @@ def prepare(inputs, folder, rng, *, note, tell=lambda line: None, progress=lambd
     seen = set()
     with StoreWriter(folder, origin) as store:
         for name, series in (found for path in inputs for found in normal_dose_series(path, note)):
-            identity = "\n".join(file.sop_instance_uid for file in series.slices)
+            identity = "\n".join([series.key, *(file.sop_instance_uid for file in series.slices)])
             if identity in seen:
                 note(f"{name}: is there a second time", False)
                 continue
