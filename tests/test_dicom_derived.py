@@ -372,7 +372,7 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pydicom.dcmwrite", full_disk)
+    monkeypatch.setattr("kpn_tf.dicom.writing.file.write_elements", full_disk)
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match="cannot be written: No space left on device"):
         write_slice(derived, tmp_path / "out" / "a.dcm")

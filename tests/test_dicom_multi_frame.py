@@ -155,6 +155,19 @@ def test_a_frame_has_the_attributes_of_a_slice_and_none_of_an_object_with_many(t
     assert gone.isdisjoint(frame.dir())
 
 
+def test_a_frames_comment_keeps_its_bytes_whatever_its_character_set(tmp_path):
+    dataset = enhanced_ct(slices_of(2))
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    for own in dataset.PerFrameFunctionalGroupsSequence:
+        own.FrameContentSequence[0].FrameComments = "Z" * 6
+    path = save(dataset, tmp_path / "a.dcm", uid.ImplicitVRLittleEndian)
+    latin = "Mühle!".encode("latin1")
+    path.write_bytes(path.read_bytes().replace(b"Z" * 6, latin))
+    ct = frames_of(path)[0]
+    write_slice(derive_slice(ct, ct.slice_hu, BY), tmp_path / "derived.dcm")
+    assert b". " + latin in (tmp_path / "derived.dcm").read_bytes()
+
+
 def test_a_converters_unassigned_attributes_are_those_of_the_slice(tmp_path):
     dataset = enhanced_ct(slices_of(2), LEGACY_CT)
     dataset.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence = [

@@ -15,7 +15,7 @@ from pydicom import uid
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
-from kpn_tf.dicom import DicomError, read_slice
+from kpn_tf.dicom import DerivedBy, DicomError, derive_slice, read_slice
 from kpn_tf.dicom.reading import gdcm_process
 from tests.dicom_fixtures import ct_dataset, save, stored_values, twelve_bit_jpeg
 
@@ -42,6 +42,18 @@ def test_every_lossless_syntax_gives_the_same_hu(tmp_path, syntax, signed, bits_
     ct = read_slice(save(dataset, tmp_path / "a.dcm", syntax))
     np.testing.assert_array_equal(ct.slice_hu, stored * 0.5 - 1024)
     assert ct.slice_hu.dtype == np.float32
+
+
+@pytest.mark.parametrize("keyword", ["PhotometricInterpretation", "SamplesPerPixel"])
+@pytest.mark.parametrize("syntax", LOSSLESS, ids=lambda syntax: syntax.name)
+def test_pixels_that_nobody_describes_are_one_sample_in_grey(tmp_path, syntax, keyword):
+    dataset = pydicom.dcmread(save(ct_dataset(), tmp_path / "whole.dcm", syntax))
+    del dataset[keyword]
+    dataset.save_as(tmp_path / "a.dcm")
+    ct = read_slice(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(ct.slice_hu, stored_values())
+    derived = derive_slice(ct, ct.slice_hu, DerivedBy("edge", "0.1.0", "ab" * 32, 1.0))
+    assert (derived.SamplesPerPixel, derived.PhotometricInterpretation) == (1, "MONOCHROME2")
 
 
 def test_twelve_bit_lossy_jpeg_is_read(tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from pydicom import uid
+from pydicom.data import get_testdata_file
 
 from kpn_tf.dicom import DerivedBy, DicomError, derive_slice, find_series, read_slice, write_slice
 from tests.dicom_fixtures import ct_dataset, save, stored_values
@@ -103,6 +104,30 @@ def test_everything_left_out_is_named(tmp_path):
         "short.dcm": True,
     }
     assert [refusal.path for refusal in refusals] == sorted(refusal.path for refusal in refusals)
+
+
+def test_what_else_a_folder_holds_is_skipped_and_an_empty_slice_has_failed(tmp_path):
+    save(ct_dataset(), tmp_path / "1.dcm")
+    apple_double = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ".ljust(4096, b"\0")
+    (tmp_path / "__MACOSX").mkdir()
+    for name, content in {
+        "._1.dcm": apple_double,
+        "__MACOSX/._1.dcm": apple_double,
+        ".DS_Store": b"\0\0\0\1Bud1\0\0\x10\0\0\0\x08\0".ljust(6148, b"\0"),
+        "Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1".ljust(512, b"\0"),
+        "desktop.ini": b"[.ShellClassInfo]\r\n",
+        "IM0001": b"",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    shutil.copy(get_testdata_file("dicomdirtests/DICOMDIR", download=False), tmp_path)
+    (series,), refusals = find_series(tmp_path)
+    assert len(series.slices) == 1
+    assert {refusal.path.name: refusal.failure for refusal in refusals} == {
+        name: False for name in ("._1.dcm", ".DS_Store", "Thumbs.db", "desktop.ini", "IM0001", "DICOMDIR")
+    }
+    (tmp_path / "2.dcm").touch()
+    (failure,) = (refusal for refusal in find_series(tmp_path)[1] if refusal.failure)
+    assert (failure.path.name, failure.reason) == ("2.dcm", "is empty: copy it again")
 
 
 def test_native_files_that_are_cut_off_are_found_by_their_size(tmp_path):

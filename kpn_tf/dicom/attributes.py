@@ -1,7 +1,10 @@
-"""Reading single attributes of headers that may be missing, empty or damaged."""
+"""Reading single attributes of headers that may be missing, empty or damaged; nothing here alters a dataset."""
 
 import math
 
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset
+from pydicom.filewriter import correct_ambiguous_vr_element
 from pydicom.valuerep import PersonName
 
 from kpn_tf.dicom.reading.quiet import quiet_warnings
@@ -11,8 +14,7 @@ from kpn_tf.dicom.refusal import DicomError
 def text(dataset, keyword):
     """An attribute as stripped text, several values joined by a backslash; "" where missing or unreadable."""
     try:
-        with quiet_warnings:
-            value = dataset.get(keyword)
+        value = _value(dataset, keyword)
     except Exception:
         return ""
     if value is None:
@@ -25,12 +27,35 @@ def text(dataset, keyword):
 def numbers(dataset, keyword):
     """A numeric attribute as a tuple of finite floats; () where missing, empty or unreadable."""
     try:
-        with quiet_warnings:
-            value = dataset.get(keyword)
-            values = tuple(float(part) for part in (value if hasattr(value, "__iter__") else [value]))
+        value = _value(dataset, keyword)
+        values = tuple(float(part) for part in (value if hasattr(value, "__iter__") else [value]))
     except Exception:
         return ()
     return values if all(math.isfinite(part) for part in values) else ()
+
+
+def items(dataset, keyword):
+    """The items of a sequence as a list; [] where it is missing, empty or unreadable."""
+    try:
+        value = _value(dataset, keyword)
+    except Exception:
+        return []
+    return [item for item in value or () if isinstance(item, Dataset)]
+
+
+def _value(dataset, keyword):
+    """The value of an element, `None` where it is missing.
+
+    It is decoded aside: pydicom keeps what it has decoded in place of the bytes, which then are lost where the
+    two differ (text in another character set than the header declares).
+    """
+    element = dataset.get_item(keyword)
+    if not isinstance(element, RawDataElement):
+        return None if element is None else element.value
+    with quiet_warnings:
+        # Apart from PixelPaddingValue, whose bits are taken whatever their sign, nothing that is read is ambiguous.
+        converted = convert_raw_data_element(element, encoding=dataset.original_character_set)
+        return correct_ambiguous_vr_element(converted, Dataset(), element.is_little_endian).value
 
 
 def number(path, dataset, keyword, *, default=None):

@@ -64,7 +64,7 @@ def read_slice(path, frame=None):
     """
     path = Path(path)
     try:
-        dataset = _single(path) if frame is None else multi_frame(path).read(frame)
+        dataset = single_frame(path) if frame is None else multi_frame(path).read(frame)
         return _decoded(path, dataset, frame)
     except DicomError as error:
         if frame is None:
@@ -72,7 +72,8 @@ def read_slice(path, frame=None):
         raise DicomError(path, of_frame(frame, error.reason), failure=error.failure) from error
 
 
-def _single(path):
+def single_frame(path):
+    """The dataset of a file that is one slice, its pixels as they are."""
     with opened(path) as content:
         dataset = read_dataset(path, content)
         if "PixelData" not in dataset:

@@ -7,9 +7,11 @@ its own.
 
 import numpy as np
 from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 
+from kpn_tf.dicom.attributes import numbers
 from kpn_tf.dicom.reading.codestream import frame_size
 from kpn_tf.dicom.reading.gdcm_process import decode_jpeg
 
@@ -63,16 +65,23 @@ def decode_stored(dataset, pixels):
     Raises:
         ValueError: If the data is damaged, cut off or contradicts the header.
     """
+    stored = stored_values(dataset, pixels)
+    return _within_bits_stored(stored, pixels, has_embedded_overlay(dataset))
+
+
+def stored_values(dataset, pixels):
+    """As `decode_stored`, with whatever is in the bits above `bits_stored`."""
     syntax = dataset.file_meta.TransferSyntaxUID
+    alone = _pixels_alone(dataset, pixels)
     if syntax in _NATIVE:
         # The decoder's own correction wraps values that do not fit into BitsStored; see _within_bits_stored.
-        stored, _ = get_decoder(syntax).as_array(dataset, correct_unused_bits=False)
+        stored, _ = get_decoder(syntax).as_array(alone, correct_unused_bits=False)
     elif syntax == uid.RLELossless:
         stored, _ = get_decoder(syntax).as_array(
-            dataset, decoding_plugin=_PLUGIN[syntax], correct_unused_bits=False
+            alone, decoding_plugin=_PLUGIN[syntax], correct_unused_bits=False
         )
     else:
-        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        frame = next(generate_frames(alone.PixelData, number_of_frames=1))
         size = frame_size(frame)
         if (size.rows, size.columns, size.samples) != (pixels.rows, pixels.columns, 1):
             raise ValueError(
@@ -84,20 +93,29 @@ def decode_stored(dataset, pixels):
         if syntax in _GDCM:
             stored = _through_gdcm(frame, syntax, pixels, size.precision)
         else:
-            stored, _ = get_decoder(syntax).as_array(dataset, decoding_plugin=_PLUGIN[syntax])
+            stored, _ = get_decoder(syntax).as_array(alone, decoding_plugin=_PLUGIN[syntax])
     if stored.shape != (pixels.rows, pixels.columns):
         raise ValueError(f"the decoded shape is {stored.shape}, not {pixels.rows, pixels.columns}")
-    stored = stored.astype(np.int16 if pixels.signed else np.uint16)  # (H, W), native byte order
-    return _within_bits_stored(stored, pixels, has_embedded_overlay(dataset))
+    return stored.astype(np.int16 if pixels.signed else np.uint16)  # (H, W), native byte order
+
+
+def _pixels_alone(dataset, pixels):
+    """The pixel data, described by what has been checked: where the header says nothing, one sample per pixel."""
+    alone = Dataset()
+    alone.file_meta = FileMetaDataset()
+    alone.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    alone.set_original_encoding(*dataset.original_encoding)
+    alone.Rows, alone.Columns = pixels.rows, pixels.columns
+    alone.SamplesPerPixel, alone.PhotometricInterpretation = 1, "MONOCHROME2"
+    alone.BitsAllocated, alone.BitsStored, alone.HighBit = 16, pixels.bits_stored, pixels.bits_stored - 1
+    alone.PixelRepresentation = int(pixels.signed)
+    alone["PixelData"] = dataset.get_item("PixelData")
+    return alone
 
 
 def has_embedded_overlay(dataset):
     """Whether an overlay sits in the unused high bits of the pixels (retired in 2004; PS3.5 8.1.2)."""
-    return any(
-        element.value
-        for group in range(0x6000, 0x6020, 2)
-        if (element := dataset.get((group, 0x0102))) is not None
-    )
+    return any(any(numbers(dataset, (group, 0x0102))) for group in range(0x6000, 0x6020, 2))
 
 
 def _through_gdcm(frame, syntax, pixels, precision):

@@ -10,7 +10,7 @@ import copy
 
 from pydicom import config
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.tag import Tag
 
 from kpn_tf.dicom.attributes import numbers, text
@@ -145,10 +145,13 @@ def single_frame_elements(header, shared, own, number):
         kind = text(group[0], "FrameType") or kind
         equipment += group[0].get("ContributingEquipmentSequence") or []
         for name, keyword_of_slice in _RENAMED.items():
-            if value := text(group[0], name):
+            if not text(group[0], name):
+                continue
+            if dictionary_VR(keyword_of_slice) == "IS":
                 # Enhanced objects hold mA, ms and mAs as floating point numbers, slices as integers.
-                whole = dictionary_VR(keyword_of_slice) == "IS"
-                _set(elements, keyword_of_slice, _whole(group[0], name) if whole else value)
+                _set(elements, keyword_of_slice, _whole(group[0], name))
+            else:
+                elements[Tag(keyword_of_slice)] = _renamed(group[0].get_item(name), keyword_of_slice)
     if kind:
         _set(elements, "ImageType", _image_type([part.strip() for part in kind.split("\\")]))
     if Tag("ImageLaterality") in elements:
@@ -167,6 +170,13 @@ def _set(elements, keyword, value):
     elements[Tag(keyword)] = DataElement(
         Tag(keyword), dictionary_VR(keyword), value, validation_mode=config.IGNORE
     )
+
+
+def _renamed(element, keyword):
+    """The same value, in its bytes, under another tag of the same VR."""
+    if isinstance(element, RawDataElement):
+        return element._replace(tag=Tag(keyword))
+    return DataElement(Tag(keyword), element.VR, element.value, validation_mode=config.IGNORE)
 
 
 def _whole(group, keyword):

@@ -39,6 +39,9 @@ _MAPS = {"DIVISION", "MULTIPLICATION", "MTT", "RCBF", "RCBV", "TTP", "STD_DEVIAT
 # write it for plain HU.
 _NOT_HU = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
 
+# RFC 1740, appendix B. Its name ends as that of the file it belongs to.
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
+
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -99,6 +102,10 @@ def read_dataset(path, content=None, *, stop_before_pixels=False, specific_tags=
     content.seek(0)
     start = content.read(132)
     content.seek(0)
+    if not start:
+        raise DicomError(path, "is empty: copy it again", failure=_is_named_like_dicom(path))
+    if start.startswith(_APPLE_DOUBLE):
+        raise DicomError(path, "is an AppleDouble file, which macOS puts beside another", failure=False)
     has_preamble = start[128:] == b"DICM"
     # Files from before part 10 begin with group 0002 or 0008 itself, in either byte order.
     if not has_preamble and start[:2] not in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
@@ -131,10 +138,14 @@ def read_dataset(path, content=None, *, stop_before_pixels=False, specific_tags=
 
 
 def _not_dicom(path):
-    named = str(path).lower().endswith(_DICOM_SUFFIXES)
+    named = _is_named_like_dicom(path)
     return DicomError(
         path, "is not a DICOM file" + (" although it is named like one" if named else ""), failure=named
     )
+
+
+def _is_named_like_dicom(path):
+    return str(path).lower().endswith(_DICOM_SUFFIXES)
 
 
 def set_transfer_syntax(dataset):

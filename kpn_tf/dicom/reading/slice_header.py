@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kpn_tf.dicom.attributes import numbers, text
+from kpn_tf.dicom.attributes import items, numbers, text
 from kpn_tf.dicom.identity import IDENTITY_TAGS, identity, series_key
 from kpn_tf.dicom.reading.decoding import is_uncompressed
 from kpn_tf.dicom.reading.header import check_is_ct_slice, multi_frame_name, pixel_header, read_dataset
@@ -135,7 +135,7 @@ def _slice_header(path, frame, dataset):
     orientation, position_mm = slice_position(dataset)
     thickness_mm = _first(numbers(dataset, "SliceThickness"))
     instance = _first(numbers(dataset, "InstanceNumber"))
-    equipment = dataset.get("ContributingEquipmentSequence") or []
+    equipment = items(dataset, "ContributingEquipmentSequence")
     own = [text(item, "ManufacturerModelName") for item in equipment if _is_own(item)]
     header = SliceHeader(
         path=path,

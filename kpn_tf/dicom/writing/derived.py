@@ -5,14 +5,11 @@ nobody can know which of them describe the pixels (histograms, thumbnails, secon
 and the source, which the derived slice names, still has them.
 """
 
-import copy
-
 import numpy as np
 from pydicom import uid
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.encaps import generate_frames
 
 from kpn_tf.dicom.attributes import numbers, text
 from kpn_tf.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, identity
@@ -20,12 +17,15 @@ from kpn_tf.dicom.reading.decoding import has_embedded_overlay
 from kpn_tf.dicom.reading.header import pixel_header
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
+from kpn_tf.dicom.transcoding import transcoded, value_bytes
+from kpn_tf.dicom.writing.added_text import added_text
 from kpn_tf.dicom.writing.derived_by import (
     MANUFACTURER,
     derived_series_number,
     derived_series_uid,
     derived_sop_instance_uid,
 )
+from kpn_tf.dicom.writing.lossy_history import set_lossy_history
 
 # Attributes that describe the source's pixels or its file and would be false on the derived slice.
 _DROPPED = [
@@ -40,17 +40,10 @@ _DROPPED = [
     "InstanceCreationDate",
     "InstanceCreationTime",
     "InstanceCreatorUID",
-    "MACParametersSequence",
 ]
 
-# Transfer syntax -> value of LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1).
-_LOSSY_METHOD = {
-    uid.JPEGExtended12Bit: "ISO_10918_1",
-    "1.2.840.10008.1.2.4.55": "ISO_10918_1",
-    uid.JPEGLSNearLossless: "ISO_14495_1",
-    uid.JPEG2000: "ISO_15444_1",
-    uid.HTJ2K: "ISO_15444_15",
-}
+# PS3.3 C.12.1.1.3: of data sets and of items, which here lose their private attributes.
+_SIGNATURES = {tag_for_keyword(keyword) for keyword in ("MACParametersSequence", "DigitalSignaturesSequence")}
 
 
 def derive_slice(ct, denoised_hu, derived_by):
@@ -92,8 +85,8 @@ def derive_slice(ct, denoised_hu, derived_by):
             derived = _copied(source)
             _set_identity(derived, source, uids, derived_by)
             _set_derivation(derived, source, uids, ct.frame, derived_by)
-            _set_lossy_history(derived, source, stored.nbytes)
-            _set_pixels(derived, stored, pixels)
+            set_lossy_history(derived, source, stored.nbytes, len(value_bytes(source, "PixelData")))
+            _set_pixels(derived, source, stored, pixels)
     except Exception as error:
         raise DicomError(name, f"has attributes that cannot be copied ({type(error).__name__})") from None
     return derived
@@ -108,23 +101,16 @@ def _stored(slice_hu, pixels):
 
 
 def _copied(source):
-    """The source up to its pixel data, without what would be false; elements nobody parsed yet stay bytes."""
+    """The source up to its pixel data in Explicit VR Little Endian, without what would be false."""
     # Groups from 7FE0 on hold the pixels, their offset tables, signatures over them and trailing padding.
-    part = source[:0x7FE00000]
+    part = transcoded(source[:0x7FE00000], dropped=lambda tag: tag.is_private or tag in _SIGNATURES)
     false_now = {tag_for_keyword(keyword) for keyword in _DROPPED}
     embedded_overlay = has_embedded_overlay(source)
     for tag in list(part.keys()):
         is_overlay = 0x6000 <= tag.group <= 0x601E
-        if tag.is_private or tag in false_now or (is_overlay and embedded_overlay):
+        if tag in false_now or (is_overlay and embedded_overlay):
             del part[tag]
-    derived = FileDataset(
-        None,
-        copy.deepcopy(part),
-        preamble=b"\0" * 128,
-        file_meta=FileMetaDataset(),
-        is_implicit_VR=False,
-        is_little_endian=True,
-    )
+    derived = FileDataset(None, part, preamble=b"\0" * 128, file_meta=FileMetaDataset())
     derived.set_original_encoding(*part.original_encoding, part.original_character_set)
     return derived
 
@@ -137,12 +123,8 @@ def _set_identity(derived, source, uids, by):
     derived.StudyInstanceUID = uids.study_uid
     number = int((numbers(source, "SeriesNumber") or (0.0,))[0])
     derived.SeriesNumber = derived_series_number(number, by)
-    suffix = by.series_suffix
-    original = text(source, "SeriesDescription").replace("\\", " ")
-    # LO holds 64 characters (PS3.5 6.2): the source's text gives way, the warning does not.
-    derived.SeriesDescription = f"{original[: 64 - len(suffix) - 1].rstrip()} {suffix}".strip()
-    comments = text(source, "ImageComments")
-    derived.ImageComments = f"{by.note}. {comments}".strip()[:10240]
+    derived["SeriesDescription"] = added_text(source, "SeriesDescription", after=by.series_suffix)
+    derived["ImageComments"] = added_text(source, "ImageComments", before=f"{by.note}.")
     meta = derived.file_meta
     meta.MediaStorageSOPClassUID = derived.SOPClassUID
     meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
@@ -155,9 +137,9 @@ def _set_derivation(derived, source, uids, frame, by):
     kind = [part.strip() for part in text(source, "ImageType").split("\\")]
     # Value 2 (from the examination itself or not) is the source's; value 3 is required for CT (C.8.2.1.1.1).
     derived.ImageType = ["DERIVED", *(kind[1:] if len(kind) > 2 else ["PRIMARY", "AXIAL"])]
-    earlier = text(source, "DerivationDescription")
-    history = f"{by.description} Before that: {earlier}" if earlier else by.description
-    derived.DerivationDescription = history[:1024]
+    earlier = " Before that:" if text(source, "DerivationDescription") else ""
+    history = added_text(source, "DerivationDescription", before=f"{by.description}{earlier}")
+    derived["DerivationDescription"] = history
     if by.derivation_code:
         derived.DerivationCodeSequence = [
             *_items(derived, "DerivationCodeSequence"),
@@ -182,7 +164,9 @@ def _set_derivation(derived, source, uids, frame, by):
 
 
 def _items(dataset, keyword):
-    return list(dataset.get(keyword) or [])
+    element = dataset.get_item(keyword)
+    # One that is none of sequences has come through as bytes.
+    return list(element.value) if isinstance(element, DataElement) and element.VR == "SQ" else []
 
 
 def _code(value, meaning):
@@ -191,26 +175,13 @@ def _code(value, meaning):
     return item
 
 
-def _set_lossy_history(derived, source, uncompressed_bytes):
-    """Once lossy, always lossy: writing uncompressed does not bring back what was lost (C.7.6.1.1.5)."""
-    method = _LOSSY_METHOD.get(source.file_meta.TransferSyntaxUID)
-    if method is None:
-        return
-    derived.LossyImageCompression = "01"
-    if not text(derived, "LossyImageCompressionRatio"):
-        frame = next(generate_frames(source.PixelData, number_of_frames=1))
-        derived.LossyImageCompressionRatio = f"{uncompressed_bytes / len(frame):.4g}"
-    if not text(derived, "LossyImageCompressionMethod"):
-        derived.LossyImageCompressionMethod = method
-
-
-def _set_pixels(derived, stored, pixels):
+def _set_pixels(derived, source, stored, pixels):
     derived.SamplesPerPixel = 1
     derived.HighBit = pixels.bits_stored - 1
-    if not text(derived, "PhotometricInterpretation"):
+    if not text(source, "PhotometricInterpretation"):
         derived.PhotometricInterpretation = "MONOCHROME2"
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
-        if values := numbers(derived, keyword):
+        if values := numbers(source, keyword):
             # The same 16 bits, with the sign of the pixels (C.7.5.1.1.2).
             value = np.array(int(values[0]) & 0xFFFF, np.uint16).view(stored.dtype)
             derived[keyword] = DataElement(

@@ -4,12 +4,14 @@ import os
 import tempfile
 from pathlib import Path
 
-import pydicom
+from pydicom.filebase import DicomFileLike
+from pydicom.filewriter import write_file_meta_info
 
 from kpn_tf.dicom.attributes import numbers, text
 from kpn_tf.dicom.reading.header import read_dataset
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
+from kpn_tf.dicom.transcoding import write_elements
 from kpn_tf.files import sync_folder
 
 
@@ -41,7 +43,7 @@ def write_slice(dataset, path):
     try:
         with os.fdopen(handle, "wb") as file:
             with quiet_warnings:
-                pydicom.dcmwrite(file, dataset, enforce_file_format=True)
+                write_file(file, dataset)
             file.flush()
             os.fsync(file.fileno())
         publish(temporary, path)
@@ -55,6 +57,18 @@ def write_slice(dataset, path):
     finally:
         if os.path.lexists(temporary):
             os.unlink(temporary)
+
+
+def write_file(file, dataset):
+    """Writes a dataset in a little-endian transfer syntax that is not deflated, with its meta header.
+
+    Args:
+        file: Binary file.
+        dataset: As `derive_slice` or `transcoded` make them, with `file_meta`.
+    """
+    file.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(DicomFileLike(file), dataset.file_meta)
+    write_elements(file, dataset, implicit=dataset.file_meta.TransferSyntaxUID.is_implicit_VR)
 
 
 def _exists(path):
