@@ -2,7 +2,8 @@
 # make test   lint, import contracts, doctests, README's code, tests; the core's tests again on JAX (ten minutes)
 # make test-all   make test, then the slow proofs, and those that install packages from the registry
 # make bench  what a slice, a process, a job and a training's input cost here, beside the targets and RED-CNN (ten minutes)
-# make soak   the DICOM node under load, killed again and again, out of disk, and for an hour (seventy-five minutes)
+# make soak   the DICOM node under load, killed again and again, out of disk, and for an hour (seventy-five minutes);
+#             then an hour of damaged files for the reader
 # make locks  resolve the pinned requirements anew (after a change of dependencies in setup.py)
 #
 # Each makes its own environment from its lock file, once, and makes it anew when the lock, setup.py or the place of
@@ -80,7 +81,7 @@ test: $(TEST_STAMP)
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/lint-imports --no-logo
-	KERAS_BACKEND=tensorflow $(PYTEST) -m 'not slow and not registry'
+	KPN_FUZZ_S=60 KERAS_BACKEND=tensorflow $(PYTEST) -m 'not slow and not registry'
 	KERAS_BACKEND=jax $(PYTEST) $(CORE_TESTS)
 
 test-all: test
@@ -90,6 +91,7 @@ test-all: test
 soak: $(TEST_STAMP)
 	@$(call debian,command -v Orthanc && command -v storescu,orthanc dcmtk,a scanner and an archive for the node)
 	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m benchmarks.soak
+	@$(TEST)/bin/python -m tests.reader_fuzzing 3600
 
 bench: $(TEST_STAMP)
 	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m benchmarks.latency

@@ -95,3 +95,8 @@ def inflating_to(size):
     at = elements.index(b"\xe0\x7f\x10\x00")
     private = struct.pack("<HH2sHI", 0x6001, 0x1010, b"OB", 0, size) + b"\0" * size
     return deflated(meta, elements[:at], private, elements[at:])
+
+
+def inflated(content):
+    """What deflated bytes inflate to."""
+    return zlib.decompress(content, -zlib.MAX_WBITS)

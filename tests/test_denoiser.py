@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -244,6 +245,20 @@ def test_a_network_without_metadata_is_refused(tmp_path):
         Denoiser(tmp_path / "bare.tflite")
 
 
+@pytest.mark.parametrize("member", [b" " * 300_000_000, b"[" * 200_000], ids=["bomb", "deep"])
+def test_metadata_that_inflate_without_limit_are_refused(tmp_path, member):
+    with zipfile.ZipFile(tmp_path / "bomb.tflite", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", member)
+    assert (tmp_path / "bomb.tflite").stat().st_size < 400_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"Expected a .tflite with metadata.json appended"):
+            artefact.open_artefact(tmp_path / "bomb.tflite")
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_metadata_that_lacks_a_field_is_refused_by_the_field(tmp_path):
     anonymous = tmp_path / "anonymous.tflite"
     with zipfile.ZipFile(anonymous, "w") as archive:
@@ -339,7 +354,8 @@ def test_every_processor_counts_where_the_system_does_not_tell_cores_apart(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("halo", -8), ("halo", None), ("multiple", 0), ("side", "512"), ("whole_side", 0.5)]
+    ("field", "value"),
+    [("halo", -8), ("halo", None), ("multiple", 0), ("side", "512"), ("whole_side", 0.5), ("halo", 10**9)],
 )
 def test_a_size_in_the_metadata_that_is_no_size_is_refused_by_its_field(field, value, tmp_path):
     path = tmp_path / "odd.tflite"

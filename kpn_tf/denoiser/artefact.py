@@ -17,6 +17,12 @@ FIXED_SIDE = 512
 # cost grows with the area.
 WHOLE_SIDE = 768
 
+# A thousand times what there is to say.
+_LARGEST_METADATA = 1_000_000
+
+# The largest matrix of a CT slice is 4096; what a network wants to see around a pixel is less.
+_LARGEST_SIDE = 4096
+
 _REQUIRED = ("model", "version", "licence", "halo", "multiple")
 
 
@@ -77,11 +83,11 @@ def open_artefact(weights):
             f"Expected the name of a shipped network ({names}) or a .tflite. Received: {weights}"
         )
     try:
-        with zipfile.ZipFile(path) as archive:
-            metadata = json.loads(archive.read("metadata.json"))
-        if not isinstance(metadata, dict):
-            raise ValueError("metadata.json holds no object")
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        metadata = _metadata(path)
+    except OSError:
+        raise
+    except Exception as error:
+        # Anything can come out of a damaged archive: zlib.error, RuntimeError, NotImplementedError, RecursionError ...
         raise ValueError(
             f"Expected a .tflite with metadata.json appended. Received: {path} ({error}); export it again"
         ) from error
@@ -95,9 +101,10 @@ def open_artefact(weights):
     whole_side = metadata.get("whole_side") or WHOLE_SIDE
     sizes = {"halo": (halo, 0), "multiple": (multiple, 1), "side": (side, 1), "whole_side": (whole_side, 1)}
     for field, (value, smallest) in sizes.items():
-        if (field, value) != ("side", None) and (type(value) is not int or value < smallest):
+        fits = type(value) is int and smallest <= value <= _LARGEST_SIDE
+        if (field, value) != ("side", None) and not fits:
             raise ValueError(
-                f"Expected {field} in metadata.json to be a whole number from {smallest} on. "
+                f"Expected {field} in metadata.json to be a whole number from {smallest} to {_LARGEST_SIDE}. "
                 f"Received: {path} with {value!r}; export the network again"
             )
     least = least_side(halo, multiple)
@@ -121,6 +128,18 @@ def open_artefact(weights):
         gmac_512=metadata.get("gmac_512"),
         training_data=metadata.get("training_data"),
     )
+
+
+def _metadata(path):
+    with zipfile.ZipFile(path) as archive, archive.open("metadata.json") as member:
+        # Not `archive.read`: a megabyte can inflate to a gigabyte.
+        text = member.read(_LARGEST_METADATA + 1)
+    if len(text) > _LARGEST_METADATA:
+        raise ValueError(f"it is larger than {_LARGEST_METADATA:,} bytes")
+    metadata = json.loads(text)
+    if not isinstance(metadata, dict):
+        raise ValueError("metadata.json holds no object")
+    return metadata
 
 
 def shipped():
