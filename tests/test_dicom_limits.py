@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
+from pydicom.encaps import encapsulate, generate_frames
 
 from kpn_tf.dicom import DicomError, find_series, read_slice
 from kpn_tf.dicom.reading import multi_frame
@@ -155,3 +156,34 @@ def test_an_element_reads_what_there_is_and_not_what_it_claims():
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
+
+
+def test_rle_that_decodes_to_gigabytes_is_refused(tmp_path):
+    segment = b"\x81\x00" * 3_000_000
+    head = struct.pack("<16I", 2, 64, 64 + len(segment), *[0] * 13)
+    dataset = ct_dataset()
+    dataset.PixelData = encapsulate([head + 2 * segment])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = uid.RLELossless
+    pydicom.dcmwrite(tmp_path / "a.dcm", dataset, enforce_file_format=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DicomError, match="the compressed data is longer than its pixels"):
+            read_slice(tmp_path / "a.dcm")
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("tile", "tiles"), [(17, 58081), (64, 4096), (4000, 4)])
+def test_jpeg_2000_with_tiles_that_are_not_there_is_refused_and_not_filled_up(tmp_path, tile, tiles):
+    path = save(ct_dataset(), tmp_path / "a.dcm", uid.JPEG2000Lossless)
+    dataset = pydicom.dcmread(path)
+    frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    at = frame.index(b"\xff\x4f\xff\x51") + 8
+    struct.pack_into(">8I", frame, at, 4096, 4096, 0, 0, tile, tile, 0, 0)
+    dataset.Rows = dataset.Columns = 4096
+    dataset.PixelData = encapsulate([bytes(frame)])
+    dataset.save_as(path)
+    with pytest.raises(DicomError, match=f"the compressed data has 1 of its {tiles} tiles"):
+        read_slice(path)

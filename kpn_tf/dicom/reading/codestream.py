@@ -1,5 +1,6 @@
 """What a compressed frame says about itself: its size and precision, which the header must not contradict."""
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 _START_OF_FRAME = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 _START_OF_SCAN = 0xDA
 _SOC_SIZ = b"\xff\x4f\xff\x51"
+_START_OF_TILE = b"\xff\x90"
 _END = b"\xff\xd9"
 
 
@@ -52,11 +54,30 @@ def frame_size(frame):
 
 
 def _jpeg_2000_size(frame, at):
-    # ITU-T T.800 A.5.1: Lsiz, Rsiz, Xsiz, Ysiz, XOsiz, YOsiz, four tile fields, Csiz, Ssiz.
-    _, _, x, y, x_offset, y_offset, _, _, _, _, samples, precision = struct.unpack_from(
-        ">HHIIIIIIIIHB", frame, at
+    # ITU-T T.800 A.5.1: Lsiz, Rsiz, Xsiz, Ysiz, XOsiz, YOsiz, XTsiz, YTsiz, XTOsiz, YTOsiz, Csiz, Ssiz.
+    fields = struct.unpack_from(">HHIIIIIIIIHB", frame, at)
+    length, _, x, y, x_offset, y_offset, tile_x, tile_y, tile_x_offset, tile_y_offset, samples, precision = (
+        fields
     )
+    across, down = (x - tile_x_offset) / max(tile_x, 1), (y - tile_y_offset) / max(tile_y, 1)
+    _check_tiles(frame, at + length, math.ceil(across) * math.ceil(down))
     return FrameSize(y - y_offset, x - x_offset, (precision & 0x7F) + 1, samples)
+
+
+def _check_tiles(frame, at, tiles):
+    """Refuses what OpenJPEG fills up with zeros; `at` is behind SIZ."""
+    found = set()
+    # ITU-T T.800 A.4.2: each tile-part says whose it is and how long.
+    while frame[at : at + 2] != _START_OF_TILE:
+        at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
+    while frame[at : at + 2] == _START_OF_TILE:
+        tile, length = struct.unpack_from(">HI", frame, at + 4)
+        found.add(tile)
+        if length < 14:  # 0: up to the end
+            break
+        at += length
+    if len(found) != tiles:
+        raise ValueError(f"the compressed data has {len(found)} of its {tiles} tiles")
 
 
 def _jpeg_size(frame):

@@ -38,6 +38,9 @@ _PLUGIN = {
     uid.RLELossless: "pydicom",
 }
 
+# Bytes of RLE data that cannot decode to more than 256 MB.
+_LONG_RLE = 4_000_000
+
 # Transfer syntaxes that `decode_stored` reads.
 DECODABLE = frozenset(map(str, (*_NATIVE, *_GDCM, *_PLUGIN)))
 
@@ -77,6 +80,9 @@ def stored_values(dataset, pixels):
         # The decoder's own correction wraps values that do not fit into BitsStored; see _within_bits_stored.
         stored, _ = get_decoder(syntax).as_array(alone, correct_unused_bits=False)
     elif syntax == uid.RLELossless:
+        _check_rle(
+            next(generate_frames(dataset.PixelData, number_of_frames=1)), 2 * pixels.rows * pixels.columns
+        )
         stored, _ = get_decoder(syntax).as_array(
             alone, decoding_plugin=_PLUGIN[syntax], correct_unused_bits=False
         )
@@ -111,6 +117,20 @@ def _pixels_alone(dataset, pixels):
     alone.PixelRepresentation = int(pixels.signed)
     alone["PixelData"] = dataset.get_item("PixelData")
     return alone
+
+
+def _check_rle(frame, most):
+    """Refuses what would decode to much more than `most` bytes, of which two can become 128 (PS3.5 G.3)."""
+    # As it is of no consequence in a slice of usual size, and takes time.
+    if len(frame) < _LONG_RLE:
+        return
+    at, size = 64, 0
+    while at < len(frame):
+        control = frame[at]
+        size += control + 1 if control < 128 else 257 - control
+        at += control + 2 if control < 128 else 2
+        if size > 2 * most:
+            raise ValueError("the compressed data is longer than its pixels")
 
 
 def has_embedded_overlay(dataset):
