@@ -8,19 +8,23 @@ import subprocess
 import typing
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.datadict import dictionary_keyword
 from pydicom.tag import Tag
+from pydicom.uid import JPEGLSLossless
 from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES
 
 from kpn_tf.dicom import identity
 from kpn_tf.dicom.writing import derived
-from kpn_tf.node import sender
+from kpn_tf.node import reencoding, sender
 from kpn_tf.node.journal.journal import STATES
 from kpn_tf.node.listener import receiver
 from kpn_tf.node.listener.server import LARGEST_PDU
 from kpn_tf.node.rule import Traits, first_match
 from kpn_tf.node.settings import Settings, read_settings
+from tests.ct_series import write_ct_series
+from tests.node_peers import Node, needs_dcmtk
 
 ROOT = Path(__file__).parents[1]
 NODE = ROOT / "kpn_tf/node"
@@ -190,7 +194,7 @@ def test_the_conformance_statement_lists_what_is_accepted_in_the_order_of_prefer
 
 def test_the_conformance_statement_lists_what_is_sent_and_which_answers_count_as_success():
     proposed = next(row for row in rows(STATEMENT) if row[0] == "CT Image Storage, of derived images")
-    assert all(str(syntax) in proposed[1] for syntax in sender._UNCOMPRESSED)
+    assert all(str(syntax) in proposed[1] for syntax in reencoding.PLAIN)
     warnings = next(row[1] for row in rows(STATEMENT) if row[0].startswith("warning:"))
     assert {int(code, 16) for code in warnings.split(", ")} == sender._ACCEPTED - {0x0000}
     refused = sender._OUT_OF_RESOURCES
@@ -211,7 +215,13 @@ def test_the_conformance_statement_lists_every_attribute_that_is_written_or_drop
         for target in node.targets
         if isinstance(target, ast.Attribute) and ast.unparse(target.value) == "derived"
     }
-    assert {"SOPInstanceUID", "ImageType", "HighBit"} <= written
+    written |= {
+        node.slice.value
+        for node in ast.walk(source)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)
+        if ast.unparse(node.value) == "derived"
+    }
+    assert {"SOPInstanceUID", "ImageType", "HighBit", "SeriesDescription"} <= written
     # "its Ratio and Method"
     written -= {"LossyImageCompressionRatio", "LossyImageCompressionMethod"}
     told = {name for row in rows(STATEMENT) for name in row[0].split(", ")}
@@ -255,3 +265,26 @@ def test_the_links_of_both_pages_lead_somewhere():
                 if line.startswith("#")
             }
             assert not anchor or anchor in headings
+
+
+@needs_dcmtk
+@pytest.mark.parametrize("tool", ["dcmsend", "storescu"])
+def test_the_guides_lines_send_compressed_slices(tmp_path, tool):
+    (line,) = re.findall(rf"^    ({tool} .*) NODE 11112 slices", GUIDE, re.MULTILINE)
+    paths = write_ct_series(tmp_path / "in", name="compressed", slices=2)
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        dataset.compress(JPEGLSLossless, generate_instance_uid=False)
+        dataset.save_as(path, enforce_file_format=True)
+    with Node(tmp_path / "node", rule='name = "kept"\npreset = ""\ndestinations = []') as node:
+        # dcmtk's: pynetdicom has a storescu of its own.
+        command, *options = line.replace("CT1", "SCANNER").split()
+        call = [
+            shutil.which(command, path="/usr/bin"),
+            *options,
+            "127.0.0.1",
+            str(node.port),
+            *map(str, paths),
+        ]
+        assert subprocess.run(call).returncode == 0
+        assert node.journal("SELECT DISTINCT syntax FROM instance") == [(JPEGLSLossless,)]

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 
 from kpn_tf.node import log
 from kpn_tf.node.inbox import Inbox
@@ -101,13 +102,25 @@ def test_slices_that_come_late_join_their_series_and_nothing_is_done_twice(tmp_p
 def test_what_is_no_ct_is_told_once_and_the_rest_goes_on(tmp_path):
     with Watching(tmp_path / "watch") as watching:
         (watching.inbox / "notes.txt").write_text("not DICOM")
+        (watching.inbox / "bad.dcm").write_text("not DICOM either")
+        (watching.inbox / "._a.dcm").write_bytes(b"\0\5\x16\7".ljust(4096, b"\0"))
+        (watching.inbox / "empty.dcm").touch()
+        shutil.copy(get_testdata_file("dicomdirtests/DICOMDIR", download=False), watching.inbox)
         paths = write_ct_series(watching.inbox, name="cut", slices=2)
         paths[0].write_bytes(paths[0].read_bytes()[:-100])
         until(lambda: watching.lines("denoised"))
-        refused = {line["file"]: line["reason"] for line in watching.lines("refused")}
+        refused, skipped = (
+            {line["file"]: line["reason"] for line in watching.lines(event)}
+            for event in ("refused", "skipped")
+        )
         assert refused == {
-            str(watching.inbox / "notes.txt"): "is not a DICOM file",
+            str(watching.inbox / "bad.dcm"): "is not a DICOM file although it is named like one",
             str(paths[0]): "is cut off inside its pixel data",
+        }
+        assert skipped == {
+            str(watching.inbox / "notes.txt"): "is not a DICOM file",
+            str(watching.inbox / "DICOMDIR"): "is no CT slice",
+            str(watching.inbox / "._a.dcm"): "is an AppleDouble file, which macOS puts beside another",
         }
         assert len(watching.derived()) == 1
         # Now the rest of it arrives.

@@ -41,6 +41,7 @@ class Rule:
         preset: A shipped network or a .tflite; `""` for none: the series is only forwarded.
         strength: Share of the correction, 0 to 1.
         originals: Whether the originals are forwarded too.
+        decompress: Whether they are decompressed for a destination that does not take their transfer syntax.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -56,6 +57,7 @@ class Rule:
     preset: str = "edge"
     strength: float = 1.0
     originals: bool = False
+    decompress: bool = False
 
     def __post_init__(self):
         check(
@@ -64,6 +66,11 @@ class Rule:
                 len(self.thickness_mm) in (0, 2) and list(self.thickness_mm) == sorted(self.thickness_mm),
                 "thickness_mm of two numbers, smallest and largest",
                 list(self.thickness_mm),
+            ),
+            (
+                self.originals or not self.decompress,
+                "originals = true where decompress = true",
+                "originals = false",
             ),
         )
 

@@ -1,18 +1,20 @@
 """The way out: a queue and a thread for each destination, so that one that is dead stops no other."""
 
 import collections
+import contextlib
 import socket
 import threading
 import time
 
-import pydicom
 from pydicom import uid
 from pynetdicom import build_context, evt
 
+from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.node import log
 from kpn_tf.node.application_entity import application_entity
 from kpn_tf.node.journal import deliveries
 from kpn_tf.node.journal.journal import DAMAGED_S, JournalError
+from kpn_tf.node.reencoding import Reencoder, can_become
 
 # Deliveries of one association. A node that is stopped or a destination that refuses is noticed after each.
 _BATCH = 500
@@ -23,8 +25,6 @@ _TICK_S = 0.5
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)
 # Success, and success with a warning: coercion, elements discarded, data set of another class.
 _ACCEPTED = {0x0000, 0x0001, 0xB000, 0xB006, 0xB007}
-
-_UNCOMPRESSED = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
 
 
 class _OutOfReachError(Exception):
@@ -49,6 +49,8 @@ class Sender:
         self._journal = journal
         self._ssl_context = ssl_context if destination.tls else None
         self._new_refusals = collections.Counter()
+        self._decompressed = {rule.name for rule in settings.rule if rule.decompress}
+        self._reencoder = Reencoder(spool.incoming)
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=f"kpn-send-{destination.name}")
@@ -65,6 +67,7 @@ class Sender:
         """Has the thread end after the object that is on its way."""
         self._stopping.set()
         self._woken.set()
+        self._reencoder.stop()
 
     def join(self):
         """Waits until it has."""
@@ -133,11 +136,7 @@ class Sender:
 
     def _associated(self, rows):
         ae = application_entity(self._settings)
-        wanted = {(row["sop_class"], row["syntax"]) for row in rows}
-        # A destination that does not take uncompressed slices as they are written takes them re-encoded.
-        wanted |= {
-            (kind, plain) for kind, syntax in wanted if syntax in _UNCOMPRESSED for plain in _UNCOMPRESSED
-        }
+        wanted = {(row["sop_class"], syntax) for row in rows for syntax in self._can_become(row)}
         # One syntax per context: the destination cannot choose one that the file is not in.
         contexts = [build_context(sop_class, syntax) for sop_class, syntax in sorted(wanted)]
         destination = self._destination
@@ -165,19 +164,28 @@ class Sender:
             self._give_up(row, row["file"], "its file is gone")
             return
         kind, syntax = row["sop_class"], row["syntax"]
-        as_it_is = (kind, syntax) in accepted
-        if not as_it_is and not (
-            syntax in _UNCOMPRESSED and any((kind, plain) in accepted for plain in _UNCOMPRESSED)
-        ):
+        taken = [one for one in self._can_become(row) if (kind, one) in accepted]
+        if not taken:
             self._refused(row, f"takes no {uid.UID(kind).name} in {uid.UID(syntax).name}")
             return
         try:
-            status = association.send_c_store(path if as_it_is else pydicom.dcmread(path))
+            # As it came wherever that is taken.
+            with (
+                contextlib.nullcontext(path)
+                if taken[0] == syntax
+                else self._reencoder.copy(path, syntax, taken[0])
+            ) as file:
+                status = association.send_c_store(file)
         except Exception as error:
+            if self._stopping.is_set():
+                return
             # Anything can come out of re-encoding what somebody else has written.
             if not association.is_established:
                 raise _OutOfReachError("ended the association") from error
-            self._refused(row, f"cannot be sent ({type(error).__name__})")
+            reason = (
+                error.reason if isinstance(error, DicomError) else f"cannot be sent ({type(error).__name__})"
+            )
+            self._refused(row, reason)
             return
         if "Status" not in status:
             raise _OutOfReachError("gave no answer")
@@ -191,6 +199,9 @@ class Sender:
             self._spool.exhume(row["file"])
         else:
             self._refused(row, f"refuses it with status {status.Status:04X}")
+
+    def _can_become(self, row):
+        return can_become(row["syntax"], row["rule"] in self._decompressed)
 
     def _is_hopeless(self, row):
         """Whether an object has been offered so often, and for so long, that it will never be taken."""

@@ -11,6 +11,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ImplicitVRLittleEndian
 
 from kpn_tf import __version__
+from kpn_tf.dicom.attributes import text
 from kpn_tf.dicom.reading.header import CT_CLASSES
 from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.node import log
@@ -141,8 +142,8 @@ class Watcher:
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):
                     status = os.stat(path)
-                    # Opening a pipe would wait for ever.
-                    if stat.S_ISREG(status.st_mode):
+                    # Opening a pipe would wait for ever. What is empty is still to be copied.
+                    if stat.S_ISREG(status.st_mode) and status.st_size:
                         yield path, (status.st_size, status.st_mtime_ns)
 
     def _disk_is_full(self):
@@ -156,23 +157,30 @@ class Watcher:
     def _enter(self, path, replaced):
         """Takes a file, in place of what was taken of it before; returns the digest of what is taken of it now."""
         # What is worked on must not change or vanish meanwhile.
-        copy = self._inbox.incoming / f"{time.time_ns()}"
         name = os.fsdecode(path)
+        # With its suffix, which says whether it should be DICOM.
+        copy = self._inbox.incoming / f"{time.time_ns()}{Path(name).suffix[:8]}"
         try:
             digest, size = _copied(path, copy)
-            arrival = self._reader.read(copy, _syntax(copy), _FOLDER)
-            if arrival.sop_class not in CT_CLASSES:
-                raise DicomError(copy, "is no CT slice")
+            sop_class, syntax = _kind(copy)
+            if not sop_class or sop_class in CT_CLASSES:
+                arrival = self._reader.read(copy, syntax, _FOLDER)
+                sop_class = arrival.sop_class
+            if sop_class not in CT_CLASSES:
+                raise DicomError(copy, "is no CT slice", failure=False)
             arrivals.receive(
                 self._journal, self._inbox, copy, arrival, digest, size, time.time(), replaced=replaced
             )
             return digest
         except DicomError as error:
-            log.warning("refused", file=name, reason=error.reason)
+            if error.failure:
+                log.warning("refused", file=name, reason=error.reason)
+            else:
+                log.info("skipped", file=name, reason=error.reason)
         except arrivals.OtherContentError:
             log.warning("refused", file=name, reason=_CHANGED if replaced else _OTHER_CONTENT)
         except (FileNotFoundError, PermissionError, ValueError) as error:
-            # It has gone again, is not for this user, or is empty.
+            # It has gone again, or is not for this user.
             log.warning("refused", file=name, reason=f"cannot be read ({type(error).__name__})")
         finally:
             copy.unlink(missing_ok=True)
@@ -208,10 +216,11 @@ def _copied(path, copy):
         return digest.hexdigest(), target.tell()
 
 
-def _syntax(path):
-    """Transfer syntax; files from before part 10 have none to tell."""
+def _kind(path):
+    """SOP class and transfer syntax as the meta header has them; files from before part 10 have none to tell."""
     try:
-        return read_file_meta_info(path).TransferSyntaxUID
+        meta = read_file_meta_info(path)
+        return text(meta, "MediaStorageSOPClassUID"), meta.TransferSyntaxUID
     except Exception:
         # Whatever is wrong with it is told by whoever reads the file.
-        return ImplicitVRLittleEndian
+        return "", ImplicitVRLittleEndian

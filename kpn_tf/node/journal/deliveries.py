@@ -50,10 +50,12 @@ def queue(journal, series, destinations, objects, now):
 
 def due(journal, destination, now, longest_s, limit):
     """Returns the deliveries to a destination that are due, at most `limit` rows; those refused least, and the oldest
-    of them, first. What is due later than in `longest_s` was noted before the clock was set back: it is due."""
+    of them, first, each with the rule of its series. What is due later than in `longest_s` was noted before the clock
+    was set back: it is due."""
     return journal.all(
-        "SELECT * FROM delivery WHERE destination = ? AND state = 'queued' AND (due <= ? OR due > ?) "
-        "ORDER BY refusals, id LIMIT ?",
+        "SELECT delivery.*, series.rule FROM delivery JOIN series ON series.id = delivery.series "
+        "WHERE destination = ? AND delivery.state = 'queued' AND (delivery.due <= ? OR delivery.due > ?) "
+        "ORDER BY refusals, delivery.id LIMIT ?",
         destination,
         now,
         now + longest_s,
