@@ -127,7 +127,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=PACKAGES,
-    package_data={"kpn_tf": ["weights/*", "report/page/*"], "baselines": ["weights/*"]},
+    package_data={"kpn_tf": ["weights/*", "report/page/*", "node/status/*.html"], "baselines": ["weights/*"]},
     entry_points={"console_scripts": ["kpn=kpn_tf.cli:main"]},
     install_requires=BASE,
     extras_require=EXTRAS,

@@ -44,7 +44,7 @@ def test_every_trained_method_has_a_network_a_loss_and_a_rate():
     for method in filter(lambda method: method.is_trained, methods(TABLES)):
         assert LEARNING_RATES[method.kind] > 0
         assert callable(loss_of(method))
-    # Table 3's parameters by METHOD: 1x1 convolutions 88 -> k^2 -> k^2 beside a trunk of one size.
+    # What Table 3's sides differ by: 1x1 convolutions 88 -> k^2 -> k^2 beside a trunk of one size.
     small, large = (new_network(TABLES[2].rows[i].method).count_params() for i in (0, 4))
     assert large - small == 89 * (27**2 - 15**2) + 27**4 + 27**2 - 15**4 - 15**2
 

@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from kpn_tf.node.status.style import STYLE
 from tests.browser import CHROMIUM, LAPTOP, PHONE
 from tests.busy_status_page import browse, busy_page, framed
 
@@ -59,8 +58,9 @@ def luminance(colour):
 
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
-def test_words_stand_out_from_what_is_behind_them(scheme):
-    colours = dict(re.findall(r"--(\w+): (#\w+);", re.findall(r":root \{[^}]*\}", STYLE)[scheme]))
+def test_words_stand_out_from_what_is_behind_them(tmp_path, scheme):
+    roots = re.findall(r":root \{[^}]*\}", busy_page(tmp_path))
+    colours = dict(re.findall(r"--(\w+): (#\w+);", roots[scheme]))
     for ink in ("ink", "dim", "good", "bad"):
         for behind in ("page", "card"):
             lighter, darker = sorted((luminance(colours[ink]), luminance(colours[behind])), reverse=True)

@@ -24,7 +24,7 @@ class FilterMixture(HULayer):
     Raises:
         ValueError: When called, if the image is not of this shape, no floats or not finite.
 
-    Source: METHOD: linear kernel prediction is a filter bank, `kpn_tf.ops.filter_bank`.
+    Source: the derivation in `kpn_tf.ops.filter_bank`.
     """
 
     def __init__(self, kernel_size, filters, stride=2, **kwargs):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kpn_tf.connected import connected
 from kpn_tf.evaluation import Pair
 from kpn_tf.metrics import flat_regions
 from kpn_tf.quality.lesions import Lesion
@@ -92,7 +93,9 @@ def _discs(truth_hu):
     """Discs above the background of 0 HU: their centres of mass, radii of equal area, and plateaus."""
     left = truth_hu > 0
     while left.any():
-        member = _connected(left, np.argwhere(left)[0])
+        first = np.zeros_like(left)
+        first[tuple(np.argwhere(left)[0])] = True
+        member = connected(left, first, corners=True)
         left &= ~member
         weights = np.where(member, truth_hu, 0.0)
         rows, columns = np.indices(truth_hu.shape)
@@ -100,18 +103,3 @@ def _discs(truth_hu):
         centre = (float((weights * rows).sum() / total), float((weights * columns).sum() / total))
         radius = float(np.sqrt(total / contrast_hu / np.pi))
         yield Lesion(f"{contrast_hu:+.0f} HU, {2 * radius:.1f} pixels", centre, radius, float(contrast_hu))
-
-
-def _connected(among, start):
-    """The pixels that hang together with one of them, corners included."""
-    member = np.zeros_like(among)
-    member[tuple(start)] = True
-    while True:
-        padded = np.pad(member, 1)
-        rows, columns = member.shape
-        near = np.logical_or.reduce(
-            [padded[i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
-        )
-        if not (grown := near & among).sum() > member.sum():
-            return member
-        member = grown

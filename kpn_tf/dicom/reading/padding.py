@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kpn_tf.connected import connected
 from kpn_tf.hounsfield import AIR_HU
 
 # Below every attenuation (vacuum is -1000 HU) and the noise and undershoot of sharp kernels (to -1400 HU in
@@ -37,21 +38,7 @@ def padding_mask(stored, slice_hu, declared):
         return padding
     in_range = (stored >= declared[0]) & (stored <= declared[1])
     if in_range.any() and slice_hu[in_range].max() > _TISSUE_ABOVE_HU:
-        in_range = _connected_to_border(in_range)
+        border = np.ones_like(in_range)
+        border[1:-1, 1:-1] = False
+        in_range = connected(in_range, border, corners=False)
     return padding | in_range
-
-
-def _connected_to_border(mask):
-    reached = np.zeros_like(mask)
-    reached[[0, -1], :] = mask[[0, -1], :]
-    reached[:, [0, -1]] |= mask[:, [0, -1]]
-    while True:
-        grown = reached.copy()
-        grown[1:] |= reached[:-1]
-        grown[:-1] |= reached[1:]
-        grown[:, 1:] |= reached[:, :-1]
-        grown[:, :-1] |= reached[:, 1:]
-        grown &= mask
-        if np.array_equal(grown, reached):
-            return reached
-        reached = grown

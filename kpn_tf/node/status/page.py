@@ -1,14 +1,16 @@
 """What `kpn_tf.node.status.snapshot` found, as a page for people. It needs no script and loads nothing."""
 
 import html
+import re
 import time
+from pathlib import Path
 
-from kpn_tf.node.status.style import STYLE
+_TEMPLATE = Path(__file__).with_name("page.html")
 
 _REFRESH_S = 15
 
 # Columns of sentences have a line of their own on a phone; those of somebody's words may break anywhere.
-_CELLS = {name: ' class="wide"' for name in ("Note", "Why", "Outage")} | {
+_CELLS = {name: ' class="wide"' for name in ("Note", "Why", "Trouble")} | {
     name: ' class="words"' for name in ("Destination", "What", "From", "Rule")
 }
 
@@ -30,28 +32,22 @@ def page(told):
         told: What `snapshot` returned.
     """
     node, now = told["node"], told["time"]
-    title = f"DICOM node {_text(node['ae_title'])}"
-    return "\n".join(
-        [
-            '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'<meta http-equiv="refresh" content="{_REFRESH_S}">',
-            f"<title>{title}: {'working' if told['ok'] else 'needs attention'}</title>",
-            f"<style>{STYLE}</style></head><body>",
-            f"<header><h1>{title}</h1>",
-            f'<p class="dim">port {node["port"]}, kpn_tf {_text(told["kpn_tf"])}, {_running(node)}</p>',
-            "<p><strong>Research use, not a medical device.</strong></p></header><main>",
-            _verdict(told),
-            f"<h2>Now</h2>{_now(told)}",
-            f"<h2>Series</h2>{_series_counts(told['series'])}",
-            f"<h2>Destinations</h2>{_destinations(told['destinations'], now)}",
-            f"<h2>Last series</h2>{_series_table(told['last'], now)}",
-            f"<h2>Errors</h2>{_errors(told, now)}",
-            f"</main><footer>{_clock(now)}, again every {_REFRESH_S} s. Series are named by a keyed hash.</footer>",
-            "</body></html>",
-            "",
-        ]
-    )
+    parts = {
+        "refresh_s": _REFRESH_S,
+        "title": f"DICOM node {_text(node['ae_title'])}",
+        "summary": "working" if told["ok"] else "needs attention",
+        "about": f"port {node['port']}, kpn_tf {_text(told['kpn_tf'])}, {_running(node)}",
+        "verdict": _verdict(told),
+        "now": _now(told),
+        "series": _series_counts(told["series"]),
+        "destinations": _destinations(told["destinations"], now),
+        "last": _series_table(told["last"], now),
+        "errors": _errors(told, now),
+        "clock": _clock(now),
+    }
+    template = _TEMPLATE.read_text(encoding="utf-8")
+    # In one go: what strangers have named may look like a place of the page.
+    return re.sub(r"{{(\w+)}}", lambda place: str(parts[place[1]]), template)
 
 
 def duration(seconds):

@@ -1,0 +1,49 @@
+"""What CONTRIBUTING and the docs say of the code is there."""
+
+import ast
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/weights/*.md")]
+
+
+def section(title):
+    return CONTRIBUTING.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def floors(lines):
+    return [sorted(re.findall(r"\w+", line)) for line in lines]
+
+
+def test_the_floors_are_those_that_imports_are_held_to():
+    written = [
+        re.split(r"  +", line)[1] for line in section("Floors").splitlines() if line.startswith("    ")
+    ]
+    contracts = configparser.ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    held = contracts["importlinter:contract:floors"]["layers"].strip().splitlines()
+    assert floors(written) == floors(held)
+
+
+def test_the_walk_has_eight_steps_which_are_all_there():
+    steps = re.findall(r"^\d\. `(\w+)` in `([\w/]+\.py)`", section("A walk"), re.MULTILINE)
+    assert len(steps) == 8
+    for name, path in steps:
+        module = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        named = {node.name for node in module.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        assert name in named, (name, path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_links_to_what_is_there_and_runs_no_tests_as_programs(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!\w+:)([^)#\s]+)", text):
+        assert (page.parent / target).exists(), target
+    assert "-m tests" not in text
+    for name in re.findall(r"python -m (benchmarks\.\w+)", text):
+        assert (ROOT / f"{name.replace('.', '/')}.py").exists(), name
