@@ -194,8 +194,12 @@ def test_every_network_strength_and_dose_has_a_series_number_of_its_own():
         assert len(set(derived)) == len(makers)
         assert all(10_000 <= one < 2**31 and one % 10_000 == number for one in derived)
         assert derived == [derived_series_number(number, by) for by in makers]
+    assert derived_series_number(20_001, BY) - derived_series_number(10_001, BY) == 10_000
     # Numbers that leave no room.
-    assert all(10_000 <= derived_series_number(number, BY) < 2**31 for number in (-(2**31), -1, 2**31 - 1))
+    assert all(
+        10_000 <= derived_series_number(number, BY) < 2**31
+        for number in (-(2**31), -1, 147_483_647, 147_483_648, 2**31 - 1)
+    )
 
 
 def test_what_was_run_is_named_by_its_file_and_by_the_weights_in_it_as_far_as_they_are_known():

@@ -290,3 +290,4 @@ def test_a_derived_slice_leads_to_the_exported_file_and_to_its_weights(tmp_path,
     assert kpn("info", "--json") == 0
     (edge,) = (one for one in json.loads(capfd.readouterr().out)["networks"] if one["name"] == "edge")
     assert (edge["file_sha256"], edge["weights_sha256"]) == (file_sha256, weights_sha256)
+    assert f"| `weights_sha256` | {weights_sha256} |" in (WEIGHTS_FOLDER / "edge.md").read_text()

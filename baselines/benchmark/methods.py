@@ -71,7 +71,8 @@ def denoiser(method, network=None):
 def identity(method):
     """What besides its name decides what an untrained method computes, for `json.dumps`."""
     if method.is_shipped:
-        return {"file_sha256": open_artefact(Path(method.kind).stem).file_sha256}
+        artefact = open_artefact(Path(method.kind).stem)
+        return {"file_sha256": artefact.file_sha256, "weights_sha256": artefact.weights_sha256}
     if method.kind in _CLASSICAL:
         module = importlib.import_module(_CLASSICAL[method.kind][0])
         return {name.lower(): getattr(module, name) for name in _CHOSEN[method.kind]}

@@ -10,9 +10,10 @@ MANUFACTURER = "kpn_tf"
 
 RESEARCH_USE = "For research use, not for diagnosis"
 
-# A derived series has the source's number in the last four digits, and before them one of so many of its own: all of
-# them fit into the 32 bits of a SeriesNumber (PS3.5 6.2, IS).
+# The number of a derived series is the source's and a multiple of 10,000, one of so many: what follows fits into the 32
+# bits of a SeriesNumber (PS3.5 6.2, IS).
 _OWN_NUMBERS = 200_000
+_LARGEST_NUMBER = 2**31 - 1 - 10_000 * _OWN_NUMBERS
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,15 @@ def derived_series_number(number, derived_by):
     """SeriesNumber of the derived series: another for each network, strength and dose, by a hash of 200,000 values.
 
     Args:
-        number: That of the source, an integer; of one above 9999 or below 0 the last four digits count.
+        number: That of the source, an integer; of one above 147,483,647 or below 0 the last four digits count.
         derived_by: A `DerivedBy` or a `SimulatedBy`.
 
     Returns:
         An integer from 10,000 on that fits into 32 bits.
     """
     digest = hashlib.sha256("|".join(derived_by.uid_words).encode()).digest()
-    return 10_000 * (1 + int.from_bytes(digest, "big") % _OWN_NUMBERS) + number % 10_000
+    own = 10_000 * (1 + int.from_bytes(digest, "big") % _OWN_NUMBERS)
+    return own + (number if 0 <= number <= _LARGEST_NUMBER else number % 10_000)
 
 
 def derived_sop_instance_uid(series_key, slice_uid, derived_by):
