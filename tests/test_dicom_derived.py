@@ -413,6 +413,29 @@ def test_dciodvfy_finds_no_fault_in_a_slice_derived_from_a_faultless_one(tmp_pat
     assert errors_of(written(tmp_path, ct)) == set()
 
 
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+def test_dciodvfy_finds_no_fault_in_what_has_another_encoding_than_its_source(tmp_path, syntax):
+    dataset = ct_dataset()
+    table = item(LUTExplanation="all")
+    # Longer than 16 bits can say, and of a VR that the dictionary leaves open.
+    table.add_new("LUTDescriptor", "US", [0, 0, 16])
+    table.add_new("LUTData", "OW", np.arange(65536).astype("<u2").tobytes())
+    dataset.VOILUTSequence = [table]
+    dataset.RequestAttributesSequence = [item(RequestedProcedureID="1", ScheduledProcedureStepID="2")]
+    for tag, vr, value in (
+        (0x60000010, "US", 37),
+        (0x60000011, "US", 33),
+        (0x60000040, "CS", "G"),
+        (0x60000050, "SS", [1, 1]),
+        (0x60000100, "US", 1),
+        (0x60000102, "US", 0),
+        (0x60003000, "OW", b"\x55" * 154),
+    ):
+        dataset.add_new(tag, vr, value)
+    ct = source(tmp_path, dataset, syntax)
+    assert errors_of(written(tmp_path, ct)) <= errors_of(tmp_path / "source.dcm")
+
+
 def test_dciodvfy_finds_no_fault_that_the_source_from_pydicom_did_not_have(tmp_path):
     for name in ("CT_small.dcm", "J2K_pixelrep_mismatch.dcm", "693_J2KI.dcm"):
         path = get_testdata_file(name, download=False)

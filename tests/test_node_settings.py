@@ -80,6 +80,11 @@ def test_a_caller_is_known_by_title_and_address_together(tmp_path, title, addres
         ("192.0.2.0/24", "192.0.2.1/24", "Expected addresses such as 192.0.2.7 or 192.0.2.0/24"),
         ('name = "pacs"', 'name = "../pacs"', "Expected name of letters and digits"),
         ('["pacs"]', '["other"]', "Expected destinations of rule 'all' to be defined. Received: other"),
+        (
+            '["pacs"]',
+            '["pacs"]\ndecompress = true',
+            r"rule\[0\]: Expected originals = true where decompress = true. Received: originals = false",
+        ),
         ('["pacs"]', '["pacs"]\nstrength = 1.5', r"rule\[0\]: Expected strength from 0 to 1. Received: 1.5"),
         ('["pacs"]', '["pacs"]\nthickness_mm = [1]', "Expected thickness_mm of two numbers"),
         ('["pacs"]', '["pacs"]\nkernel = "B30f"', r"Expected a list for rule\[0\].kernel. Received: 'B30f'"),

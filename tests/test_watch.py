@@ -128,6 +128,19 @@ def test_what_is_no_ct_is_told_once_and_the_rest_goes_on(tmp_path):
         until(lambda: len(watching.derived()) == 2)
 
 
+def test_a_file_that_is_empty_at_first_is_waited_for(tmp_path):
+    (path,) = write_ct_series(tmp_path / "made", name="slow", slices=1)
+    with Watching(tmp_path / "watch") as watching:
+        (watching.inbox / "slow.dcm").touch()
+        # Looked at only after it, and told.
+        time.sleep(2.5)
+        (watching.inbox / "later.txt").write_text("not DICOM")
+        until(lambda: watching.lines("skipped"))
+        shutil.copy(path, watching.inbox / "slow.dcm")
+        until(lambda: len(watching.derived()) == 1)
+        assert watching.lines("refused") == []
+
+
 def test_the_output_may_lie_in_the_watched_folder_and_is_not_denoised_again(tmp_path):
     watching = Watching(tmp_path / "watch")
     watching.output = watching.inbox / "out"

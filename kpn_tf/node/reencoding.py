@@ -65,7 +65,8 @@ class Reencoder:
         except WorkerError:
             raise DicomError(path, "cannot be decompressed: its decoder ended without an answer") from None
         if not answer["ok"]:
-            raise DicomError(path, answer["reason"])
+            reason = answer["reason"]
+            raise DicomError(path, f"cannot be decompressed ({reason})" if answer.get("passing") else reason)
 
     def stop(self):
         """Ends the process."""
