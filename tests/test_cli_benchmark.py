@@ -314,15 +314,25 @@ def test_by_the_nih_protocol_no_patient_both_trains_and_tests(without_data):
     assert batches[0][0].shape == (3, 32, 32, 1)
 
 
-def test_neither_patients_nor_folders_are_named(words, folders, tmp_path):
+def assert_nobody_is_named(written, folders):
+    """Neither a patient nor a folder is in a file of a finished call."""
+    files = [path for path in written.rglob("*") if path.is_file() and "twins" not in path.parts]
+    assert {"results.md", "run.json", "best.keras"} <= {path.name for path in files}
+    for content in (path.read_bytes() for path in files):
+        for secret in ("Secret", "0815", "ID-4711", "ID-4712", str(folders), str(written)):
+            assert secret.encode() not in content
+
+
+def test_neither_patients_nor_folders_are_named(finished, folders):
+    assert_nobody_is_named(finished, folders)
+
+
+@pytest.mark.slow
+def test_the_command_as_a_process_measures_time_and_names_nobody(words, folders, tmp_path):
     places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
     call = [sys.executable, "-m", "baselines.benchmark", *words, *TINY, *rows("edge-k21-l1"), *places]
     subprocess.run(list(map(str, call)), cwd=Path(__file__).parents[1], check=True, capture_output=True)
-    files = [path for path in tmp_path.rglob("*") if path.is_file() and "twins" not in path.parts]
-    assert {"results.md", "run.json", "best.keras"} <= {path.name for path in files}
-    for content in (path.read_bytes() for path in files):
-        for secret in ("Secret", "0815", "ID-4711", "ID-4712", str(folders), str(tmp_path)):
-            assert secret.encode() not in content
+    assert_nobody_is_named(tmp_path, folders)
 
 
 def test_a_slice_that_cannot_be_read_is_missing_until_it_is_mended(

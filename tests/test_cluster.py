@@ -328,6 +328,7 @@ def running(tmp_path, sign):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_local_cluster_is_reached_from_this_machine_alone_and_an_interrupted_run_goes_on(tmp_path, edge):
     write_archive(tmp_path / "in", series=7, slices=16, rows=160, columns=152)
     batch.denoise(tmp_path / "in", tmp_path / "one", edge)

@@ -36,9 +36,12 @@ def blocks_of(markdown):
     ]
 
 
-RUNNABLE = [
-    block for block in blocks_of(README.read_text(encoding="utf-8")) if block.language in ("python", "bash")
-]
+def runnable():
+    """The blocks to run as parameters; slow where several processes export, each of which starts TensorFlow."""
+    for block in blocks_of(README.read_text(encoding="utf-8")):
+        if block.language in ("python", "bash"):
+            slow = [pytest.mark.slow] if block.code.count("kpn export ") > 1 else []
+            yield pytest.param(block, marks=slow, id=f"line{block.line}-{block.language}")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def names():
     return {"__name__": "__main__"}
 
 
-@pytest.mark.parametrize("block", RUNNABLE, ids=lambda block: f"line{block.line}-{block.language}")
+@pytest.mark.parametrize("block", list(runnable()))
 def test_readme_block_runs(block, folder, names, monkeypatch):
     if block.reason:
         pytest.skip(f"README says: {block.reason}")

@@ -67,6 +67,7 @@ def test_two_machines_take_the_steps_of_one_and_only_the_first_keeps_a_run(alone
     )
 
 
+@pytest.mark.slow
 def test_a_killed_machine_stops_the_others_and_all_or_one_go_on_from_the_checkpoint(alone, folders, tmp_path):
     processes = start(folders, steps=(7, 4))
     deadline = time.monotonic() + 300
