@@ -20,6 +20,8 @@ from kpn_tf.evaluation.matching import matched_series
 from kpn_tf.report.content import plan
 from tests.command import BOX, kpn
 from tests.ct_series import uid, write_ct_series
+from tests.dicom_fixtures import save
+from tests.enhanced_fixtures import enhanced_ct, slices_of
 
 SAME = {"SeriesInstanceUID": uid("same"), "FrameOfReferenceUID": uid("frame")}
 ONE_STUDY = {**SAME, "StudyInstanceUID": uid("one study")}
@@ -162,6 +164,18 @@ def test_what_cannot_be_made_of_a_series_that_is_there_in_part_leaves_it_incompl
     last = batch.denoise(tmp_path / "in", tmp_path / "out", box)
     assert last.ok
     assert [(one.outcome, one.written, one.kept) for one in last.series] == [("written", 1, 2)]
+
+
+def test_enhanced_objects_of_two_patients_are_two_series_though_all_their_uids_are_alike(tmp_path, box):
+    for patient in ("P-1", "P-2"):
+        dataset = enhanced_ct(slices_of(3))
+        dataset.PatientID = patient
+        save(dataset, tmp_path / f"{patient}.dcm")
+    report = batch.denoise(tmp_path, tmp_path / "out", box)
+    assert report.ok
+    assert [series.written for series in report.series] == [3, 3]
+    whose = derived_patients(tmp_path / "out")
+    assert sorted(patient for (one,) in whose.values() for patient in one[:1]) == ["P-1", "P-2"]
 
 
 def test_a_name_that_is_only_padded_otherwise_is_the_same_patient(tmp_path):
