@@ -1,7 +1,9 @@
 """The way out: destinations that are dead, refuse, hang, come back, or take only some of it."""
 
+import signal
 import socket
 import stat
+import threading
 import time
 import urllib.request
 
@@ -209,17 +211,26 @@ def test_a_compressed_original_that_a_destination_does_not_take_is_told_and_kept
 
 def test_a_node_that_is_stopped_stops_between_two_slices_and_goes_on_later(tmp_path):
     paths = write_ct_series(tmp_path / "in", name="stop", slices=30)
+    told = threading.Event()
 
     def slowly(_):
+        # The third is answered when the node has been told to stop.
+        if len(pacs.digests) > 1:
+            told.wait(300)
         time.sleep(0.1)
         return 0x0000
 
+    limits = "[limits]\nkeep_free_gb = 0.01\ntimeout_s = 300\n"
     with Recorder(answer=slowly) as pacs:
-        node = Node(tmp_path / "node", [("pacs", pacs.title, pacs.port)], rule=FORWARD + '["pacs"]')
+        destinations = [("pacs", pacs.title, pacs.port)]
+        node = Node(tmp_path / "node", destinations, rule=FORWARD + '["pacs"]', sections=limits)
         with node:
             send(node.port, paths)
-            until(lambda: len(pacs.digests) > 2)
-            assert node.stop() == 0
+            until(lambda: len(pacs.digests) > 1)
+            node.process.send_signal(signal.SIGTERM)
+            until(lambda: node.lines("stopping"))
+            told.set()
+            assert node.process.wait(300) == 0
             assert node.lines()[-1]["event"] == "stopped"
         assert len(pacs.digests) < 30
         with node:
