@@ -42,6 +42,20 @@ _DROPPED = [
     "InstanceCreatorUID",
 ]
 
+# Set anew. Assigning to what is there would have pydicom decode the old value first.
+_REPLACED = [
+    "SOPClassUID",
+    "Modality",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "SeriesNumber",
+    "ImageType",
+    "SourceImageSequence",
+    "SamplesPerPixel",
+    "HighBit",
+]
+
 # PS3.3 C.12.1.1.3: of data sets and of items, which here lose their private attributes.
 _SIGNATURES = {tag_for_keyword(keyword) for keyword in ("MACParametersSequence", "DigitalSignaturesSequence")}
 
@@ -104,7 +118,7 @@ def _copied(source):
     """The source up to its pixel data in Explicit VR Little Endian, without what would be false."""
     # Groups from 7FE0 on hold the pixels, their offset tables, signatures over them and trailing padding.
     part = transcoded(source[:0x7FE00000], dropped=lambda tag: tag.is_private or tag in _SIGNATURES)
-    false_now = {tag_for_keyword(keyword) for keyword in _DROPPED}
+    false_now = {tag_for_keyword(keyword) for keyword in (*_DROPPED, *_REPLACED)}
     embedded_overlay = has_embedded_overlay(source)
     for tag in list(part.keys()):
         is_overlay = 0x6000 <= tag.group <= 0x601E
@@ -142,7 +156,7 @@ def _set_derivation(derived, source, uids, frame, by):
     derived["DerivationDescription"] = history
     if by.derivation_code:
         derived.DerivationCodeSequence = [
-            *_items(derived, "DerivationCodeSequence"),
+            *_taken(derived, "DerivationCodeSequence"),
             _code(*by.derivation_code),
         ]
     image = Dataset()
@@ -160,11 +174,14 @@ def _set_derivation(derived, source, uids, frame, by):
     if by.serial_number:
         equipment.DeviceSerialNumber = by.serial_number
     equipment.ContributionDescription = by.description
-    derived.ContributingEquipmentSequence = [*_items(derived, "ContributingEquipmentSequence"), equipment]
+    derived.ContributingEquipmentSequence = [*_taken(derived, "ContributingEquipmentSequence"), equipment]
 
 
-def _items(dataset, keyword):
+def _taken(dataset, keyword):
+    """The items of a sequence, which is taken out of the dataset."""
     element = dataset.get_item(keyword)
+    if element is not None:
+        del dataset[element.tag]
     # One that is none of sequences has come through as bytes.
     return list(element.value) if isinstance(element, DataElement) and element.VR == "SQ" else []
 
