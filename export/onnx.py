@@ -85,6 +85,7 @@ def _converted(network):
     for tensor in [*model.graph.input, *model.graph.output]:
         for axis, name in enumerate(("batch", "rows", "columns")):
             tensor.type.tensor_type.shape.dim[axis].dim_param = name
+        tensor.type.tensor_type.shape.dim[3].dim_value = 1  # tf2onnx loses it over the sum of the limits
     model.graph.name = network.title
     model.graph.doc_string = ""  # it held the name of a trace, another one every time
     _tidy(model.graph)

@@ -252,7 +252,7 @@ def test_real_frames_in_fragments_without_a_table_are_read(tmp_path, ct_data):
     (path,) = (ct_data / "transfer_syntaxes").glob("*fragmented_no_bot*")
     series, (refusal,) = find_series(path)
     assert series == []
-    assert refusal.reason == "is a map computed from other frames, not a slice"
+    assert refusal.reason == "is a map computed from other slices, not a slice"
     dataset = pydicom.dcmread(path)
     dataset.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence[0].FrameType[3] = "NONE"
     dataset.save_as(tmp_path / "a.dcm")

@@ -18,7 +18,7 @@ from tests.enhanced_fixtures import enhanced_ct, shared_groups, slices_of
 from tests.test_dicom_multi_frame import BOX
 
 SCOUT = "is a localizer (scout view), not a slice"
-MAP = "is a map computed from other frames, not a slice"
+MAP = "is a map computed from other slices, not a slice"
 NO_SLOPE = "has no RescaleSlope, without which its values cannot be read as HU"
 
 
@@ -37,8 +37,8 @@ def rescale(**attributes):
         (frame_type("DERIVED", "PRIMARY", "PERFUSION", "MTT"), MAP, False),
         (
             rescale(RescaleSlope="1", RescaleIntercept="0", RescaleType="Z_EFF"),
-            "has a RescaleType that is not HU: it does not hold attenuation",
-            True,
+            "has a RescaleType other than HU, HU_MOD or US: it is a map of another quantity, not a slice",
+            False,
         ),
         (
             rescale(RescaleSlope="0", RescaleIntercept="0", RescaleType="HU"),

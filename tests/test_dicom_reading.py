@@ -168,7 +168,6 @@ def test_what_is_no_ct_slice_is_refused_by_name(name, reason, failure):
         ({"RescaleSlope": "0"}, "unusable RescaleSlope of 0"),
         ({"RescaleSlope": "nan"}, "unreadable RescaleSlope"),
         ({"RescaleIntercept": "1e400"}, "unreadable RescaleIntercept"),
-        ({"RescaleType": "Z_EFF"}, "RescaleType that is not HU"),
         ({"Rows": None}, "has no Rows"),
         ({"Rows": 0}, "absurd size of 0 x 33"),
         ({"Rows": 65535, "Columns": 65535}, "absurd size of 65535 x 65535"),

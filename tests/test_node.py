@@ -87,7 +87,6 @@ def test_real_slices_of_every_syntax_are_taken_and_denoised_as_kpn_denoise_does(
         rule = 'name = "derived"\ndestinations = ["pacs"]'
         with Node(tmp_path / "node", [("pacs", pacs.title, pacs.port)], rule=rule, quiet_s=2) as node:
             answers = dict(zip(map(Path, paths), send(node.port, paths), strict=True))
-            taken = [path for path, (status, _) in answers.items() if status == 0x0000]
             until(lambda: node.lines("complete"))
             node.settled()
     # The data of one source has other UIDs in the meta header than in the data set.
@@ -95,19 +94,6 @@ def test_real_slices_of_every_syntax_are_taken_and_denoised_as_kpn_denoise_does(
     assert set(refused.values()) == {"has another SOPInstanceUID than was announced"}
     for path in refused:
         path.unlink()
-    sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in taken]
-    # One image that was made of others decides for its series.
-    others = {one.get("SeriesInstanceUID") for one in sources if one.ImageType[0].strip() == "DERIVED"}
-    own = {
-        dataset.SOPInstanceUID
-        for dataset in derived_from(folder, tmp_path / "expected").values()
-        if source_series(dataset, sources) not in others
-    }
-    assert len(own) >= 10
-    assert set(pacs.digests) == own
-
-
-def source_series(dataset, sources):
-    """SeriesInstanceUID of the slice that another was made of."""
-    source_uid = dataset.SourceImageSequence[0].ReferencedSOPInstanceUID
-    return next(one.get("SeriesInstanceUID") for one in sources if one.SOPInstanceUID == source_uid)
+    made = {dataset.SOPInstanceUID for dataset in derived_from(folder, tmp_path / "expected").values()}
+    assert len(made) >= 10
+    assert set(pacs.digests) == made

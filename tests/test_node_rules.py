@@ -120,25 +120,28 @@ def test_slices_that_come_late_join_the_same_derived_series(tmp_path):
         assert {len(digests) for digests in pacs.digests.values()} == {1}
 
 
-def test_own_output_and_derived_images_of_others_are_forwarded_and_never_denoised(tmp_path):
+def test_own_output_is_forwarded_and_never_denoised_and_derived_images_of_others_are_with_a_warning(tmp_path):
     other = changed(
         write_ct_series(tmp_path / "in", name="mpr", slices=2), ImageType=["DERIVED", "SECONDARY", "MPR"]
     )
     mine = write_ct_series(tmp_path / "in2", name="own", slices=2)
     with Recorder() as pacs, Node(tmp_path / "node", [("pacs", pacs.title, pacs.port)]) as node:
         send(node.port, [*other, *mine])
-        until(lambda: len(pacs.digests) == 6)
+        until(lambda: len(pacs.digests) == 8)
         node.settled()
         own = list((node.spool / "series").glob("*/derived/*/*.dcm"))
-        assert len(own) == 2
+        assert len(own) == 4
+        reasons = "derived from other images, a reformat"
+        warning = f"outside what the network was made for ({reasons}); compare it with its source"
+        assert sorted(line["note"] for line in node.lines("denoised")) == ["", warning]
         # The archive sends it back, as archives do.
         send(node.port, own)
-        until(lambda: len(node.lines("complete")) == 3)
+        until(lambda: len(node.lines("complete")) == 4)
         node.settled()
-        assert len(node.lines("denoised")) == 1
+        assert len(node.lines("denoised")) == 2
         notes = [line["note"] for line in node.lines("complete")]
-        assert notes.count("not denoised: its images are derived already") == 2
-    assert len(pacs.digests) == 6
+        assert notes.count("not denoised: made by kpn_tf") == 2
+    assert len(pacs.digests) == 8
 
 
 def test_a_series_that_no_rule_takes_is_kept_and_goes_nowhere(tmp_path):

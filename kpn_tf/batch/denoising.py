@@ -18,6 +18,9 @@ class Denoising:
     def refusal(self, parts):
         return "made by kpn_tf, never denoised twice" if parts[0].denoised else None
 
+    def outside(self, parts):
+        return tuple(dict.fromkeys(reason for part in parts for reason in part.outside))
+
     def derived_by(self, parts):
         identity = self._denoiser.identity
         return DerivedBy(

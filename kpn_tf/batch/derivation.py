@@ -88,7 +88,7 @@ def plan(input_path, output, process, progress):
     for parts in _by_key(found):
         reason = process.refusal(parts)
         if reason is None:
-            tasks.append(Task(parts, process.derived_by(parts)))
+            tasks.append(Task(parts, process.derived_by(parts), process.outside(parts)))
         else:
             reports.append(series_report(parts, "own output", reason=reason))
             progress.series_done(reports[-1])

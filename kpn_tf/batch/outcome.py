@@ -15,7 +15,8 @@ class SeriesReport:
         kernel: Reconstruction kernel of the source.
         outcome: `"written"`: the output folder holds all of it now; `"incomplete"`: all but the slices that failed;
             `"failed"`: nothing written; `"exists"`: the output folder held it already; `"done"`: the same, which is
-            what a rerun on a cluster expects; `"own output"`: the source was made by this package.
+            what a rerun on a cluster expects; `"own output"`: the source was made by this package; `"no HU"`:
+            its values are on another scale.
         slices: Slices in the source.
         written: Slices of the derived series that this run wrote.
         kept: Slices of it that were in the output folder before, and were left as they are.
@@ -25,6 +26,8 @@ class SeriesReport:
         seconds_per_slice: Wall-clock time over slices written.
         inference_seconds_per_slice: Median time in the network (or, at a lower dose, in the simulation).
         reason: Why nothing was written, if that concerns the series as a whole, or `None`.
+        outside: What of a series that was taken the network was not made for, as
+            `kpn_tf.dicom.reading.scope.outside_scope` tells it.
     """
 
     source: str
@@ -39,6 +42,7 @@ class SeriesReport:
     seconds_per_slice: float | None = None
     inference_seconds_per_slice: float | None = None
     reason: str | None = None
+    outside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class JobReport:
             bool(self.derived)
             and self.stopped is None
             and not any(refusal.failure for refusal in self.refusals)
-            and all(report.outcome in ("written", "done", "own output") for report in self.series)
+            and all(report.outcome in ("written", "done", "own output", "no HU") for report in self.series)
         )
 
 

@@ -23,6 +23,7 @@ from kpn_tf.dicom import (
     SliceFile,
     derive_slice,
     is_written,
+    other_scale,
     read_slice,
     write_slice,
 )
@@ -43,6 +44,7 @@ class _Work:
     process_slice: Callable | None = None
     ct: CTSlice | None = None
     error: str | None = None
+    no_hu: str | None = None
     noise_before_hu: float = math.nan
     derived_hu: np.ndarray | None = None  # (H, W)
     seconds: float = math.nan
@@ -109,6 +111,10 @@ def run(todo, process, writer):
 
 def _decode_all(todo, process, decoded):
     for task in todo:
+        no_hu = other_scale(task.parts)
+        if no_hu:
+            decoded.put(_Work(task, no_hu=no_hu))
+            continue
         try:
             process_slice = process.for_series(task.parts)
         except SeriesError as error:
@@ -207,7 +213,9 @@ class Writer:
         tally.kept = len(work.task.kept or ())
         if not tally.seconds:
             self._staging.drop_series(tally.uid)
-            outcome = "incomplete" if tally.kept and work.error is None else "failed"
+            outcome = (
+                "no HU" if work.no_hu else "incomplete" if tally.kept and work.error is None else "failed"
+            )
         elif work.task.kept is not None:
             self._join(tally)
             outcome = "written" if tally.written + tally.kept == work.task.slices else "incomplete"
@@ -216,10 +224,11 @@ class Writer:
         else:
             tally.written = len(tally.seconds)
             outcome = "written" if tally.written == work.task.slices else "incomplete"
-        if work.error is not None:
+        reason = work.no_hu or work.error
+        if reason is not None:
             for _ in work.task.left:
                 self._progress.slice_done()
-        self._report(work.task, tally, outcome, work.error)
+        self._report(work.task, tally, outcome, reason)
 
     def _join(self, tally):
         tally.written = len(tally.seconds)
@@ -243,6 +252,7 @@ class Writer:
                 "noise_after_hu": _median(tally.noise_after_hu),
                 "seconds_per_slice": seconds / len(tally.seconds) if tally.seconds else None,
                 "inference_seconds_per_slice": _median(tally.seconds),
+                "outside": task.outside,
             }
         report = series_report(task.parts, outcome, derived_uid=tally.uid, reason=reason, **fields)
         self._reports.append(report)

@@ -25,6 +25,9 @@ class Process(Protocol):
     def refusal(self, parts):
         """Why a series that this package wrote is not taken, or `None` if it is."""
 
+    def outside(self, parts):
+        """What of a series that is taken the process was not made for: a tuple of short reasons."""
+
     def derived_by(self, parts):
         """Who makes the derived series: a `DerivedBy` or a `SimulatedBy`. Decided from the headers alone."""
 
@@ -49,10 +52,12 @@ class Task:
         derived_by: Who makes the derived series.
         kept: Names of the slices that the output folder holds already, where it holds a part of the series; else
             `None`.
+        outside: What of the series the process was not made for.
     """
 
     parts: tuple[Series, ...]
     derived_by: DerivedBy | SimulatedBy
+    outside: tuple[str, ...] = ()
     kept: frozenset[str] | None = None
 
     @property

@@ -24,6 +24,9 @@ class Simulating:
         own = parts[0].denoised or parts[0].simulated
         return "made by kpn_tf, no normal-dose scan to simulate from" if own else None
 
+    def outside(self, parts):
+        return ()
+
     def derived_by(self, parts):
         return SimulatedBy(__version__, self._dose, self._seed, texture_sha256(parts))
 

@@ -38,6 +38,8 @@ class TerminalProgress(Progress):
         if report.outcome in ("written", "incomplete"):
             if self._series_lines:
                 say(series_text(report, self._output), sys.stdout)
+            if report.outside:
+                say(f"warning: {_name(report)}: {outside_text(report.outside)}", sys.stderr)
         else:
             say(series_text(report, self._output), sys.stderr)
 
@@ -49,8 +51,8 @@ class TerminalProgress(Progress):
 
 def series_text(report, output):
     """Returns the line that tells what became of one series."""
-    name = f"series ...{report.source}" + (f" ({report.kernel})" if report.kernel else "")
-    if report.outcome == "own output":
+    name = _name(report)
+    if report.outcome in ("own output", "no HU"):
         return f"skipped: {name}: {report.reason}"
     if report.outcome == "exists":
         return f"failed: {name}: {output}/{report.derived_uid} exists already and is never overwritten"
@@ -86,6 +88,21 @@ def summary_text(report, output, done):
 def refusal_text(refusal):
     """Returns the file's name and why it was left out."""
     return f"{refusal.path}: {refusal.reason}"
+
+
+def outside_text(reasons):
+    """Says what of a series the network was not made for.
+
+    Example:
+
+    >>> outside_text(("a head", "not axial"))
+    'outside what the network was made for (a head, not axial); compare it with its source'
+    """
+    return f"outside what the network was made for ({', '.join(reasons)}); compare it with its source"
+
+
+def _name(report):
+    return f"series ...{report.source}" + (f" ({report.kernel})" if report.kernel else "")
 
 
 def _hu(value):

@@ -1,6 +1,7 @@
 """CT series on disk <-> HU slices in memory, and derived series with an identity of their own."""
 
 from kpn_tf.dicom.reading.ct_slice import CTSlice, read_slice
+from kpn_tf.dicom.reading.scale import other_scale
 from kpn_tf.dicom.reading.series import Series, SliceFile, find_series
 from kpn_tf.dicom.refusal import DicomError, Refusal
 from kpn_tf.dicom.writing.derived import derive_slice
@@ -22,6 +23,7 @@ __all__ = [
     "derived_sop_instance_uid",
     "find_series",
     "is_written",
+    "other_scale",
     "read_slice",
     "write_slice",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kpn_tf.dicom import DicomError, find_series, read_slice
+from kpn_tf.dicom import DicomError, find_series, other_scale, read_slice
 from kpn_tf.dose.low_dose import LowDoseError, inside_hu, low_dose
 from kpn_tf.evaluation.comparison import Pair
 from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
@@ -185,7 +185,7 @@ def found_series(folder, note):
 
     Args:
         folder: CT file, or folder that is searched recursively.
-        note: Called with `(line, failure)` for every file that is left out.
+        note: Called with `(line, failure)` for every file that is left out, and every series without HU.
 
     Returns:
         List of `Series`.
@@ -196,7 +196,14 @@ def found_series(folder, note):
     found, refusals = find_series(folder)
     for refusal in refusals:
         note(f"{refusal.path}: {refusal.reason}", refusal.failure)
-    return found
+    return [series for series in found if _holds_hu(series, note)]
+
+
+def _holds_hu(series, note):
+    reason = other_scale([series])
+    if reason is not None:
+        note(f"{series_name(series)}: {reason}", False)
+    return reason is None
 
 
 def chosen_slices(slices, every):

@@ -103,7 +103,7 @@ class Conductor:
         if rule is None:
             notes.append("no rule matches")
         elif row["processed"] and rule.preset:
-            notes.append("not denoised: its images are derived already")
+            notes.append("not denoised: made by kpn_tf")
         self._exhume(steps.complete(self._journal, series, rule, "; ".join(notes), now))
         log.info(
             "complete",
@@ -199,6 +199,8 @@ class Conductor:
         elif not objects:
             # A scout view is nothing to complain of.
             notes.append(f"not denoised: {answer['reason']}")
+        if answer.get("outside"):
+            notes.append(answer["outside"])
         note = "; ".join(notes)
         self._exhume(steps.denoised(self._journal, row["id"], objects, note, answer["seconds"], time.time()))
         log.info(
@@ -206,6 +208,7 @@ class Conductor:
             series=self._name(row),
             slices=len(objects),
             failed=answer["failed"],
+            note=note,
             seconds=round(answer["seconds"], 3),
         )
 

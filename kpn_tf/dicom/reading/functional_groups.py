@@ -134,7 +134,8 @@ def single_frame_elements(header, shared, own, number):
     # In a concatenation, an object cut into several files, the numbers run on (PS3.3 C.7.6.16.2.2.4).
     offset = numbers(header, "ConcatenationFrameOffsetNumber") or (0.0,)
     _set(elements, "InstanceNumber", str(int(offset[0]) + number))
-    kind, equipment = text(header, "ImageType"), []
+    kind, technique = text(header, "ImageType"), text(header, "VolumeBasedCalculationTechnique")
+    equipment = []
     for keyword in _GROUPS:
         group = own.get(keyword) or shared.get(keyword) or ()
         if len(group) != 1:
@@ -143,6 +144,7 @@ def single_frame_elements(header, shared, own, number):
             if tag not in _ONLY_MULTI_FRAME and tag not in _OF_THE_FILE:
                 elements[tag] = element
         kind = text(group[0], "FrameType") or kind
+        technique = text(group[0], "VolumeBasedCalculationTechnique") or technique
         equipment += group[0].get("ContributingEquipmentSequence") or []
         for name, keyword_of_slice in _RENAMED.items():
             if not text(group[0], name):
@@ -153,7 +155,7 @@ def single_frame_elements(header, shared, own, number):
             else:
                 elements[Tag(keyword_of_slice)] = _renamed(group[0].get_item(name), keyword_of_slice)
     if kind:
-        _set(elements, "ImageType", _image_type([part.strip() for part in kind.split("\\")]))
+        _set(elements, "ImageType", _image_type([part.strip() for part in kind.split("\\")], technique))
     if Tag("ImageLaterality") in elements:
         elements.pop(Tag("Laterality"), None)  # one or the other (PS3.3 C.7.3.1)
     if equipment:
@@ -184,8 +186,9 @@ def _whole(group, keyword):
     return str(round(values[0])) if len(values) == 1 else None
 
 
-def _image_type(kind):
+def _image_type(kind, technique):
     """FrameType as ImageType: value 3 of a slice knows AXIAL and LOCALIZER alone (PS3.3 C.8.2.1.1.1)."""
     scout = "LOCALIZER" in (part.upper() for part in kind)
-    further = [part for part in kind[3:4] if part not in ("", "NONE")]
+    # MAX_IP, MPR and the like have an attribute of their own in Enhanced objects (PS3.3 C.8.16.2.1.1).
+    further = [part for part in (*kind[3:4], technique) if part not in ("", "NONE", "MIXED")]
     return [*kind[:2], "LOCALIZER" if scout else "AXIAL", *further] if len(kind) > 1 else kind

@@ -31,13 +31,19 @@ _MULTI_FRAME_CT = {
 # All that slices can be read from.
 CT_CLASSES = (CTImageStorage, *map(UID, _MULTI_FRAME_CT))
 
-# PS3.3 C.8.16.1.4, value 4 of ImageType: frames computed from others that have another quantity or none. "US"
+# PS3.3 C.8.16.1.4, value 4 of ImageType: what is computed from other slices and has another quantity or none. "US"
 # is the only RescaleType that such maps had when Enhanced CT was new.
 _MAPS = {"DIVISION", "MULTIPLICATION", "MTT", "RCBF", "RCBV", "TTP", "STD_DEVIATION", "T_TEST", "Z_SCORE"}
 
-# PS3.3 C.11.1.1.2: quantities that are not attenuation. "US" (unspecified) stays in: widespread converters
-# write it for plain HU.
-_NOT_HU = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
+# Likewise, and as vendors write it: the largest or smallest value along a ray, or a picture of a surface.
+_PROJECTIONS = {
+    *("MIP", "MINIP", "MIN IP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE"),
+    *("VOLREN", "VRT", "VR", "SSD", "VOLUME_RENDER", "SURFACE_RENDER"),
+}
+
+# PS3.3 C.11.1.1.2: what is attenuation. Every other quantity has a name of its own, and vendors have more of them than
+# the standard. "US" (unspecified) is written by widespread converters for plain HU: `scale.other_scale` looks.
+_HU_TYPES = ("", "HU", "HU_MOD", "US")
 
 # RFC 1740, appendix B. Its name ends as that of the file it belongs to.
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
@@ -186,8 +192,16 @@ def check_is_ct_slice(path, dataset):
     image_type = [part.strip().upper() for part in text(dataset, "ImageType").split("\\")]
     if "LOCALIZER" in image_type:
         raise DicomError(path, "is a localizer (scout view), not a slice", failure=False)
-    if multi_frame_name(dataset) and not _MAPS.isdisjoint(image_type[3:4]):
-        raise DicomError(path, "is a map computed from other frames, not a slice", failure=False)
+    if not _MAPS.isdisjoint(image_type[2:]):
+        raise DicomError(path, "is a map computed from other slices, not a slice", failure=False)
+    if not _PROJECTIONS.isdisjoint(image_type[2:]):
+        raise DicomError(path, "is a projection of other slices, not a slice", failure=False)
+    if text(dataset, "RescaleType").upper() not in _HU_TYPES:
+        raise DicomError(
+            path,
+            "has a RescaleType other than HU, HU_MOD or US: it is a map of another quantity, not a slice",
+            failure=False,
+        )
 
 
 def pixel_header(path, dataset):
@@ -235,8 +249,6 @@ def pixel_header(path, dataset):
 
 def _rescale(path, dataset):
     slope, intercept_hu = (number(path, dataset, name) for name in ("RescaleSlope", "RescaleIntercept"))
-    if text(dataset, "RescaleType").upper() in _NOT_HU:
-        raise DicomError(path, "has a RescaleType that is not HU: it does not hold attenuation")
     # float32 carries HU everywhere: it must still tell neighbouring stored values apart.
     largest_hu = abs(intercept_hu) + 65535 * abs(slope)
     if not slope > 0 or slope < largest_hu * 2.0**-22:

@@ -62,6 +62,7 @@ class Series:
         slices: Sorted by position; phases at the same position all stay, in order of acquisition.
         denoised: True if this package denoised it: denoising it again would be a mistake.
         simulated: True if this package lowered its dose: lowering it again would be a mistake.
+        outside: What of its slices networks were not made for, as `kpn_tf.dicom.reading.scope.outside_scope` tells it.
         ruler: Attribute of the headers that `position_mm` of the slices comes from: `"position_mm"`
             (ImagePositionPatient), `"slice_location_mm"`, or `"instance_number"`, which only gives the order.
     """
@@ -81,6 +82,7 @@ class Series:
     slices: tuple[SliceFile, ...]
     denoised: bool = False
     simulated: bool = False
+    outside: tuple[str, ...] = ()
     ruler: str = "position_mm"
 
     @property
@@ -246,6 +248,7 @@ def _sorted_series(group):
         ),
         denoised=head.denoised,
         simulated=head.simulated,
+        outside=tuple(dict.fromkeys(reason for header in placed for reason in header.outside)),
         ruler=ruler or "instance_number",
     )
     return series, refusals

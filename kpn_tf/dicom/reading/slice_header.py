@@ -8,6 +8,7 @@ import numpy as np
 
 from kpn_tf.dicom.attributes import items, numbers, text
 from kpn_tf.dicom.identity import IDENTITY_TAGS, identity, series_key
+from kpn_tf.dicom.reading import scope
 from kpn_tf.dicom.reading.decoding import is_uncompressed
 from kpn_tf.dicom.reading.header import check_is_ct_slice, multi_frame_name, pixel_header, read_dataset
 from kpn_tf.dicom.reading.multi_frame import multi_frame
@@ -18,10 +19,10 @@ from kpn_tf.dicom.writing.simulated_by import SIMULATION
 # Everything that is looked at in a file with one slice: pydicom skips the other elements, private blocks above all.
 _TAGS = [
     *IDENTITY_TAGS,
+    *scope.TAGS,
     "SOPClassUID",
     "Manufacturer",
     "Modality",
-    "ImageType",
     "Rows",
     "Columns",
     "PixelSpacing",
@@ -72,6 +73,7 @@ class SliceHeader:
     thickness_mm: float | None
     denoised: bool
     simulated: bool
+    outside: tuple[str, ...]
 
     @property
     def key(self):
@@ -135,8 +137,7 @@ def _slice_header(path, frame, dataset):
     orientation, position_mm = slice_position(dataset)
     thickness_mm = _first(numbers(dataset, "SliceThickness"))
     instance = _first(numbers(dataset, "InstanceNumber"))
-    equipment = items(dataset, "ContributingEquipmentSequence")
-    own = [text(item, "ManufacturerModelName") for item in equipment if _is_own(item)]
+    own = own_models(dataset)
     header = SliceHeader(
         path=path,
         frame=frame,
@@ -161,12 +162,19 @@ def _slice_header(path, frame, dataset):
         thickness_mm=thickness_mm if thickness_mm else None,
         denoised=any(model != SIMULATION for model in own),
         simulated=SIMULATION in own,
+        outside=() if own else scope.outside_scope(dataset, orientation),
     )
     return header, pixels
 
 
-def _is_own(equipment):
-    return text(equipment, "Manufacturer") == MANUFACTURER
+def own_models(dataset):
+    """Names of the models of this package that have changed a slice, by its ContributingEquipmentSequence."""
+    equipment = dataset.get("ContributingEquipmentSequence") or []
+    return [
+        text(item, "ManufacturerModelName")
+        for item in equipment
+        if text(item, "Manufacturer") == MANUFACTURER
+    ]
 
 
 def _first(values):

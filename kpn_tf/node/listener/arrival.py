@@ -11,7 +11,7 @@ from kpn_tf.dicom.identity import IDENTITY_TAGS, identity
 from kpn_tf.dicom.reading.content import LARGEST_INFLATED, opened
 from kpn_tf.dicom.reading.header import multi_frame_name, read_dataset
 from kpn_tf.dicom.reading.multi_frame import MultiFrame
-from kpn_tf.dicom.reading.slice_header import slice_position
+from kpn_tf.dicom.reading.slice_header import own_models, slice_position
 from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.node.rule import Traits
 
@@ -27,10 +27,10 @@ _TAGS = [
     *IDENTITY_TAGS,
     "SOPClassUID",
     "Modality",
-    "ImageType",
     "SliceThickness",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "ContributingEquipmentSequence",
     *_COUNTS,
 ]
 
@@ -59,7 +59,7 @@ class Arrival:
         syntax: Transfer Syntax UID.
         series_key: Tells its series from all others: made from patient, study and series.
         traits: `Traits` of its series.
-        processed: Whether it was derived from other images, by this package or anybody else.
+        processed: Whether this package denoised it or lowered its dose.
         places: For each slice in it, that is one, or one for each frame: its orientation as text, and its position
             along the slice normal in mm, or `None`.
         expected: How many objects its series has, as far as the header says; else 0.
@@ -118,7 +118,6 @@ def read_arrival(path, syntax, calling_ae_title, *, largest, quick=False):
     counts = [
         int(values[0]) for name in _COUNTS if (values := numbers(dataset, name)) and 0 < values[0] < _MOST
     ]
-    image_type = text(first, "ImageType").upper().split("\\")
     thickness_mm = numbers(first, "SliceThickness")
     return Arrival(
         sop_uid=uids.sop_instance_uid,
@@ -133,7 +132,7 @@ def read_arrival(path, syntax, calling_ae_title, *, largest, quick=False):
             text(first, "ConvolutionKernel"),
             thickness_mm[0] if thickness_mm else None,
         ),
-        processed=image_type[0].strip() == "DERIVED",
+        processed=bool(own_models(first)),
         places=tuple(map(_place, itertools.chain([first], slices))),
         expected=counts[0] if counts else 0,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kpn_tf import console
 from kpn_tf.batch import Progress, denoise
+from kpn_tf.batch.terminal import outside_text
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.node.answering import serve
 from kpn_tf.node.network.self_test import self_test
@@ -54,11 +55,13 @@ def _denoise(request, networks, answer):
     failures = [refusal for refusal in report.refusals if refusal.failure]
     reasons = [refusal.reason for refusal in failures or report.refusals]
     reasons += [series.reason for series in report.series if series.reason]
+    outside = dict.fromkeys(reason for series in report.series for reason in series.outside)
     return {
         "ok": True,
         "derived": [series.derived_uid for series in made],
         "failed": len(failures),
         "reason": reasons[0] if reasons else "",
+        "outside": outside_text(outside) if outside else "",
         "stopped": report.stopped or "",
         "seconds": report.seconds,
     }

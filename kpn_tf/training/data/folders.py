@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from kpn_tf.dicom import DicomError, find_series, read_slice
+from kpn_tf.dicom import DicomError, find_series, other_scale, read_slice
 from kpn_tf.dose.low_dose import LowDoseError, inside_hu, square_pixel_mm
 from kpn_tf.dose.series_noise import SeriesNoise, noise_like, quiet_slabs, series_noise, simulate_low_dose
 from kpn_tf.dose.simulation import SPECTRA
@@ -158,7 +158,7 @@ def volumes(folder, note):
 
 
 def normal_dose_series(folder, note):
-    """Series of a folder that this package did not make.
+    """Series of a folder that hold HU and that this package did not make.
 
     Args:
         folder: CT file, or folder that is searched recursively.
@@ -180,6 +180,8 @@ def normal_dose_series(folder, note):
         name = series_name(series)
         if series.denoised or series.simulated:
             note(f"{name}: made by kpn_tf, no normal-dose scan", False)
+        elif no_hu := other_scale([series]):
+            note(f"{name}: {no_hu}", False)
         else:
             yield name, series
 
