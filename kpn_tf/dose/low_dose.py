@@ -1,6 +1,7 @@
 """A CT series on disk at a lower dose: noise measured in the series itself, added slice by slice."""
 
 import hashlib
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +9,18 @@ import numpy as np
 from kpn_tf.dicom import DicomError, read_slice
 from kpn_tf.dose.series_noise import (
     NoFlatTissueError,
+    NoiseMeter,
     NoNoiseError,
     SeriesNoise,
-    series_noise,
     simulate_low_dose,
 )
 from kpn_tf.hounsfield import AIR_HU
 
-# Slices in which the noise of a series is measured: the memory they take does not grow with the series.
-MEASURED_SLICES = 16
+# Slices of each group in which its noise is measured: the time that this takes does not grow with the series.
+MEASURED_SLICES = 64
+
+# Slices without which an acquisition is no group of its own: a sequential scan is one acquisition a slice.
+_GROUP = 5
 
 # Sides of a pixel that differ by less count as equal: headers are rounded.
 _SQUARE = 0.01
@@ -33,12 +37,12 @@ class LowDose:
     Args:
         dose: Fraction of the series' own dose, between 0 and 1.
         seed: Of the noise, 0 or more.
-        noise: `SeriesNoise` that the series has of its own.
+        noises: `SeriesNoise` that each slice has of its own, by `sop_instance_uid`.
     """
 
     dose: float
     seed: int
-    noise: SeriesNoise
+    noises: dict[str, SeriesNoise]
 
     def __call__(self, ct, pixel_spacing_mm, sop_instance_uid):
         """Makes the low-dose slice.
@@ -58,7 +62,7 @@ class LowDose:
             inside_hu(ct),
             square_pixel_mm(pixel_spacing_mm),
             dose=self.dose,
-            noise=self.noise,
+            noise=self.noises[sop_instance_uid],
             rng=_generator(self.seed, sop_instance_uid),
         )
         low_hu[ct.padding] = ct.slice_hu[ct.padding]
@@ -66,10 +70,13 @@ class LowDose:
 
 
 def low_dose(parts, *, dose, seed):
-    """Measures the noise of a series and returns what lowers its dose.
+    """Measures the noise along a series and returns what lowers its dose.
+
+    Slices that are alike (one geometry, one thickness, one acquisition) are measured together, and each has the noise
+    of its neighbours among them: noise changes inside a series where thickness or tube current do.
 
     Args:
-        parts: `Series` of one key: its parts of different geometry, which share strength and texture.
+        parts: `Series` of one key: its parts of different geometry.
         dose: Fraction of the series' own dose, between 0 and 1.
         seed: Of the noise, 0 or more.
 
@@ -79,31 +86,71 @@ def low_dose(parts, *, dose, seed):
     Raises:
         LowDoseError: If the measured slices show no flat soft tissue or no noise in it, or none can be read.
     """
-    slices = []
-    for file in measured_slices(parts):
+    noises, unmeasured, reasons = {}, [], []
+    for pixel_spacing_mm, files in _groups(parts):
         try:
-            slices.append(inside_hu(read_slice(file.path, file.frame)))
+            noises |= _group_noises(pixel_spacing_mm, files)
+        except LowDoseError as error:
+            unmeasured += files
+            reasons.append(str(error))
+    if not noises:
+        # Of the largest group, which comes first.
+        raise LowDoseError(reasons[0])
+    # A few slices at an end, without soft tissue: nobody measures their noise, and most of the series has this one.
+    usual = sorted(noises.values(), key=lambda noise: noise.std_hu)[len(noises) // 2]
+    return LowDose(dose, seed, noises | {file.sop_instance_uid: usual for file in unmeasured})
+
+
+def _group_noises(pixel_spacing_mm, files):
+    """`SeriesNoise` of each slice of a group, by `sop_instance_uid`."""
+    meter, read = NoiseMeter(square_pixel_mm(pixel_spacing_mm)), []
+    for index in _spread(files):
+        try:
+            meter.add(inside_hu(read_slice(files[index].path, files[index].frame)))
         except DicomError:
             continue  # It is named when its turn comes.
-    if not slices:
+        read.append(index)
+    if not read:
         raise LowDoseError("none of its slices can be read")
-    pixel_mm = square_pixel_mm(_longest(parts).pixel_spacing_mm)
     try:
-        noise = series_noise(np.stack(slices), pixel_mm)
+        spectrum = meter.series().spectrum
     except NoFlatTissueError:
         raise LowDoseError("no flat soft tissue (15 mm boxes) to measure its noise in") from None
     except NoNoiseError:
         raise LowDoseError(
             "no noise in its flat soft tissue, and so none that a lower dose would raise"
         ) from None
-    return LowDose(dose, seed, noise)
+    strengths_hu = np.interp(range(len(files)), read, meter.strengths_hu())
+    return {
+        file.sop_instance_uid: SeriesNoise(float(std_hu), spectrum)
+        for file, std_hu in zip(files, strengths_hu, strict=True)
+    }
+
+
+def _groups(parts):
+    """`(pixel spacing, slices)` of those that are alike, the largest group first; sorted by position in each."""
+    groups = []
+    for part in parts:
+        by_acquisition = defaultdict(list)
+        for file in part.slices:
+            by_acquisition[file.thickness_mm, file.acquisition_number].append(file)
+        if min(map(len, by_acquisition.values())) < _GROUP:
+            by_acquisition.clear()
+            for file in part.slices:
+                by_acquisition[file.thickness_mm].append(file)
+        groups += [(part.pixel_spacing_mm, files) for files in by_acquisition.values()]
+    return sorted(groups, key=lambda group: -len(group[1]))
+
+
+def _spread(files):
+    """Indices of the slices that are measured, evenly spaced."""
+    count = min(MEASURED_SLICES, len(files))
+    return np.linspace(0, len(files) - 1, count).round().astype(int).tolist()
 
 
 def measured_slices(parts):
-    """The slices in which the noise of a series is measured: evenly spaced, 16 at most."""
-    slices = _longest(parts).slices
-    count = min(MEASURED_SLICES, len(slices))
-    return tuple(slices[i] for i in np.linspace(0, len(slices) - 1, count).round().astype(int))
+    """The slices in which the noise of a series is measured: of each group evenly spaced ones, 64 at most."""
+    return tuple(files[index] for _, files in _groups(parts) for index in _spread(files))
 
 
 def texture_sha256(parts):
@@ -127,10 +174,6 @@ def square_pixel_mm(pixel_spacing_mm):
     if abs(rows_mm - columns_mm) > _SQUARE * rows_mm:
         raise LowDoseError(f"pixels are {rows_mm:g} x {columns_mm:g} mm, not square: not as reconstructed")
     return (rows_mm + columns_mm) / 2
-
-
-def _longest(parts):
-    return max(parts, key=lambda part: len(part.slices))
 
 
 def _generator(seed, sop_instance_uid):

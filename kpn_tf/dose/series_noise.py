@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kpn_tf.dose.simulation import NoiseSpectrum, noise_field
-from kpn_tf.metrics import flat_regions, noise_power_spectrum, regional_noise_std_hu
+from kpn_tf.metrics import flat_noise_std_hu, flat_regions, noise_power_spectrum, regional_noise_std_hu
 
 # Below this frequency the anatomy of "flat" tissue outweighs the noise. The noise of filtered backprojection
 # falls to nothing there, in proportion to the frequency: the ramp.
@@ -41,6 +41,68 @@ class SeriesNoise:
     spectrum: NoiseSpectrum
 
 
+class NoiseMeter:
+    """Measures the noise in the flat soft tissue of slices, one slice in memory at a time.
+
+    Args:
+        pixel_spacing_mm: Side of a pixel in mm.
+    """
+
+    def __init__(self, pixel_spacing_mm):
+        self._pixel_spacing_mm = pixel_spacing_mm
+        self._strengths, self._regions = [], []
+
+    def add(self, slice_hu):
+        """Takes the next slice `(H, W)` in HU; the order is that along z."""
+        boxes = flat_regions(slice_hu, self._pixel_spacing_mm)
+        self._strengths.append(flat_noise_std_hu(slice_hu, self._pixel_spacing_mm))
+        self._regions += [np.array(slice_hu[box]) for box in boxes]
+
+    def series(self):
+        """The noise of all slices together.
+
+        Returns:
+            `SeriesNoise`, its strength the median.
+
+        Raises:
+            NoFlatTissueError: If no slice has a flat region of soft tissue.
+            NoNoiseError: If these regions show no noise.
+        """
+        if not self._regions:
+            raise NoFlatTissueError(
+                f"Expected flat soft tissue (15 mm boxes) in at least one of {len(self._strengths)} slices to measure "
+                "noise in. Received: none; state the noise and its spectrum instead"
+            )
+        std_hu = float(np.nanmedian(self._strengths))
+        if std_hu < NO_NOISE_HU:
+            raise NoNoiseError(
+                f"Expected noise of {NO_NOISE_HU} HU or more in the flat soft tissue. Received: {std_hu:.2g} HU; "
+                "a series that was drawn or denoised is no normal dose"
+            )
+        frequency, density = noise_power_spectrum(np.stack(self._regions), self._pixel_spacing_mm)
+        at_ramp = np.interp(RAMP_BELOW_PER_MM, frequency, density)
+        density = np.where(frequency < RAMP_BELOW_PER_MM, at_ramp * frequency / RAMP_BELOW_PER_MM, density)
+        return SeriesNoise(std_hu, NoiseSpectrum(tuple(frequency), tuple(density)))
+
+    def strengths_hu(self):
+        """Strength of the noise in each slice.
+
+        The median of up to five neighbours: one slice has few boxes, and a step in tube current stays a step. A slice
+        without flat tissue has what lies between its neighbours.
+
+        Returns:
+            `(n,)` in HU; `NO_NOISE_HU` at least.
+
+        Raises:
+            As `series`.
+        """
+        self.series()
+        known = np.flatnonzero(np.isfinite(self._strengths))
+        measured = np.array(self._strengths)[known]
+        smooth = [np.median(measured[max(0, i - 2) : i + 3]) for i in range(len(measured))]
+        return np.maximum(np.interp(np.arange(len(self._strengths)), known, smooth), NO_NOISE_HU)
+
+
 def series_noise(volume_hu, pixel_spacing_mm):
     """Measures strength and texture of the noise in the flat soft tissue of a series.
 
@@ -55,27 +117,32 @@ def series_noise(volume_hu, pixel_spacing_mm):
         NoFlatTissueError: If no slice has a flat region of soft tissue.
         NoNoiseError: If these regions show no noise.
     """
-    strengths, regions = [], []
+    return _measured(volume_hu, pixel_spacing_mm).series()
+
+
+def noise_along_z(volume_hu, pixel_spacing_mm):
+    """Measures the noise of each slice of a series: tube current and thickness may change along it.
+
+    Args:
+        volume_hu: Slices `(Z, H, W)` in HU, sorted by position, all of one pixel spacing.
+        pixel_spacing_mm: Side of a pixel in mm.
+
+    Returns:
+        List of a `SeriesNoise` for each slice; all have one spectrum.
+
+    Raises:
+        As `series_noise`.
+    """
+    meter = _measured(volume_hu, pixel_spacing_mm)
+    spectrum = meter.series().spectrum
+    return [SeriesNoise(float(std_hu), spectrum) for std_hu in meter.strengths_hu()]
+
+
+def _measured(volume_hu, pixel_spacing_mm):
+    meter = NoiseMeter(pixel_spacing_mm)
     for slice_hu in volume_hu:
-        boxes = flat_regions(slice_hu, pixel_spacing_mm)
-        if boxes:
-            strengths.append(regional_noise_std_hu(slice_hu, boxes))
-            regions += [slice_hu[box] for box in boxes]
-    if not regions:
-        raise NoFlatTissueError(
-            f"Expected flat soft tissue (15 mm boxes) in at least one of {len(volume_hu)} slices to measure noise in. "
-            "Received: none; state the noise and its spectrum instead"
-        )
-    std_hu = float(np.median(strengths))
-    if std_hu < NO_NOISE_HU:
-        raise NoNoiseError(
-            f"Expected noise of {NO_NOISE_HU} HU or more in the flat soft tissue. Received: {std_hu:.2g} HU; "
-            "a series that was drawn or denoised is no normal dose"
-        )
-    frequency, density = noise_power_spectrum(np.stack(regions), pixel_spacing_mm)
-    at_ramp = np.interp(RAMP_BELOW_PER_MM, frequency, density)
-    density = np.where(frequency < RAMP_BELOW_PER_MM, at_ramp * frequency / RAMP_BELOW_PER_MM, density)
-    return SeriesNoise(std_hu, NoiseSpectrum(tuple(frequency), tuple(density)))
+        meter.add(slice_hu)
+    return meter
 
 
 def noise_like(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):

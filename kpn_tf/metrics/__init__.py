@@ -12,6 +12,7 @@ from kpn_tf.metrics.hotelling import (
     unbiased_square,
 )
 from kpn_tf.metrics.noise import (
+    flat_noise_std_hu,
     flat_regions,
     mean_frequency,
     noise_power_spectrum,
@@ -32,6 +33,7 @@ __all__ = [
     "contrast_to_noise",
     "detectability",
     "fitted_disc",
+    "flat_noise_std_hu",
     "flat_regions",
     "grid_bias_hu",
     "known_detectability",

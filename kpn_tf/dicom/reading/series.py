@@ -30,12 +30,16 @@ class SliceFile:
             all, the InstanceNumber, which only gives the order.
         sop_instance_uid: Its identity. That of a frame is a UID made from its object's and its number.
         frame: Its number, from 1, in an Enhanced CT object; None where the file is the slice.
+        thickness_mm: Its thickness, or None.
+        acquisition_number: Of the acquisition that it comes from; 0 if the header has none.
     """
 
     path: Path
     position_mm: float
     sop_instance_uid: str
     frame: int | None = None
+    thickness_mm: float | None = None
+    acquisition_number: int = 0
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,14 @@ def _sorted_series(group):
         pixel_spacing_mm=head.pixel_spacing_mm,
         thickness_mm=head.thickness_mm,
         slices=tuple(
-            SliceFile(header.path, float(getattr(header, ruler)), header.slice_uid, header.frame)
+            SliceFile(
+                header.path,
+                float(getattr(header, ruler)),
+                header.slice_uid,
+                header.frame,
+                header.thickness_mm,
+                header.acquisition_number,
+            )
             for header in placed
         ),
         denoised=head.denoised,
