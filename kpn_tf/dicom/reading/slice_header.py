@@ -169,7 +169,7 @@ def _slice_header(path, frame, dataset):
 
 def own_models(dataset):
     """Names of the models of this package that have changed a slice, by its ContributingEquipmentSequence."""
-    equipment = dataset.get("ContributingEquipmentSequence") or []
+    equipment = items(dataset, "ContributingEquipmentSequence")
     return [
         text(item, "ManufacturerModelName")
         for item in equipment
