@@ -125,10 +125,12 @@ def gmac(rows, columns):
         taps = 0
         for splits, spacing in zip(_SPLITS, _SPACINGS, strict=True):
             radius = _RADIUS * spacing
-            taps += len(_HALF_BAND) * rows * (columns + 2 * radius) + len(_HALF_BAND) * rows * columns
+            # All phases of an image are of one size: sides are rounded up.
+            height, width = (-(-side // spacing) * spacing for side in (rows, columns))
+            taps += len(_HALF_BAND) * height * (width + 2 * radius) + len(_HALF_BAND) * height * width
             for later, kernels in zip(reversed(range(splits)), fans(splits), strict=True):
                 border = 2 * radius * later
-                taps += (rows + border) * (columns + border) * math.prod(kernels.shape)
+                taps += (height + border) * (width + border) * math.prod(kernels.shape)
         return taps / 1e9
 
     return total(lambda splits: _FANS[:splits]), total(lambda splits: _FANS_BACK[-splits:])
@@ -137,28 +139,39 @@ def gmac(rows, columns):
 def _smooth(image, spacing):
     """The half-band filter along rows and columns; the image keeps its size."""
     image = reflect_border(image, _RADIUS * spacing)
-    for kernel in (_HALF_BAND[:, None, None, None], _HALF_BAND[None, :, None, None]):
-        image = _convolve(image, kernel, spacing)
-    return image
+    return _convolve(image, (_HALF_BAND[:, None, None, None], _HALF_BAND[None, :, None, None]), spacing)
 
 
 def _pass(image, fans, spacing):
     """Fans one after the other; the image keeps its size."""
-    image = reflect_border(image, len(fans) * _RADIUS * spacing)
-    for kernels in fans:
-        image = _convolve(image, kernels, spacing)
+    return _convolve(reflect_border(image, len(fans) * _RADIUS * spacing), fans, spacing)
+
+
+def _convolve(image, kernels, spacing):
+    """Kernels one after the other, taps `spacing` pixels apart; `(B, H, W, in)` to `(B, H - lost, W - lost, out)`."""
+    kernels = [ops.convert_to_tensor(kernel, dtype=image.dtype) for kernel in kernels]
+    if keras.backend.backend() == "tensorflow":
+        return _convolve_phases(image, kernels, spacing)
+    for kernel in kernels:
+        image = ops.conv(image, kernel, padding="valid", dilation_rate=spacing, data_format="channels_last")
     return image
 
 
-def _convolve(image, kernel, spacing):
-    """`(B, H, W, in)` to `(B, H - lost, W - lost, out)`, the taps of the kernel `spacing` pixels apart."""
-    kernel = ops.convert_to_tensor(kernel, dtype=image.dtype)
-    if keras.backend.backend() == "tensorflow":
-        # One operation; `ops.conv` cuts the image into blocks and back for spaced taps.
-        import tensorflow as tf
+def _convolve_phases(image, kernels, spacing):
+    """`_convolve` of each phase of the image by itself, as an image of the batch.
 
-        return tf.nn.conv2d(image, kernel, strides=1, padding="VALID", dilations=spacing)
-    return ops.conv(image, kernel, padding="valid", dilation_rate=spacing, data_format="channels_last")
+    Where oneDNN is off, TensorFlow has no gradient of a convolution with spaced taps on a CPU; in a phase they are
+    neighbours.
+    """
+    import tensorflow as tf
+
+    _, rows, columns, _ = ops.shape(image)
+    added = [[0, -rows % spacing], [0, -columns % spacing]]
+    if spacing > 1:
+        image = tf.space_to_batch(image, [spacing, spacing], added)
+    for kernel in kernels:
+        image = tf.nn.conv2d(image, kernel, strides=1, padding="VALID")
+    return tf.batch_to_space(image, [spacing, spacing], added) if spacing > 1 else image
 
 
 def _fan(one, other):

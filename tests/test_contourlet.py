@@ -142,7 +142,8 @@ def test_the_cost_is_what_the_convolutions_do(operator, channels):
     signature = tf.TensorSpec((1, 96, 77, channels), tf.float32)
     graph = tf.function(getattr(contourlet, operator)).get_concrete_function(signature).graph
     convolutions = [operation for operation in graph.get_operations() if operation.type == "Conv2D"]
-    counted = sum(np.prod(op.inputs[1].shape[:3]) * np.prod(op.outputs[0].shape[1:]) for op in convolutions)
+    # One slice: the other images of a batch are its phases.
+    counted = sum(np.prod(op.inputs[1].shape[:3]) * np.prod(op.outputs[0].shape) for op in convolutions)
     stated = dict(zip(("analysis", "confine"), contourlet.gmac(96, 77), strict=True))
     assert stated[operator] == pytest.approx(counted / 1e9, rel=1e-12)
 
@@ -178,3 +179,15 @@ def test_litert_gives_the_same_bands_with_builtin_operations_for_any_size():
         interpreter.invoke()
         np.testing.assert_allclose(interpreter.get_tensor(exit_["index"])[0], analyse(image), atol=1e-5)
     assert max(len(tensor["shape"]) for tensor in interpreter.get_tensor_details()) <= 4
+
+
+def test_the_gradient_of_the_analysis_is_its_adjoint():
+    # 37 x 44: neither side is a multiple of all spacings.
+    image, other = (tf.constant(image_of(37, 44, seed)[None, :, :, None]) for seed in (5, 6))
+    images = tf.constant(np.random.default_rng(7).normal(size=(1, 37, 44, 15)))
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        product = tf.reduce_sum(contourlet.analysis(image) * images)
+    gradient = tape.gradient(product, image)
+    expected = tf.reduce_sum(contourlet.analysis(other) * images)
+    assert float(tf.reduce_sum(gradient * other)) == pytest.approx(float(expected), rel=1e-9)
