@@ -45,6 +45,7 @@ PACKAGES = [
 # A workstation denoises with these alone; TensorFlow comes with the extra [train].
 BASE = [
     "ai-edge-litert>=2.3,<3",
+    "filelock>=3.30",  # locks on Windows too
     "numpy>=2",
     "pydicom>=3,<4",
     "pyjpegls>=1.5",  # JPEG-LS

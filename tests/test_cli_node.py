@@ -1,7 +1,6 @@
 """`kpn node` tells how a node is doing, gives what failed another chance, and deletes what has settled."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -59,9 +58,9 @@ def site(tmp_path):
 @pytest.fixture
 def running(site):
     """The spool's lock, held as a node holds it."""
-    handle = site.spool.lock()
+    lock = site.spool.lock()
     yield
-    os.close(handle)
+    lock.release()
 
 
 @pytest.fixture

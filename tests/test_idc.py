@@ -1,6 +1,5 @@
 """The Imaging Data Commons: the index is read offline, and a series on disk is whole or not there."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from kpn_tf.datasets import download as downloading
 from kpn_tf.datasets import idc
 from kpn_tf.datasets.download import DownloadError, download, present_size, series_folder
 from kpn_tf.datasets.idc import FULL_DOSE, LOW_DOSE, collection
+from kpn_tf.locks import hold
 from tests.bucket import Bucket, serve
 from tests.standin_index import two_patients, write_index
 
@@ -248,14 +248,14 @@ def test_a_file_of_ones_own_among_the_slices_is_kept_and_the_series_not_finished
 
 
 def test_two_downloads_of_one_series_do_not_meet(bucket, series, tmp_path):
-    part = tmp_path / "L001" / "Full_Dose_Images.part"
-    part.mkdir(parents=True)
-    handle = os.open(part, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(DownloadError, match=r"another download into .* is under way; wait for it"):
+    (tmp_path / "L001").mkdir()
+    other = hold(tmp_path / "L001" / ".Full_Dose_Images.lock")
+    with pytest.raises(DownloadError, match=r"another download of .* is under way; wait for it"):
         fetch(series, tmp_path)
-    os.close(handle)
+    other.release()
     fetch(series, tmp_path)
+    # Nor does the lock stay behind.
+    assert [path.name for path in (tmp_path / "L001").iterdir()] == ["Full_Dose_Images"]
 
 
 def test_a_folder_that_cannot_be_written_is_named(bucket, series, tmp_path):

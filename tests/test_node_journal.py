@@ -460,11 +460,11 @@ def test_a_journal_of_version_1_is_taken_over_with_all_that_it_knows(tmp_path):
 
 def test_one_node_at_a_time_uses_a_spool(tmp_path):
     spool = Spool(tmp_path / "spool")
-    handle = spool.lock()
+    lock = spool.lock()
     with pytest.raises(SpoolError, match="Expected a spool that no other node uses"):
         Spool(tmp_path / "spool").lock()
-    os.close(handle)
-    os.close(spool.lock())
+    lock.release()
+    spool.lock().release()
 
 
 def test_a_sweep_sets_aside_what_the_journal_does_not_know_and_nothing_else(tmp_path):

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import re
 import socket
 import sqlite3
@@ -17,7 +16,7 @@ from kpn_tf.node.settings import Destination, Limits, Own, Retention, Status
 from kpn_tf.node.status.page import page
 from kpn_tf.node.status.prometheus import prometheus
 from kpn_tf.node.status.server import StatusServer
-from kpn_tf.node.status.snapshot import node_runs, snapshot
+from kpn_tf.node.status.snapshot import snapshot
 from tests.node_journal import DESCRIPTION, ROOT, Site
 from tests.ports import free_port
 
@@ -294,13 +293,13 @@ def test_the_page_says_what_it_is_for_and_loads_nothing(site):
 
 
 def test_whether_a_node_runs_is_told_by_its_lock(site):
-    assert not node_runs(site.spool)
-    handle = site.spool.lock()
-    assert node_runs(site.spool)
-    os.close(handle)
-    assert not node_runs(site.spool)
+    assert not site.spool.is_locked()
+    lock = site.spool.lock()
+    assert site.spool.is_locked()
+    lock.release()
+    assert not site.spool.is_locked()
     # It has not kept the lock to itself.
-    os.close(site.spool.lock())
+    site.spool.lock().release()
 
 
 @pytest.fixture

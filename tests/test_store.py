@@ -1,6 +1,5 @@
 """A prepared store gives the slices that memory would, survives kills, holds nobody's name, and is whole or refused."""
 
-import fcntl
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ import pytest
 
 from kpn_tf.dose.series_noise import SeriesNoise, quiet_slabs
 from kpn_tf.dose.simulation import SPECTRA
+from kpn_tf.locks import hold
 from kpn_tf.training.data import slices
 from kpn_tf.training.data.folders import training_folder, volumes
 from kpn_tf.training.data.store import StoreError, StoreWriter, open_store, spill
@@ -315,11 +315,9 @@ def test_a_killed_trainings_slices_are_removed_and_a_living_ones_stay(tmp_path):
     for folder in (dead, alive):
         folder.mkdir(parents=True)
         (folder / "in_use").touch()
-    with open(alive / "in_use") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with spill(tmp_path / "run") as place:
-            write_small(place)
-            assert {path.name for path in (tmp_path / "run").iterdir()} == {alive.name, place.parent.name}
+    with hold(alive / "in_use"), spill(tmp_path / "run") as place:
+        write_small(place)
+        assert {path.name for path in (tmp_path / "run").iterdir()} == {alive.name, place.parent.name}
     assert [path.name for path in (tmp_path / "run").iterdir()] == [alive.name]
 
 

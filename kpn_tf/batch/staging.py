@@ -1,7 +1,6 @@
 """The private folder in which a run builds its series before they appear, whole, in the output folder."""
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from kpn_tf.dicom.writing.file import publish
 from kpn_tf.files import sync_folder
+from kpn_tf.locks import HeldError, hold
 
 _PREFIX = ".kpn-partial-"
 _LOCK = "lock"
@@ -137,9 +137,7 @@ class Staging(Stage):
 
     def _remove(self):
         if self.folder is not None:
-            _remove(self.folder)
-        if self._lock is not None:
-            os.close(self._lock)
+            _remove(self.folder, self._lock)
 
 
 class GuestStaging(Stage):
@@ -188,24 +186,28 @@ def sweep(output):
     """
     for folder in Path(output).glob(f"{_PREFIX}*"):
         try:
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            lock = hold(folder / _LOCK, create=False)
+        except HeldError:
+            continue  # By a living run.
         except OSError:
             # Killed before it had a lock, or just being made: an empty folder is no loss to either.
             with contextlib.suppress(OSError):
                 folder.rmdir()
             continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(folder)
-        except OSError:
-            pass  # Held by a living run, or a file system without locks: not surely dead.
-        finally:
-            os.close(lock)
+        if lock.exclusive:
+            _remove(folder, lock)
+        else:
+            lock.release()  # A file system without locks: not surely dead.
 
 
-def _remove(folder):
+def _remove(folder, lock):
     """Removes a private folder. Under another name first: a guest that lives on can publish no series half removed."""
     gone = folder.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
+    with contextlib.suppress(OSError):
+        os.rename(folder, gone)
+    if lock is not None:
+        lock.release()
+    # Windows moves no folder in which a file is open.
     with contextlib.suppress(OSError):
         os.rename(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
@@ -214,17 +216,6 @@ def _remove(folder):
 def _claim(path):
     """Creates and locks a lock file; `None` if a sweep by another run was faster."""
     try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileNotFoundError:
+        return hold(path)
+    except (FileNotFoundError, HeldError):
         return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    except OSError:
-        return lock  # No locks on this file system: then no sweep can lock it either, and leaves it alone.
-    if not os.path.exists(path):
-        os.close(lock)
-        return None
-    return lock

@@ -15,7 +15,7 @@ from kpn_tf.node.journal.journal import Journal
 from kpn_tf.node.settings import SettingsError, read_settings
 from kpn_tf.node.spool import Spool
 from kpn_tf.node.status.page import duration
-from kpn_tf.node.status.snapshot import node_runs, snapshot
+from kpn_tf.node.status.snapshot import snapshot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run(config):
 
 
 def _status(settings, spool, journal):
-    return snapshot(settings, spool, journal, time.time(), runs=node_runs(spool))
+    return snapshot(settings, spool, journal, time.time(), runs=spool.is_locked())
 
 
 def _retry(settings, spool, journal):

@@ -1,14 +1,15 @@
 """What has become of every series of an archive: a JSON object per line, beside them; nothing names a patient."""
 
 import dataclasses
-import fcntl
 import json
 import os
 
 from kpn_tf import __version__
 from kpn_tf.batch.staging import OutputError
+from kpn_tf.locks import HeldError, hold
 
 NAME = "kpn-manifest.jsonl"
+_LOCK = f".{NAME}.lock"
 
 
 class Manifest:
@@ -34,33 +35,40 @@ class Manifest:
             "strength": denoiser.strength,
         }
         self._file = None
+        self._lock = None
 
     def __enter__(self):
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Closed for others, as the series are.
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        except OSError as error:
-            raise OutputError(self._path.parent, error) from error
-        self._file = os.fdopen(handle, "r+b", buffering=0)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
+            # Not the manifest itself: Windows lets nobody read what is locked.
+            self._lock = hold(self._path.with_name(_LOCK))
+        except HeldError:
             raise OSError(
                 f"Expected one run at a time to write to {self._path.parent}. Received: {NAME}, which another run "
                 "holds; wait for its end"
             ) from None
-        except OSError:
-            pass  # A file system without locks: two runs would do some work twice and no harm.
-        size = os.fstat(handle).st_size
-        if size and os.pread(handle, 1, size - 1) != b"\n":
-            # A run that was killed has left half a line.
-            self._file.write(b"\n")
+        except OSError as error:
+            raise OutputError(self._path.parent, error) from error
+        try:
+            # Closed for others, as the series are.
+            self._file = open(self._path, "a+b", buffering=0, opener=_private)
+            if self._file.tell():
+                self._file.seek(-1, os.SEEK_END)
+                if self._file.read(1) != b"\n":
+                    # A run that was killed has left half a line.
+                    self._file.write(b"\n")
+        except OSError as error:
+            self._close()
+            raise OutputError(self._path.parent, error) from error
         return self
 
     def __exit__(self, *exception):
-        self._file.close()
+        self._close()
+
+    def _close(self):
+        if self._file is not None:
+            self._file.close()
+        self._lock.remove()
 
     def add(self, report):
         """Writes down what has become of a series, a `SeriesReport`."""
@@ -70,6 +78,10 @@ class Manifest:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OutputError(self._path.parent, error) from error
+
+
+def _private(path, flags):
+    return os.open(path, flags, 0o600)
 
 
 def read_manifest(output):

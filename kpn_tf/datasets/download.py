@@ -4,8 +4,6 @@ Plain HTTPS from the standard library. Slices are half a megabyte, so a download
 slice is kept that has not the size and the checksum that the bucket states.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -21,6 +19,7 @@ from xml.etree import ElementTree
 
 from kpn_tf.datasets.idc import UNFINISHED
 from kpn_tf.files import sync_folder
+from kpn_tf.locks import HeldError, hold
 
 # Amazon's address of a public bucket.
 BUCKET_URL = "https://{bucket}.s3.amazonaws.com"
@@ -80,24 +79,38 @@ def download(series, output, *, progress):
     if os.path.lexists(folder):
         _check_finished(series, folder)
         return folder
-    part = folder.with_name(folder.name + UNFINISHED)
     try:
-        part.mkdir(parents=True, exist_ok=True)
-        with _alone_in(part):
-            files = _listed(series)
-            missing = [file for file in files if not _is_whole(part / file.name, file)]
-            _fetch(missing, part, progress)
-            _check_names(files, part)
-            sync_folder(part)
-            part.rename(folder)
-            sync_folder(folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the folder, which Windows would not rename with an open file in it.
+        lock = hold(folder.with_name(f".{folder.name}.lock"))
+        try:
+            _download(series, folder, progress)
+        finally:
+            lock.remove()
     except DownloadError:
         raise
+    except HeldError:
+        raise DownloadError(f"another download of {folder} is under way; wait for it") from None
     except OSError as error:
         raise DownloadError(
             f"{folder} cannot be written ({error.strerror or type(error).__name__})"
         ) from error
     return folder
+
+
+def _download(series, folder, progress):
+    if os.path.lexists(folder):
+        # Another process was faster.
+        return _check_finished(series, folder)
+    part = folder.with_name(folder.name + UNFINISHED)
+    part.mkdir(exist_ok=True)
+    files = _listed(series)
+    missing = [file for file in files if not _is_whole(part / file.name, file)]
+    _fetch(missing, part, progress)
+    _check_names(files, part)
+    sync_folder(part)
+    part.rename(folder)
+    sync_folder(folder.parent)
 
 
 def _check_finished(series, folder):
@@ -121,22 +134,6 @@ def _check_names(files, part):
             f"Expected only the {len(files)} files of the series in {part}. "
             f"Received: {len(foreign)} others as well; move them away and call again"
         )
-
-
-@contextlib.contextmanager
-def _alone_in(folder):
-    """Holds a lock that ends with the process: two downloads into one folder would disturb each other."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DownloadError(f"another download into {folder} is under way; wait for it") from None
-        except OSError:
-            pass  # A file system without locks.
-        yield
-    finally:
-        os.close(handle)
 
 
 def _listed(series):

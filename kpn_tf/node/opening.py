@@ -25,7 +25,7 @@ def opened(kind, settings, stack):
     """
     os.umask(0o077)
     spool = kind(settings.node.spool)
-    stack.callback(os.close, spool.lock())
+    stack.enter_context(spool.lock())
     journal = Journal(spool.journal)
     stack.callback(journal.close)
     _sweep(spool, journal)

@@ -10,7 +10,6 @@
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -18,8 +17,11 @@ import time
 from pathlib import Path
 
 from kpn_tf.files import sync_folder
+from kpn_tf.locks import HeldError, hold
 
-_LOCK_TRIES = 10
+# Whoever only asks whether a node runs holds the lock for a moment, too.
+_LOCK_PATIENCE_S = 0.5
+_ASK_PATIENCE_S = 0.1
 
 
 class SpoolError(ValueError):
@@ -64,23 +66,39 @@ class Spool:
         """Makes this process the only node on this spool, for as long as it lives.
 
         Returns:
-            The open file; closing it lets go.
+            A `kpn_tf.locks.Lock`.
 
         Raises:
             SpoolError: If another node holds it.
         """
-        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        # Whoever only asks whether a node runs holds it for a moment, too.
-        for _ in range(_LOCK_TRIES):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return handle
-            except OSError:
-                time.sleep(0.05)
-        os.close(handle)
+        try:
+            lock = hold(self._lock, patience_s=_LOCK_PATIENCE_S)
+        except HeldError:
+            raise SpoolError(
+                f"Expected a spool that no other node uses. Received: {self.folder}; stop that node first"
+            ) from None
+        if lock.exclusive:
+            return lock
+        lock.release()
         raise SpoolError(
-            f"Expected a spool that no other node uses. Received: {self.folder}; stop that node first"
+            f"Expected a spool on a file system with locks. Received: {self.folder}, where two nodes could run; choose "
+            "a folder on a local disk"
         )
+
+    def is_locked(self):
+        """Whether a node runs on this spool; nothing is made where none ever did."""
+        try:
+            # Not made: a node of another user could not open it.
+            hold(self._lock, create=False, patience_s=_ASK_PATIENCE_S).release()
+        except FileNotFoundError:
+            return False
+        except HeldError:
+            return True
+        return False
+
+    @property
+    def _lock(self):
+        return self.folder / "lock"
 
     def free_bytes(self):
         """Bytes that are free where the spool is."""

@@ -4,8 +4,6 @@ Nothing in it tells whose images these are: series go by their pseudonym, and se
 or a path.
 """
 
-import fcntl
-import os
 import re
 
 from kpn_tf import __version__
@@ -21,22 +19,6 @@ _LISTED = 50
 # Three dots: no UID of an object or a series has fewer, no number of a sentence so many.
 _UID = re.compile(r"\d+(?:\.\d+){3,}")
 _PATH = re.compile(r"\S*[/\\]\S*")
-
-
-def node_runs(spool):
-    """Whether a node runs on a `Spool`."""
-    try:
-        # Not `Spool.lock`, which makes the file: a node of another user could not open it.
-        handle = os.open(spool.folder / "lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def snapshot(settings, spool, journal, now, *, runs, started=None, busy=None):

@@ -1,10 +1,11 @@
 """A place on disk for the slices of one training that has no prepared store."""
 
 import contextlib
-import fcntl
 import shutil
 import tempfile
 from pathlib import Path
+
+from kpn_tf.locks import hold
 
 _PREFIX, _LOCK = "slices-", "in_use"
 
@@ -25,10 +26,10 @@ def spill(run):
         for folder in run.glob(f"{_PREFIX}*"):
             _remove_unused(folder)
         with (
-            tempfile.TemporaryDirectory(prefix=_PREFIX, dir=run) as folder,
-            open(Path(folder) / _LOCK, "wb") as lock,
+            # Windows deletes no file that is still mapped into memory: the next training does.
+            tempfile.TemporaryDirectory(prefix=_PREFIX, dir=run, ignore_cleanup_errors=True) as folder,
+            hold(Path(folder) / _LOCK),
         ):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield Path(folder) / "store"
     finally:
         with contextlib.suppress(OSError):
@@ -37,6 +38,9 @@ def spill(run):
 
 def _remove_unused(folder):
     """Removes a folder whose lock nobody holds: another worker of the same run may be alive."""
-    with contextlib.suppress(OSError), open(folder / _LOCK, "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
+    with contextlib.suppress(OSError):
+        lock = hold(folder / _LOCK, create=False)
+        # Windows deletes no file that is open.
+        lock.release()
+        if lock.exclusive:
+            shutil.rmtree(folder)

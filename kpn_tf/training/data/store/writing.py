@@ -1,6 +1,5 @@
 """Slices -> a store, series by series; what is there is whole, and a writer that was killed goes on behind it."""
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kpn_tf.files import sync_folder, write_text
+from kpn_tf.locks import HeldError, hold
 from kpn_tf.training.data.store.manifest import (
     FORMAT,
     MANIFEST,
@@ -52,14 +52,14 @@ class StoreWriter:
         try:
             self._open(origin)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        self._lock.close()
+        self._lock.release()
 
     def _open(self, origin):
         about = self.folder / UNFINISHED
@@ -148,7 +148,7 @@ class StoreWriter:
         if self._series:
             write_manifest(self.folder, [{name: one[name] for name in _IN_MANIFEST} for one in self._series])
         (self.folder / UNFINISHED).unlink()
-        (self.folder / _LOCK).unlink()
+        self._lock.remove()
         sync_folder(self.folder)
         if not self._series:
             self.folder.rmdir()
@@ -173,15 +173,12 @@ def _claimed(folder):
         raise StoreError(
             f"Expected a new or empty folder for the store. Received: {folder}, which holds other files"
         )
-    lock = open(folder / _LOCK, "wb")  # noqa: SIM115 closed by the writer; a kill closes it as well
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
+        return hold(folder / _LOCK)
+    except HeldError:
         raise StoreError(
             f"Expected a store that nobody writes. Received: {folder}, which another kpn prepare writes; wait for it"
         ) from None
-    return lock
 
 
 def _write(file, slices, count, layout):
