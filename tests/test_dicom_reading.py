@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
 
 from kpn_tf.dicom import DerivedBy, DicomError, derive_slice, read_slice
-from kpn_tf.dicom.reading import gdcm_process
+from kpn_tf.dicom.reading import decoder_process
 from tests.dicom_fixtures import ct_dataset, save, stored_values, twelve_bit_jpeg
 
 LOSSLESS = [
@@ -280,8 +280,8 @@ def test_threads_read_at_once_and_leave_the_warning_filters_alone(tmp_path):
 def test_after_the_decoder_process_died_the_next_file_is_read(tmp_path):
     path = save(ct_dataset(), tmp_path / "a.dcm", uid.JPEGLossless)
     read_slice(path)
-    gdcm_process._worker.kill()
-    gdcm_process._worker.wait()
+    decoder_process._worker.kill()
+    decoder_process._worker.wait()
     np.testing.assert_array_equal(read_slice(path).slice_hu, stored_values())
 
 

@@ -3,6 +3,9 @@
 import collections
 import threading
 
+# Windows tells a waiting thread of Ctrl-C only when it wakes.
+_WAKE_S = 0.5
+
 
 class BeltStoppedError(Exception):
     """The belt was stopped: nothing more will come, and nothing more is taken."""
@@ -27,18 +30,14 @@ class Belt:
     def put(self, item):
         """Adds an item, waiting for room. Raises `BeltStoppedError` once the belt is stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or len(self._items) < self._size)
-            if self._stopped:
-                raise BeltStoppedError
+            self._wait_for(lambda: len(self._items) < self._size)
             self._items.append(item)
             self._changed.notify_all()
 
     def get(self):
         """Takes the oldest item, waiting for one. Raises `BeltStoppedError` once the belt is stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._items)
-            if self._stopped:
-                raise BeltStoppedError
+            self._wait_for(lambda: self._items)
             item = self._items.popleft()
             self._changed.notify_all()
             return item
@@ -49,3 +48,9 @@ class Belt:
             self._stopped = True
             self._items.clear()
             self._changed.notify_all()
+
+    def _wait_for(self, condition):
+        while not self._changed.wait_for(lambda: self._stopped or condition(), _WAKE_S):
+            pass
+        if self._stopped:
+            raise BeltStoppedError

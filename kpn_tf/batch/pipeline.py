@@ -25,6 +25,7 @@ from kpn_tf.dicom import (
     is_written,
     other_scale,
     read_slice,
+    stop_decoding,
     write_slice,
 )
 from kpn_tf.dicom.refusal import of_frame
@@ -32,6 +33,11 @@ from kpn_tf.metrics import noise_std_hu
 
 # Slices waiting between two stages: enough to ride out an uneven slice, few enough to keep memory flat.
 AHEAD = 2
+
+# How long an interrupted job waits for its threads. What they do is given up then: they touch nothing outside of the
+# private folder, which goes.
+PATIENCE_S = 1.0
+_POLL_S = 0.05
 
 
 @dataclass
@@ -66,7 +72,8 @@ class _Tally:
 def run(todo, process, writer):
     """Derives series one after the other, their slices overlapping in the three stages.
 
-    Slices are processed in the calling thread, so that Ctrl-C reaches it.
+    Slices are processed in the calling thread, so that Ctrl-C reaches it. What the other two do cannot be interrupted,
+    and a file may take long to decode: an interrupted run ends the decoder and waits `PATIENCE_S` for them.
 
     Args:
         todo: List of `Task`.
@@ -92,8 +99,11 @@ def run(todo, process, writer):
             failures.append(error)
             stop()
 
-    reader = threading.Thread(target=stage, args=(_decode_all, todo, process, decoded), name="kpn-decode")
-    scribe = threading.Thread(target=stage, args=(writer.write_all, derived), name="kpn-write")
+    # Daemons: the end of the process waits for neither.
+    reader = threading.Thread(
+        target=stage, args=(_decode_all, todo, process, decoded), name="kpn-decode", daemon=True
+    )
+    scribe = threading.Thread(target=stage, args=(writer.write_all, derived), name="kpn-write", daemon=True)
     reader.start()
     scribe.start()
     try:
@@ -101,12 +111,21 @@ def run(todo, process, writer):
             _process_all(decoded, derived)
             scribe.join()
     finally:
-        # Only after an interruption is anybody still waiting here.
+        # Only after an interruption is anybody still at work here.
         stop()
-        reader.join()
-        scribe.join()
+        _leave(reader, scribe)
     if failures:
         raise failures[0]
+
+
+def _leave(*threads):
+    """Waits for threads to end, and soon no longer."""
+    deadline = time.monotonic() + PATIENCE_S
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+        for thread in threads:
+            thread.join(_POLL_S)
+        if threads[0].is_alive():
+            stop_decoding()
 
 
 def _decode_all(todo, process, decoded):

@@ -1,6 +1,7 @@
 """CT series on disk <-> HU slices in memory, and derived series with an identity of their own."""
 
 from kpn_tf.dicom.reading.ct_slice import CTSlice, read_slice
+from kpn_tf.dicom.reading.decoder_process import stop_decoding
 from kpn_tf.dicom.reading.scale import other_scale
 from kpn_tf.dicom.reading.series import Series, SliceFile, find_series
 from kpn_tf.dicom.refusal import DicomError, Refusal
@@ -25,5 +26,6 @@ __all__ = [
     "is_written",
     "other_scale",
     "read_slice",
+    "stop_decoding",
     "write_slice",
 ]

@@ -1,8 +1,7 @@
 """Pixel data -> stored integers, whatever the transfer syntax.
 
-JPEG-LS goes to CharLS (pyjpegls) and JPEG 2000 to OpenJPEG (pylibjpeg-openjpeg), which refuse damaged data.
-JPEG lossless and 12-bit JPEG only GDCM decodes, and damaged data makes it end the process: it runs in one of
-its own.
+JPEG-LS goes to CharLS (pyjpegls), JPEG 2000 to OpenJPEG (pylibjpeg-openjpeg), JPEG lossless and 12-bit JPEG to GDCM:
+`decoder_process`.
 """
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydicom.pixels import get_decoder
 
 from kpn_tf.dicom.attributes import numbers
 from kpn_tf.dicom.reading.codestream import frame_size
-from kpn_tf.dicom.reading.gdcm_process import decode_jpeg
+from kpn_tf.dicom.reading.decoder_process import decode
 
 _NATIVE = {
     uid.ImplicitVRLittleEndian,
@@ -21,28 +20,25 @@ _NATIVE = {
     uid.ExplicitVRBigEndian,
     uid.DeflatedExplicitVRLittleEndian,
 }
-_GDCM = {
+_CODESTREAM = {
     uid.JPEGExtended12Bit,
     "1.2.840.10008.1.2.4.55",  # JPEG full progression, retired in 2001 and still in archives
     uid.JPEGLossless,
     uid.JPEGLosslessSV1,
-}
-_PLUGIN = {
-    uid.JPEGLSLossless: "pyjpegls",
-    uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pylibjpeg",
-    uid.JPEG2000: "pylibjpeg",
-    uid.HTJ2KLossless: "pylibjpeg",
-    uid.HTJ2KLosslessRPCL: "pylibjpeg",
-    uid.HTJ2K: "pylibjpeg",
-    uid.RLELossless: "pydicom",
+    uid.JPEGLSLossless,
+    uid.JPEGLSNearLossless,
+    uid.JPEG2000Lossless,
+    uid.JPEG2000,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+    uid.HTJ2K,
 }
 
 # Bytes of RLE data that cannot decode to more than 256 MB.
 _LONG_RLE = 4_000_000
 
 # Transfer syntaxes that `decode_stored` reads.
-DECODABLE = frozenset(map(str, (*_NATIVE, *_GDCM, *_PLUGIN)))
+DECODABLE = frozenset(map(str, (*_NATIVE, uid.RLELossless, *_CODESTREAM)))
 
 
 def is_native(transfer_syntax):
@@ -84,7 +80,7 @@ def stored_values(dataset, pixels):
             next(generate_frames(dataset.PixelData, number_of_frames=1)), 2 * pixels.rows * pixels.columns
         )
         stored, _ = get_decoder(syntax).as_array(
-            alone, decoding_plugin=_PLUGIN[syntax], correct_unused_bits=False
+            alone, decoding_plugin="pydicom", correct_unused_bits=False
         )
     else:
         frame = next(generate_frames(alone.PixelData, number_of_frames=1))
@@ -96,10 +92,7 @@ def stored_values(dataset, pixels):
             )
         if size.precision > 16:
             raise ValueError(f"the compressed data has {size.precision} bits per pixel")
-        if syntax in _GDCM:
-            stored = _through_gdcm(frame, syntax, pixels, size.precision)
-        else:
-            stored, _ = get_decoder(syntax).as_array(alone, decoding_plugin=_PLUGIN[syntax])
+        stored = _decoded(frame, syntax, pixels, size.precision)
     if stored.shape != (pixels.rows, pixels.columns):
         raise ValueError(f"the decoded shape is {stored.shape}, not {pixels.rows, pixels.columns}")
     return stored.astype(np.int16 if pixels.signed else np.uint16)  # (H, W), native byte order
@@ -138,14 +131,14 @@ def has_embedded_overlay(dataset):
     return any(any(numbers(dataset, (group, 0x0102))) for group in range(0x6000, 0x6020, 2))
 
 
-def _through_gdcm(frame, syntax, pixels, precision):
-    decoded = decode_jpeg(frame, str(syntax), pixels.rows, pixels.columns, precision)
-    # JPEG knows no sign: two's complement of `precision` bits arrives as unsigned.
+def _decoded(frame, syntax, pixels, precision):
+    decoded = decode(frame, str(syntax), pixels.rows, pixels.columns, precision)
     stored = np.frombuffer(decoded, "<u2" if precision > 8 else "u1").astype(np.uint16)
     if stored.size != pixels.rows * pixels.columns:
         raise ValueError("the decoder returned an image of another size")
     stored = stored.reshape(pixels.rows, pixels.columns)
-    return _sign_extended(stored, precision) if pixels.signed else stored
+    # The header says whether values are signed: JPEG and JPEG-LS know no sign, and JPEG 2000 may say something else.
+    return _sign_extended(stored, precision) if pixels.signed else stored & np.uint16((1 << precision) - 1)
 
 
 def _sign_extended(stored, bits):

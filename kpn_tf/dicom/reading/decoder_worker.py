@@ -1,20 +1,49 @@
-"""The process behind `gdcm_process`: reads frames from standard input until it closes. Not for import."""
+"""The process behind `decoder_process`: reads frames from standard input until it closes. Not for import.
+
+Each library is imported with the first frame that needs it.
+"""
 
 import os
+import signal
 import struct
 import sys
 import tempfile
 
-import gdcm
-
 _REQUEST = struct.Struct("<IIII64s")
 _REPLY = struct.Struct("<BI")
+
+# PS3.6 table A-1; everything else is GDCM's.
+_JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
+_JPEG_2000 = {
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.201",
+    "1.2.840.10008.1.2.4.202",
+    "1.2.840.10008.1.2.4.203",
+}
 
 # What libjpeg prints when it carries on after damage; the image it then returns is wrong in places.
 _DAMAGE = (b"Corrupt JPEG", b"Premature end", b"Bogus", b"Invalid")
 
 
 def _decode(codestream, transfer_syntax, rows, columns, precision):
+    if transfer_syntax in _JPEG_LS:
+        import jpeg_ls
+
+        return bytes(jpeg_ls.decode_pixel_data(codestream)[0])
+    if transfer_syntax in _JPEG_2000:
+        import openjpeg
+
+        # Version 2: the pixels alone.
+        return bytes(openjpeg.decode_pixel_data(codestream, version=2))
+    return _through_gdcm(codestream, transfer_syntax, rows, columns, precision)
+
+
+def _through_gdcm(codestream, transfer_syntax, rows, columns, precision):
+    import gdcm
+
+    gdcm.Trace.WarningOff()
+    gdcm.Trace.ErrorOff()
     fragment = gdcm.Fragment()
     fragment.SetByteStringValue(codestream)
     fragments = gdcm.SequenceOfFragments.New()
@@ -57,6 +86,7 @@ def _serve():
 
 
 if __name__ == "__main__":
-    gdcm.Trace.WarningOff()
-    gdcm.Trace.ErrorOff()
+    # Ctrl-C reaches the whole group of processes, and the parent ends this one. Windows does not wake a parent that
+    # waits for a pipe: there this process ends itself.
+    signal.signal(signal.SIGINT, signal.SIG_DFL if os.name == "nt" else signal.SIG_IGN)
     _serve()
