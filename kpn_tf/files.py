@@ -57,10 +57,10 @@ def write_text(path, text):
 
     Args:
         path: A `pathlib.Path`.
-        text: What goes into it, in UTF-8.
+        text: What goes into it, in UTF-8; lines end alike on every system.
 
     Raises:
         OSError: If it cannot be written.
     """
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="\n")

@@ -15,7 +15,11 @@ SIDE, PIXEL_MM, NOISE_HU = 512, 0.75, 24.0
 
 # A process inherits the peak of whoever started it until then: this one is small, whoever started it.
 _LAUNCHER = """
-import json, resource, subprocess, sys, time
+import json, subprocess, sys, time
+try:
+    import resource
+except ModuleNotFoundError:
+    sys.exit("peak memory can be measured on Linux and macOS only")
 began = time.perf_counter()
 finished = subprocess.run(sys.argv[1:], capture_output=True, text=True)
 seconds = time.perf_counter() - began

@@ -24,6 +24,13 @@ def run(config):
     Returns:
         Exit status: 2 where starting it again would not help.
     """
+    if sys.platform == "win32":
+        # Its spool is closed to other users by modes, and it was never tried there.
+        return complain_of_usage(
+            "kpn serve-dicom",
+            "Expected Linux or macOS. Received: Windows; run the node on another machine, or denoise folders here with "
+            "kpn denoise",
+        )
     try:
         settings = read_settings(config.config)
         check_networks(settings)

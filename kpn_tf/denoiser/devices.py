@@ -26,7 +26,7 @@ def physical_cores():
     for cpu in allowed:
         listing = _CPU_FOLDER / f"cpu{cpu}" / "topology" / "thread_siblings_list"
         try:
-            siblings.add(listing.read_text().strip())
+            siblings.add(listing.read_text(encoding="utf-8").strip())
         except OSError:
             siblings.add(str(cpu))
     return len(siblings)
@@ -40,7 +40,7 @@ def default_threads():
 def cpu_name():
     """Returns the processor's model name as the system gives it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -155,7 +155,7 @@ class _Loop:
         self.run.mkdir(parents=True, exist_ok=True)
         stated = self.run / "run.json"
         if stated.exists():
-            before = json.loads(stated.read_text())
+            before = json.loads(stated.read_text(encoding="utf-8"))
             others = [name for name, value in same.items() if before.get(name) != value]
             if others:
                 raise ValueError(
@@ -217,7 +217,7 @@ class _Loop:
         for value, variable in zip(current, self.network.trainable_variables, strict=True):
             variable.assign(value)
         if self.run:
-            with open(self.run / "log.jsonl", "a") as log:
+            with open(self.run / "log.jsonl", "a", encoding="utf-8") as log:
                 log.write(json.dumps(entry) + "\n")
             self._show(entry)
         self.save()
