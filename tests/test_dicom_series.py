@@ -206,12 +206,41 @@ def test_second_copies_are_reported_and_used_once(tmp_path):
 
 
 def test_folders_that_link_to_each_other_are_read_once(tmp_path):
-    (tmp_path / "a").mkdir()
-    save(ct_dataset(), tmp_path / "a" / "1.dcm")
-    (tmp_path / "a" / "back").symlink_to(tmp_path)
-    (tmp_path / "b").symlink_to(tmp_path / "a")
-    (series,), refusals = find_series(tmp_path)
-    assert len(series.slices) == 1
+    (tmp_path / "b").mkdir()
+    save(ct_dataset(), tmp_path / "b" / "1.dcm")
+    (tmp_path / "b" / "back").symlink_to(tmp_path)
+    (tmp_path / "b" / "itself").symlink_to("itself")
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (series,), (itself,) = find_series(tmp_path)
+    # At its own place, though the link comes first.
+    assert [part.path for part in series.slices] == [tmp_path / "b" / "1.dcm"]
+    assert (itself.path.name, itself.reason) == ("itself", "cannot be opened (OSError)")
+
+
+def test_a_link_to_a_folder_outside_is_named_and_not_followed_and_one_to_a_file_is(tmp_path):
+    archive, given = tmp_path / "archive", tmp_path / "in"
+    (archive / "more").mkdir(parents=True)
+    given.mkdir()
+    save(ct_dataset(instance=1), archive / "1.dcm")
+    save(ct_dataset(instance=2), archive / "more" / "2.dcm")
+    (given / "one.dcm").symlink_to(archive / "1.dcm")
+    (given / "more").symlink_to(archive / "more")
+    (given / "up").symlink_to("..")
+    (series,), refusals = find_series(given)
+    assert [part.path.name for part in series.slices] == ["one.dcm"]
+    assert [(refusal.path.name, refusal.failure) for refusal in refusals] == [("more", False), ("up", False)]
+    assert {refusal.reason for refusal in refusals} == {
+        "is a link to a folder outside of the input, which is not followed; give that folder itself"
+    }
+
+
+def test_an_input_that_is_itself_a_link_is_searched(tmp_path):
+    (tmp_path / "archive" / "a").mkdir(parents=True)
+    save(ct_dataset(), tmp_path / "archive" / "a" / "1.dcm")
+    (tmp_path / "archive" / "b").symlink_to("a")
+    (tmp_path / "in").symlink_to("archive")
+    (series,), refusals = find_series(tmp_path / "in")
+    assert [part.path for part in series.slices] == [tmp_path / "in" / "a" / "1.dcm"]
     assert refusals == []
 
 

@@ -293,7 +293,9 @@ def test_a_killed_download_leaves_no_series_and_goes_on_where_it_was(bucket, ser
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "two are there\n"
         process.send_signal(signal.SIGKILL)
-    assert [path.name for path in (tmp_path / "L001").iterdir()] == ["Full_Dose_Images.part"]
+    left = {".Full_Dose_Images.lock", "Full_Dose_Images.part"}
+    assert {path.name for path in (tmp_path / "L001").iterdir()} == left
     bucket.requests.clear()
     assert fetch(series, tmp_path) == [len(bucket.objects[keys(bucket, series)[2]])]
     assert len(list((tmp_path / "L001" / "Full_Dose_Images").iterdir())) == 3
+    assert [path.name for path in (tmp_path / "L001").iterdir()] == ["Full_Dose_Images"]

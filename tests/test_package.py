@@ -108,6 +108,7 @@ def test_the_base_install_asks_for_nothing_that_an_extra_brings(wheel):
     base = {re.match(r"[\w.-]+", one)[0] for one in asked if "extra ==" not in one}
     assert base == {
         "ai-edge-litert",
+        "filelock",
         "numpy",
         "pydicom",
         "pyjpegls",

@@ -106,6 +106,10 @@ def test_what_is_no_ct_is_told_once_and_the_rest_goes_on(tmp_path):
         (watching.inbox / "._a.dcm").write_bytes(b"\0\5\x16\7".ljust(4096, b"\0"))
         (watching.inbox / "empty.dcm").touch()
         shutil.copy(get_testdata_file("dicomdirtests/DICOMDIR", download=False), watching.inbox)
+        (outside,) = write_ct_series(tmp_path / "outside", name="outside", slices=1)
+        (watching.inbox / "linked.dcm").symlink_to(outside)
+        (watching.inbox / "linked").symlink_to(outside.parent)
+        (watching.inbox / "circle").symlink_to(watching.inbox)
         paths = write_ct_series(watching.inbox, name="cut", slices=2)
         paths[0].write_bytes(paths[0].read_bytes()[:-100])
         until(lambda: watching.lines("denoised"))
@@ -118,6 +122,10 @@ def test_what_is_no_ct_is_told_once_and_the_rest_goes_on(tmp_path):
             str(paths[0]): "is cut off inside its pixel data",
         }
         assert skipped == {
+            **{
+                str(watching.inbox / name): "is a link, which is not followed"
+                for name in ("linked.dcm", "linked", "circle")
+            },
             str(watching.inbox / "notes.txt"): "is not a DICOM file",
             str(watching.inbox / "DICOMDIR"): "is no CT slice",
             str(watching.inbox / "._a.dcm"): "is an AppleDouble file, which macOS puts beside another",

@@ -133,17 +133,18 @@ class Watcher:
         self._reader.stop()
 
     def _files(self):
-        """Paths, in bytes, with size and time of the last change, of the regular files."""
+        """Paths, in bytes, with size and time of the last change, of regular files and links."""
         hidden = {os.fsencode(self._inbox.output), os.fsencode(self._inbox.folder)} - {self._folder}
         for folder, below, names in os.walk(self._folder):
             # The output may lie inside of the input, or be the same folder.
             below[:] = [name for name in below if os.path.join(folder, name) not in hidden]
-            for name in names:
+            for name in names + below:
                 path = os.path.join(folder, name)
                 with contextlib.suppress(OSError):
-                    status = os.stat(path)
+                    status = os.lstat(path)
                     # Opening a pipe would wait for ever. What is empty is still to be copied.
-                    if stat.S_ISREG(status.st_mode) and status.st_size:
+                    regular = stat.S_ISREG(status.st_mode) and status.st_size
+                    if regular or stat.S_ISLNK(status.st_mode):
                         yield path, (status.st_size, status.st_mtime_ns)
 
     def _disk_is_full(self):
@@ -156,11 +157,14 @@ class Watcher:
 
     def _enter(self, path, replaced):
         """Takes a file, in place of what was taken of it before; returns the digest of what is taken of it now."""
-        # What is worked on must not change or vanish meanwhile.
         name = os.fsdecode(path)
+        # What is worked on must not change or vanish meanwhile.
         # With its suffix, which says whether it should be DICOM.
         copy = self._inbox.incoming / f"{time.time_ns()}{Path(name).suffix[:8]}"
         try:
+            if os.path.islink(path):
+                # Whoever may write into the folder could have any file of this machine denoised.
+                raise DicomError(copy, "is a link, which is not followed", failure=False)
             digest, size = _copied(path, copy)
             sop_class, syntax = _kind(copy)
             if not sop_class or sop_class in CT_CLASSES:

@@ -98,8 +98,9 @@ class Series:
 def find_series(path):
     """Finds the CT series in a file or folder, reading headers only.
 
-    Folders are searched to the bottom, through symbolic links but never in circles. The order of everything
-    returned depends on the names and headers alone.
+    Folders are searched to the bottom. Links to folders are not followed: one that leads out of `path` is a refusal, and
+    what is inside is found at its own place. Links to files are. The order of everything returned depends on the names
+    and headers alone.
 
     Args:
         path: A file or a folder.
@@ -137,20 +138,27 @@ def find_series(path):
 def _files(path):
     if not path.is_dir():
         return [path], []
-    files, closed, seen = [], [], set()
+    files, left_out, root = [], [], os.path.realpath(path)
 
     def note(error):
-        closed.append(Refusal(Path(error.filename), f"cannot be opened ({type(error).__name__})", True))
+        left_out.append(Refusal(Path(error.filename), f"cannot be opened ({type(error).__name__})", True))
 
-    for folder, subfolders, names in os.walk(path, onerror=note, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders.sort()
+    for folder, subfolders, names in os.walk(path, onerror=note):
+        below = {name: os.path.join(folder, name) for name in sorted(subfolders)}
+        links = {name for name, subfolder in below.items() if _is_link(subfolder)}
+        subfolders[:] = [name for name in below if name not in links]
+        for name in sorted(links):
+            if not Path(os.path.realpath(below[name])).is_relative_to(root):
+                reason = "is a link to a folder outside of the input, which is not followed; give that folder itself"
+                left_out.append(Refusal(Path(below[name]), reason, False))
         files += [Path(folder, name) for name in sorted(names)]
-    return files, closed
+    return files, left_out
+
+
+def _is_link(folder):
+    """Whether a folder is another one's second name: a symbolic link, or a junction of Windows."""
+    # Before Python 3.12 a junction is no link to `os.walk`, and in a circle it would not end.
+    return os.path.islink(folder) or bool(getattr(os.lstat(folder), "st_reparse_tag", 0))
 
 
 def _without_duplicates(headers):
