@@ -98,9 +98,9 @@ class Series:
 def find_series(path):
     """Finds the CT series in a file or folder, reading headers only.
 
-    Folders are searched to the bottom. Links to folders are not followed: one that leads out of `path` is a refusal, and
-    what is inside is found at its own place. Links to files are. The order of everything returned depends on the names
-    and headers alone.
+    Folders are searched to the bottom. Links to folders are not followed: one that leads out of `path` is a refusal,
+    and what is inside is found at its own place. Links to files are followed. The order of everything returned depends
+    on the names and headers alone.
 
     Args:
         path: A file or a folder.
