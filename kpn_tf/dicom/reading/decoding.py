@@ -79,9 +79,7 @@ def stored_values(dataset, pixels):
         _check_rle(
             next(generate_frames(dataset.PixelData, number_of_frames=1)), 2 * pixels.rows * pixels.columns
         )
-        stored, _ = get_decoder(syntax).as_array(
-            alone, decoding_plugin="pydicom", correct_unused_bits=False
-        )
+        stored, _ = get_decoder(syntax).as_array(alone, decoding_plugin="pydicom", correct_unused_bits=False)
     else:
         frame = next(generate_frames(alone.PixelData, number_of_frames=1))
         size = frame_size(frame)
