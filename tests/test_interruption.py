@@ -36,9 +36,9 @@ PROMPT_S = 30
 COMMANDS = {
     "denoise": ("in", "out"),
     "simulate": ("in", "out"),
-    "report": ("in", "--output", "out/report.html"),
-    "quality": ("in", "--output", "out"),
-    "evaluate": ("--simulate", "in", "--dose", "0.25", "--denoiser", "edge"),
+    "report": ("in", "out/report.html"),
+    "quality": ("in", "out"),
+    "evaluate": ("in", "--dose", "0.25", "--denoiser", "edge"),
 }
 
 

@@ -155,17 +155,17 @@ def test_denoise_and_its_child_run_without_what_windows_lacks(run_as_on_windows,
 
 
 def test_report_runs_without_what_windows_lacks(run_as_on_windows, compressed, tmp_path):
-    run_as_on_windows("report", compressed, "--output", tmp_path / "report.html")
+    run_as_on_windows("report", compressed, tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size > 0
 
 
 def test_quality_runs_without_what_windows_lacks(run_as_on_windows, compressed, tmp_path):
-    run_as_on_windows("quality", compressed, "--output", tmp_path / "measured", "--denoiser", BOX)
+    run_as_on_windows("quality", compressed, tmp_path / "measured", "--denoiser", BOX)
     assert (tmp_path / "measured" / "quality.md").stat().st_size > 0
 
 
 def test_export_runs_without_what_windows_lacks(run_as_on_windows, tmp_path):
-    run_as_on_windows("export", "--preset", "edge", tmp_path / "edge.tflite")
+    run_as_on_windows("export", "edge", tmp_path / "edge.tflite")
     assert (tmp_path / "edge.tflite").stat().st_size > 0
 
 
