@@ -32,6 +32,7 @@ print(json.dumps([jax.device_count(), losses(None), losses(both)]))
 """
 
 
+@pytest.mark.slow
 def test_two_devices_under_jax_take_the_steps_of_one():
     finished = subprocess.run(
         [sys.executable, "-c", STEPS],

@@ -54,6 +54,7 @@ def expect_results(folders, losses, weights):
                 np.testing.assert_allclose(result[f"arr_{index}"], weight, rtol=0, atol=WEIGHT_ATOL)
 
 
+@pytest.mark.slow
 def test_two_machines_take_the_steps_of_one_and_only_the_first_keeps_a_run(alone, folders):
     processes = start(folders)
     last_lines = finish(processes)
