@@ -266,3 +266,12 @@ def test_reading_a_slice_decodes_nothing_for_good(tmp_path):
     decoded = {tag for tag, element in ct.dataset.items() if not isinstance(element, RawDataElement)}
     # pydicom itself decodes SpecificCharacterSet, and what is empty.
     assert {tag for tag in decoded if not ct.dataset[tag].is_empty} == {Tag("SpecificCharacterSet")}
+
+
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+def test_a_dataset_is_written_right_in_whatever_encoding_it_was_read(tmp_path, syntax):
+    path = save(ct_dataset(), tmp_path / "a.dcm", syntax)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    write_slice(dataset, tmp_path / "b.dcm")
+    np.testing.assert_array_equal(read_slice(tmp_path / "b.dcm").slice_hu, read_slice(path).slice_hu)

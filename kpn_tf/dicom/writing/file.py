@@ -11,7 +11,7 @@ from kpn_tf.dicom.attributes import numbers, text
 from kpn_tf.dicom.reading.header import read_dataset
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
-from kpn_tf.dicom.transcoding import write_elements
+from kpn_tf.dicom.transcoding import transcoded, write_elements
 from kpn_tf.files import sync_folder
 
 
@@ -64,11 +64,14 @@ def write_file(file, dataset):
 
     Args:
         file: Binary file.
-        dataset: As `derive_slice` or `transcoded` make them, with `file_meta`.
+        dataset: With `file_meta`; in whatever encoding it was read.
     """
+    implicit = dataset.file_meta.TransferSyntaxUID.is_implicit_VR
     file.write(b"\0" * 128 + b"DICM")
     write_file_meta_info(DicomFileLike(file), dataset.file_meta)
-    write_elements(file, dataset, implicit=dataset.file_meta.TransferSyntaxUID.is_implicit_VR)
+    if dataset.original_encoding != (implicit, True):
+        dataset = transcoded(dataset, implicit=implicit)
+    write_elements(file, dataset, implicit=implicit)
 
 
 def _exists(path):
