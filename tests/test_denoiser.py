@@ -164,15 +164,45 @@ def test_padding_of_another_shape_is_refused():
         Denoiser(BOX, threads=1)(slice_of(23, 25), np.zeros((25, 23), bool))
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize(
+    ("slice_hu", "reason"),
+    [
+        (
+            np.ma.masked_less(slice_of(23, 25), -300),
+            "a masked array; give its data, and its mask as `padding`",
+        ),
+        (slice_of(23, 25) > 0, "Received: bool"),
+        (np.full((23, 25), 40, np.uint8), "Received: uint8"),
+        (np.full((23, 25), 1064, np.uint16), "Received: uint16; .* apply slope and intercept"),
+        (slice_of(23, 25).astype(complex), "Received: complex128"),
+        (np.full((23, 25), "40"), "Received: <U2"),
+        (np.full((23, 25), None), "Received: object"),
+        (np.linspace(0, 1, 575).reshape(23, 25), "values from 0 to 1; scale them back to HU"),
+        (np.linspace(-1, 0.9, 575, dtype=np.float32).reshape(23, 25), "values from -1 to 0.9"),
+    ],
+    ids=["masked", "bool", "uint8", "uint16", "complex", "text", "object", "0 to 1", "-1 to 1"],
+)
+@pytest.mark.parametrize("strength", [1.0, 0.0])
+def test_what_cannot_be_hu_is_refused_with_a_sentence(slice_hu, reason, strength):
+    with pytest.raises(ValueError, match=reason):
+        Denoiser(BOX, threads=1, strength=strength)(slice_hu)
+
+
+@pytest.mark.parametrize("slice_hu", [np.zeros((23, 25)), [[40] * 25] * 23, np.full((23, 25), 40, np.int32)])
+def test_constants_lists_and_whole_numbers_are_taken(slice_hu):
+    np.testing.assert_allclose(Denoiser(BOX, threads=1)(slice_hu), slice_hu, atol=1e-3)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan"), "0.5", None])
 def test_strength_outside_zero_to_one_is_refused(strength):
     with pytest.raises(ValueError, match="Expected strength from 0 to 1"):
         Denoiser(BOX, strength=strength)
 
 
-def test_no_thread_at_all_is_refused():
+@pytest.mark.parametrize("threads", [0, "2", 1.5])
+def test_no_thread_at_all_is_refused(threads):
     with pytest.raises(ValueError, match="Expected at least one thread"):
-        Denoiser(BOX, threads=0)
+        Denoiser(BOX, threads=threads)
 
 
 def test_memory_is_planned_anew_only_when_the_shape_changes(monkeypatch):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from export.signatures import signatures
 from kpn_tf import Denoiser
 from kpn_tf.hounsfield import SEEN
 from kpn_tf.networks import StructKPN
@@ -50,6 +51,23 @@ def test_inside_the_limits_they_change_no_bit_and_beyond_them_the_excess_comes_b
     beyond_hu[20:25, 30:33], beyond_hu[5, 7] = 20000.0, -3024.0
     seen_hu = np.clip(beyond_hu, SEEN.low_hu, SEEN.high_hu)
     np.testing.assert_allclose(denoise(beyond_hu), denoise(seen_hu) + (beyond_hu - seen_hu), atol=0.01)
+
+
+def test_served_floats_may_lie_beyond_int16_and_whole_hu_are_limited_to_it():
+    served = signatures(StructKPN("edge").call)
+    slice_hu = np.full((1, 24, 28, 1), 40.0, "float32")
+    slice_hu[0, 12, 14, 0], slice_hu[0, 3, 3, 0] = 50000.0, -40000.0
+    denoised_hu = served["serving_default"][0](slice_hu)["denoised_hu"].numpy()[0, :, :, 0]
+    assert denoised_hu[12, 14] > 48000
+    assert denoised_hu[3, 3] < -38000
+    whole_hu = np.clip(slice_hu, -32768, 32767).astype("int16")
+    limited_hu = served["int16"][0](whole_hu)["denoised_hu"].numpy()[0, :, :, 0]
+    assert limited_hu.dtype == np.int16
+    assert limited_hu[12, 14] > 30000
+    assert limited_hu[3, 3] < -30000
+    slice_hu[0, 12, 14, 0] = np.inf
+    infinite_hu = served["serving_default"][0](slice_hu)["denoised_hu"].numpy()[0, :, :, 0]
+    assert np.argwhere(np.isinf(infinite_hu)).tolist() == [[12, 14]]
 
 
 @pytest.mark.parametrize("preset", ["edge", "paper"])

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from kpn_tf.denoiser import artefact, devices
 from kpn_tf.denoiser.cpu import Cpu
 from kpn_tf.denoiser.gpu import GpuError
+from kpn_tf.denoiser.slice_input import as_hu
 from kpn_tf.denoiser.tiling import MINIMUM_SIDE, grown, tiles, window_length
 from kpn_tf.denoiser.trial import try_gpu
 from kpn_tf.hounsfield import AIR_HU
@@ -57,10 +59,10 @@ class Denoiser:
     def __init__(self, weights="edge", *, device="cpu", threads=None, strength=1.0):
         if device not in devices.DEVICES:
             raise ValueError(f"Expected device to be one of {', '.join(devices.DEVICES)}. Received: {device}")
-        if not 0.0 <= strength <= 1.0:
-            raise ValueError(f"Expected strength from 0 to 1. Received: {strength}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"Expected at least one thread. Received: threads={threads}")
+        if not isinstance(strength, Real) or not 0.0 <= strength <= 1.0:
+            raise ValueError(f"Expected strength from 0 to 1. Received: {strength!r}")
+        if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+            raise ValueError(f"Expected at least one thread. Received: threads={threads!r}")
         self.artefact = artefact.open_artefact(weights)
         self.strength = float(strength)
         self.threads = devices.default_threads() if threads is None else int(threads)
@@ -87,7 +89,7 @@ class Denoiser:
         """Denoises one slice. Calls from several threads wait for each other.
 
         Args:
-            slice_hu: `(H, W)` array in HU; it is not altered.
+            slice_hu: `(H, W)` array in HU, floats or signed integers of 16 bits or more; it is not altered.
             padding: `(H, W)` boolean array, `True` outside the field of view, or `None`. The network sees air
                 there, and these pixels come back untouched.
 
@@ -95,11 +97,10 @@ class Denoiser:
             New float32 `(H, W)` array in HU.
 
         Raises:
-            ValueError: If the slice is not two-dimensional, is empty, or holds NaN or infinity.
+            ValueError: If the slice is not two-dimensional, is empty, holds NaN or infinity, or cannot be HU: masked,
+                of another type, scaled to [0, 1].
         """
-        source_hu = np.array(slice_hu, np.float32)  # (H, W)
-        if source_hu.ndim != 2 or source_hu.size == 0:
-            raise ValueError(f"Expected a slice of shape (H, W). Received: shape {source_hu.shape}")
+        source_hu = as_hu(slice_hu)  # (H, W)
         seen_hu = source_hu
         if padding is not None:
             padding = np.asarray(padding, bool)

@@ -1,0 +1,38 @@
+"""What a denoiser is given: arrays that can be HU, and nothing that merely converts to numbers."""
+
+import numpy as np
+
+
+def as_hu(slice_hu):
+    """A slice as float32.
+
+    Args:
+        slice_hu: `(H, W)` array in HU: floats, or signed integers of 16 bits or more.
+
+    Returns:
+        A copy `(H, W)`, float32.
+
+    Raises:
+        ValueError: If the array is masked, holds no real numbers, has a type without negative values or of 8 bits, has
+            another shape, or lies between -1 and 1 as scaled intensities do.
+    """
+    if isinstance(slice_hu, np.ma.MaskedArray):
+        raise ValueError(
+            "Expected an array without a mask. Received: a masked array; give its data, and its mask as `padding`"
+        )
+    values = np.asarray(slice_hu)
+    if values.dtype.kind not in "if" or values.dtype.itemsize < 2:
+        raise ValueError(
+            f"Expected HU: floats, or signed integers of 16 bits or more. Received: {values.dtype}; HU reach from "
+            "-1000 to 3000: apply slope and intercept"
+        )
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"Expected a slice of shape (H, W). Received: shape {values.shape}")
+    if values.dtype.kind == "f":
+        finite = values[np.isfinite(values)]
+        if finite.size and -1 <= finite.min() < finite.max() <= 1:
+            raise ValueError(
+                f"Expected HU, of which air has -1000. Received: values from {finite.min():.3g} to {finite.max():.3g}; "
+                "scale them back to HU"
+            )
+    return values.astype(np.float32)
