@@ -2,9 +2,12 @@
 
 import io
 import struct
+import warnings
 import zlib
 
+import numpy as np
 from pydicom import dcmwrite, uid
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.tag import Tag
 
 from tests.dicom_fixtures import ct_dataset
@@ -14,6 +17,7 @@ END_OF_ITEMS = b"\xfe\xff\xdd\xe0\0\0\0\0"
 UNDEFINED = 0xFFFFFFFF
 ENHANCED = uid.EnhancedCTImageStorage
 PER_FRAME = 0x52009230
+SOP_UID = ct_dataset().SOPInstanceUID
 
 
 def encoded(dataset=None, *, sop_class=uid.CTImageStorage, syntax=uid.ExplicitVRLittleEndian, **attributes):
@@ -36,6 +40,12 @@ def encoded(dataset=None, *, sop_class=uid.CTImageStorage, syntax=uid.ExplicitVR
     )
     meta = meta[:140] + struct.pack("<I", len(meta) - 144) + meta[144:]
     return meta, content[start:]
+
+
+def ordinary(side):
+    """A slice like any other: noise around 0 HU."""
+    stored = np.random.default_rng(5).normal(1024.0, 20.0, (side, side)).astype("<u2")
+    return b"".join(encoded(ct_dataset(stored, intercept="-1024")))
 
 
 def sequence(tag, items, length=None):
@@ -81,6 +91,36 @@ def elements_in_a_slice(count):
     at = elements.index(b"\xe0\x7f\x10\x00")
     private = (struct.pack("<HH2sH", 0x6001 + 2 * (n >> 16), n & 0xFFFF, b"LO", 0) for n in range(count))
     return meta + elements[:at] + b"".join(private) + elements[at:]
+
+
+def deflated_zeros_behind_the_pixels(count):
+    """A deflated slice, and zeros behind its pixels."""
+    meta, elements = encoded(syntax=uid.DeflatedExplicitVRLittleEndian)
+    return deflated(meta, elements, b"\0" * count)
+
+
+def deflated_slice(side):
+    """A deflated slice of so many rows and columns of zeros."""
+    meta, elements = encoded(syntax=uid.DeflatedExplicitVRLittleEndian, Rows=side, Columns=side)
+    at = elements.index(b"\xe0\x7f\x10\x00")
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, 2 * side * side)
+    return deflated(meta, elements[:at], pixels, b"\0" * (2 * side * side))
+
+
+def jpeg_2000_of_tiles(side, tile):
+    """A slice that says it has many tiles, of which one is there."""
+    dataset = ct_dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom on OpenJPEG's encoder: "experimental"
+        dataset.compress(uid.JPEG2000Lossless, generate_instance_uid=False)
+    frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    at = frame.index(b"\xff\x4f\xff\x51") + 8
+    struct.pack_into(">8I", frame, at, side, side, 0, 0, tile, tile, 0, 0)
+    dataset.Rows = dataset.Columns = side
+    dataset.PixelData = encapsulate([bytes(frame)])
+    buffer = io.BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def trailing_zeros(count):

@@ -6,6 +6,7 @@ Orthanc and dcmtk are Debian packages; `make test` installs them as root, else w
 import collections
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -16,12 +17,14 @@ import sys
 import threading
 import time
 import urllib.request
+import warnings
 from pathlib import Path
 
 import pydicom
 import pynetdicom
 import pytest
 from pynetdicom import AE, build_context, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
 from tests.ports import free_port
@@ -368,3 +371,25 @@ def in_threads(function, jobs):
         thread.join()
     if failures:
         raise failures[0]
+
+
+def store(node, content, sop_uid, *, syntax=EXPLICIT, sop_class=CT, announced=None):
+    """Sends bytes as they are; returns status and comment, or `None` where the association was ended."""
+    association = associate(node.port, contexts=[build_context(sop_class, syntax)])
+    assert association.is_established
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 2
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom, of what is meant to be wrong
+            request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = announced or sop_class, sop_uid
+            request.DataSet = io.BytesIO(content)
+            association._reactor_checkpoint.clear()
+            until(lambda: association._is_paused)
+            association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+            _, response = association.dimse.get_msg(block=True)
+    finally:
+        association._reactor_checkpoint.set()
+        if association.is_established:
+            association.release()
+    return None if response is None else (response.Status, str(response.ErrorComment or ""))

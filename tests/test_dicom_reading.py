@@ -169,6 +169,8 @@ def test_what_is_no_ct_slice_is_refused_by_name(name, reason, failure):
         ({"RescaleSlope": "nan"}, "unreadable RescaleSlope"),
         ({"RescaleIntercept": "1e400"}, "unreadable RescaleIntercept"),
         ({"Rows": None}, "has no Rows"),
+        ({"RescaleSlope": "1e36"}, "unusable RescaleSlope of 1e.36"),
+        ({"NumberOfFrames": "1e-300"}, "holds several frames"),
         ({"Rows": 0}, "absurd size of 0 x 33"),
         ({"Rows": 65535, "Columns": 65535}, "absurd size of 65535 x 65535"),
         ({"Rows": 512}, "pixel data that cannot be decoded"),
@@ -190,10 +192,12 @@ def test_a_damaged_or_foreign_header_is_refused_by_what_is_wrong(tmp_path, chang
     for keyword, value in changes.items():
         if value is None:
             del dataset[keyword]
-        elif keyword.startswith("Rescale") and keyword != "RescaleType":
+        elif value == "nan" or (isinstance(value, str) and value[:1].isdigit() and "UID" not in keyword):
             # Past pydicom's own checks, as a file on disk would be.
+            tag = pydicom.tag.Tag(keyword)
+            value += " " * (len(value) % 2)
             dataset[keyword] = pydicom.dataelem.RawDataElement(
-                dataset[keyword].tag, "DS", len(value), value.encode(), 0, False, True
+                tag, "DS", len(value), value.encode(), 0, False, True
             )
         else:
             setattr(dataset, keyword, value)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import struct
-import warnings
 import zlib
 from pathlib import Path
 
@@ -15,14 +14,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pynetdicom import build_context
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
 from tests import hostile_files
 from tests.ct_series import uid, write_ct_series
 from tests.dicom_fixtures import UID_ROOT, save
 from tests.enhanced_fixtures import enhanced_ct, slices_of
-from tests.node_peers import CT, EXPLICIT, IMPLICIT, Node, Recorder, associate, until
+from tests.node_peers import EXPLICIT, IMPLICIT, Node, Recorder, associate, store, until
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 JPEG_LS = "1.2.840.10008.1.2.4.80"
@@ -66,28 +64,6 @@ def data_set(path):
     content = path.read_bytes()
     (length,) = struct.unpack_from("<I", content, 140)
     return content[144 + length :]
-
-
-def store(node, content, sop_uid, *, syntax=EXPLICIT, sop_class=CT, announced=None):
-    """Sends bytes as they are; returns status and comment, or `None` where the association was ended."""
-    association = associate(node.port, contexts=[build_context(sop_class, syntax)])
-    assert association.is_established
-    request = C_STORE()
-    request.MessageID, request.Priority = 1, 2
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom, of what is meant to be wrong
-            request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = announced or sop_class, sop_uid
-            request.DataSet = io.BytesIO(content)
-            association._reactor_checkpoint.clear()
-            until(lambda: association._is_paused)
-            association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
-            _, response = association.dimse.get_msg(block=True)
-    finally:
-        association._reactor_checkpoint.set()
-        if association.is_established:
-            association.release()
-    return None if response is None else (response.Status, str(response.ErrorComment or ""))
 
 
 def answers(node):

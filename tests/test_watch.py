@@ -324,3 +324,11 @@ def test_another_file_of_the_same_uid_takes_nobodys_place(watched):
         watched.watcher.look()
     assert watched.refused == [("refused", "has the UID of another object that is here already")]
     assert taken(watched) == before
+
+
+def test_a_file_that_is_larger_than_any_object_is_not_even_copied(watched):
+    with open(watched.folder / "film", "wb") as file:
+        file.truncate(10**12)  # takes no room here, and would in a copy
+    for _ in range(2):
+        watched.watcher.look()
+    assert watched.refused == [("refused", "is larger than 1000 MB")]

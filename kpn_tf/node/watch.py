@@ -115,7 +115,7 @@ class Watcher:
                 continue
             if self._disk_is_full():
                 break
-            self._digests[path] = self._enter(path, digest)
+            self._digests[path] = self._enter(path, state[0], digest)
             self._known[path] = state
             self._journal.change(
                 "INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?, ?)",
@@ -155,9 +155,12 @@ class Watcher:
         self._full = full
         return full
 
-    def _enter(self, path, replaced):
+    def _enter(self, path, size, replaced):
         """Takes a file, in place of what was taken of it before; returns the digest of what is taken of it now."""
         name = os.fsdecode(path)
+        if size > self._limits.object_mb * 1e6:
+            log.warning("refused", file=name, reason=f"is larger than {self._limits.object_mb:g} MB")
+            return replaced
         # What is worked on must not change or vanish meanwhile.
         # With its suffix, which says whether it should be DICOM.
         copy = self._inbox.incoming / f"{time.time_ns()}{Path(name).suffix[:8]}"

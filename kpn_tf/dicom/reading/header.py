@@ -48,6 +48,9 @@ _HU_TYPES = ("", "HU", "HU_MOD", "US")
 # RFC 1740, appendix B. Its name ends as that of the file it belongs to.
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 
+# Metal has 30,000 in scans of extended range; what says so much more is damaged, and squares of it overflow.
+_LARGEST_HU = 1e9
+
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -221,7 +224,7 @@ def pixel_header(path, dataset):
     rows, columns = (whole_number(path, dataset, name) for name in ("Rows", "Columns"))
     if rows < 1 or columns < 1 or rows * columns > MOST_PIXELS:
         raise DicomError(path, f"claims an absurd size of {rows} x {columns} pixels: the header is damaged")
-    if not 0 < number(path, dataset, "NumberOfFrames", default=1.0) < 2:
+    if number(path, dataset, "NumberOfFrames", default=1.0) != 1:
         raise DicomError(path, "holds several frames; expected a single-frame CT slice")
     if number(path, dataset, "SamplesPerPixel", default=1.0) != 1:
         raise DicomError(path, "holds colour; expected one sample per pixel")
@@ -251,7 +254,7 @@ def _rescale(path, dataset):
     slope, intercept_hu = (number(path, dataset, name) for name in ("RescaleSlope", "RescaleIntercept"))
     # float32 carries HU everywhere: it must still tell neighbouring stored values apart.
     largest_hu = abs(intercept_hu) + 65535 * abs(slope)
-    if not slope > 0 or slope < largest_hu * 2.0**-22:
+    if not slope > 0 or slope < largest_hu * 2.0**-22 or largest_hu > _LARGEST_HU:
         raise DicomError(path, f"has an unusable RescaleSlope of {slope:g}")
     return slope, intercept_hu
 

@@ -38,6 +38,10 @@ _TAGS = [
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID = 64
 
+# Of what rules look at, with several values of a kernel; the standard has 64 letters for each (PS3.5 6.2). The journal
+# keeps it for a year.
+_LONGEST_TEXT = 1024
+
 # PS3.5 7.5.2 and A.4: what ends encapsulated pixel data. Some writers pad what follows.
 _SEQUENCE_DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _TAIL = 65536
@@ -127,9 +131,9 @@ def read_arrival(path, syntax, calling_ae_title, *, largest, quick=False):
         series_key=uids.series_key,
         traits=Traits(
             calling_ae_title,
-            text(dataset, "Modality"),
-            text(dataset, "SeriesDescription"),
-            text(first, "ConvolutionKernel"),
+            text(dataset, "Modality")[:_LONGEST_TEXT],
+            text(dataset, "SeriesDescription")[:_LONGEST_TEXT],
+            text(first, "ConvolutionKernel")[:_LONGEST_TEXT],
             thickness_mm[0] if thickness_mm else None,
         ),
         processed=bool(own_models(first)),
