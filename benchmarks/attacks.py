@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests import hostile_files
 from tests.ct_series import write_ct_series
-from tests.node_peers import EXPLICIT, Node, send, store
+from tests.node_peers import EXPLICIT, Node, associate_request, p_data, send, store
 
 HERE = Path(__file__).parents[1]
 
@@ -197,10 +197,13 @@ def _slow_sender(folder):
         socket.create_connection(("127.0.0.1", node.port)) as connection,
     ):
         connection.settimeout(0.5)
-        began = time.monotonic()
+        connection.sendall(associate_request())
+        while not connection.recv(1024):
+            pass
+        began, slow = time.monotonic(), iter(p_data(b"\0" * 1000))
         while time.monotonic() - began < 30.0:
             try:
-                connection.sendall(b"\1")
+                connection.sendall(bytes([next(slow)]))
                 if not connection.recv(1):
                     break
             except TimeoutError:

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -393,3 +394,19 @@ def store(node, content, sop_uid, *, syntax=EXPLICIT, sop_class=CT, announced=No
         if association.is_established:
             association.release()
     return None if response is None else (response.Status, str(response.ErrorComment or ""))
+
+
+def associate_request():
+    """An A-ASSOCIATE-RQ as it goes over the wire, for C-ECHO."""
+    context = b"\x20\0\0\x2e\x01\0\0\0\x30\0\0\x111.2.840.10008.1.1\x40\0\0\x111.2.840.10008.1.2"
+    user = b"\x50\0\0\x1c\x51\0\0\x04\0\0\x40\0\x52\0\0\x101.2.826.0.1.3680"
+    application = b"\x10\0\0\x151.2.840.10008.3.1.1.1"
+    fixed = b"\0\x01\0\0" + b"KPN".ljust(16) + b"SCANNER".ljust(16) + bytes(32)
+    items = fixed + application + context + user
+    return b"\x01\0" + struct.pack(">I", len(items)) + items
+
+
+def p_data(data):
+    """A PDU with a fragment of a command that is not the last (PS3.8 9.3.5)."""
+    value = struct.pack(">IBB", len(data) + 2, 1, 0x01) + data
+    return struct.pack(">BBI", 4, 0, len(value)) + value

@@ -20,7 +20,17 @@ from tests import hostile_files
 from tests.ct_series import uid, write_ct_series
 from tests.dicom_fixtures import UID_ROOT, save
 from tests.enhanced_fixtures import enhanced_ct, slices_of
-from tests.node_peers import EXPLICIT, IMPLICIT, Node, Recorder, associate, store, until
+from tests.node_peers import (
+    EXPLICIT,
+    IMPLICIT,
+    Node,
+    Recorder,
+    associate,
+    associate_request,
+    p_data,
+    store,
+    until,
+)
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 JPEG_LS = "1.2.840.10008.1.2.4.80"
@@ -304,22 +314,6 @@ def test_bytes_that_are_no_dicom_end_their_connection_only(node, garbage):
     assert node.process.poll() is None
 
 
-def associate_request(node):
-    """An A-ASSOCIATE-RQ as it goes over the wire, for C-ECHO."""
-    context = b"\x20\0\0\x2e\x01\0\0\0\x30\0\0\x111.2.840.10008.1.1\x40\0\0\x111.2.840.10008.1.2"
-    user = b"\x50\0\0\x1c\x51\0\0\x04\0\0\x40\0\x52\0\0\x101.2.826.0.1.3680"
-    application = b"\x10\0\0\x151.2.840.10008.3.1.1.1"
-    fixed = b"\0\x01\0\0" + b"KPN".ljust(16) + b"SCANNER".ljust(16) + bytes(32)
-    items = fixed + application + context + user
-    return b"\x01\0" + struct.pack(">I", len(items)) + items
-
-
-def p_data(data):
-    """A PDU with a fragment of a command that is not the last (PS3.8 9.3.5)."""
-    value = struct.pack(">IBB", len(data) + 2, 1, 0x01) + data
-    return struct.pack(">BBI", 4, 0, len(value)) + value
-
-
 def is_ended(connection):
     """Whether the other side has closed a connection; what it said before is read."""
     connection.settimeout(0.2)
@@ -346,7 +340,7 @@ def test_who_sends_a_byte_now_and_then_is_left(node, pieces):
     """Each byte comes long before the node loses patience, 2 s here; all of them would take minutes."""
     before = len(node.lines("association ended"))
     with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
-        for piece in pieces(associate_request(node)):
+        for piece in pieces(associate_request()):
             try:
                 connection.sendall(piece)
             except OSError:
@@ -376,7 +370,7 @@ def test_an_address_has_its_share_of_associations_and_leaves_the_rest(tmp_path):
         line = until(lambda: node.lines("connection refused"))[0]
         assert line["reason"] == "too many connections from this address"
         elsewhere = socket.create_connection(("127.0.0.1", node.port), 10, source_address=("127.0.0.2", 0))
-        elsewhere.sendall(associate_request(node))
+        elsewhere.sendall(associate_request())
         assert elsewhere.recv(1) == b"\x02"  # A-ASSOCIATE-AC
         for connection in (*silent, elsewhere):
             connection.close()
