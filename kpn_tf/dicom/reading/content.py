@@ -16,6 +16,8 @@ LARGEST_INFLATED = 256_000_000
 
 _META_AT = 132
 
+_BLOCK = 1 << 20
+
 
 class Inflated(io.BytesIO):
     """What a deflated file inflates to, behind its meta header, which calls it explicit little endian."""
@@ -59,15 +61,21 @@ def _deflated_from(file):
 
 
 def _inflated(path, file, start, largest):
-    meta, deflated = file.read(start), file.read()
+    uid = DeflatedExplicitVRLittleEndian.encode()
+    meta = file.read(start).replace(uid, ExplicitVRLittleEndian.encode().ljust(len(uid), b"\0"))
+    content = Inflated()
+    content.write(meta)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        elements = inflater.decompress(deflated, largest + 1)
+        while not inflater.eof and (deflated := file.read(_BLOCK)):
+            while deflated and not inflater.eof:
+                content.write(inflater.decompress(deflated, _BLOCK))
+                if content.tell() > start + largest:
+                    raise DicomError(path, f"inflates to more than {largest / 1e6:g} MB")
+                deflated = inflater.unconsumed_tail
     except zlib.error:
         raise DicomError(path, "has deflated data that is damaged") from None
-    if len(elements) > largest:
-        raise DicomError(path, f"inflates to more than {largest / 1e6:g} MB")
     if not inflater.eof:
         raise DicomError(path, "is cut off inside its deflated data")
-    uid = DeflatedExplicitVRLittleEndian.encode()
-    return Inflated(meta.replace(uid, ExplicitVRLittleEndian.encode().ljust(len(uid), b"\0")) + elements)
+    content.seek(0)
+    return content
