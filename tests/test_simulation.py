@@ -48,7 +48,7 @@ def test_the_fast_backprojection_is_the_definition():
     projections = rng.normal(size=(24, detectors))
     padded = np.fft.irfft(np.fft.rfft(projections, 2 * detectors, axis=1) * weights, axis=1)[:, :detectors]
     expected = slow_projection.backproject(1000.0 * padded, shape)
-    out = simulation._backproject(projections, weights, shape)
+    out = simulation._backproject(projections, weights, shape, (slice(None), slice(None)))
     # Nearest of four samples a pixel against linear interpolation of one.
     assert np.std(out - expected) < 0.12 * np.std(expected)
 

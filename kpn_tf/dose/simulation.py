@@ -92,7 +92,7 @@ def kernel_spectrum(cutoff_per_mm, order):
 SPECTRA = {"soft": kernel_spectrum(0.31, 2), "sharp": kernel_spectrum(0.82, 6)}
 
 
-def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
+def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng, region=None):
     """CT noise for this anatomy: of the given texture and, in soft tissue, the given strength.
 
     The photon count that yields `noise_std_hu` is found from the variance that reaches the soft-tissue
@@ -104,9 +104,12 @@ def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
         noise_std_hu: Root mean square over the soft-tissue pixels (-100 to 150 HU), in HU.
         spectrum: `NoiseSpectrum` in flat tissue.
         rng: `numpy.random.Generator`.
+        region: `(row slice, column slice)` that is wanted, in less time and with the same noise; the whole slice if
+            `None`.
 
     Returns:
-        Noise `(H, W)`, float32, in HU: stronger along directions and in regions that attenuate more.
+        Noise `(H, W)`, or that of the region, float32, in HU: stronger along directions and in regions that attenuate
+        more.
 
     Raises:
         ValueError: If the slice is not two-dimensional and finite.
@@ -135,7 +138,7 @@ def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
     photons = _photons_for(noise_std_hu, transmission, weights, soft, slice_hu.shape)
     ray_std = np.sqrt(_ray_variance(transmission, photons))
     noise = rng.standard_normal(transmission.shape, dtype=np.float32) * ray_std
-    return _backproject(noise, weights, slice_hu.shape)
+    return _backproject(noise, weights, slice_hu.shape, region or (slice(None), slice(None)))
 
 
 def _inscribed_circle(shape):
@@ -227,8 +230,8 @@ def _photons_for(noise_std_hu, transmission, weights, pixels, shape):
 _HU_PER_PROJECTION = 1000.0
 
 
-def _backproject(projections, weights, shape):
-    """Filters the projections and smears them over the slice, `(views, detectors)` to `(H, W)`."""
+def _backproject(projections, weights, shape, region):
+    """Filters the projections and smears them over a region of the slice, `(views, detectors)` to `(h, w)`."""
     views, detectors = projections.shape
     spectrum = np.fft.rfft(projections, 2 * detectors, axis=1) * weights
     fine = 2 * detectors * _SAMPLES_PER_PIXEL
@@ -236,9 +239,9 @@ def _backproject(projections, weights, shape):
     filtered = np.fft.irfft(spectrum, fine, axis=1)[:, : fine // 2].astype(np.float32) * _SAMPLES_PER_PIXEL
     filtered *= _HU_PER_PROJECTION * np.pi / views
     rows, columns = shape
-    y = (np.arange(rows) - (rows - 1) / 2)[:, None]
-    x = (np.arange(columns) - (columns - 1) / 2)[None, :]
-    out = np.zeros(shape, np.float32)
+    y = (np.arange(rows) - (rows - 1) / 2)[region[0], None]
+    x = (np.arange(columns) - (columns - 1) / 2)[None, region[1]]
+    out = np.zeros((y.size, x.size), np.float32)
     for view, projection in enumerate(filtered):
         angle = np.pi * view / views
         along_x = (_SAMPLES_PER_PIXEL * (np.cos(angle) * x + detectors / 2)).astype(np.float32)

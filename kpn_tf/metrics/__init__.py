@@ -2,6 +2,7 @@
 
 from kpn_tf.metrics.bias import grid_bias_hu
 from kpn_tf.metrics.contrast import contrast_and_noise_hu, contrast_to_noise
+from kpn_tf.metrics.eye_filter import eye_filter, eye_filtered_d_prime
 from kpn_tf.metrics.fidelity import SSIM_FLAVOURS, psnr, rmse_hu, ssim
 from kpn_tf.metrics.hotelling import (
     Detectability,
@@ -20,6 +21,7 @@ from kpn_tf.metrics.noise import (
     noise_std_hu,
     regional_noise_std_hu,
 )
+from kpn_tf.metrics.noise_along_z import noise_correlation_along_z
 from kpn_tf.metrics.noise_map import noise_std_map, window_side
 from kpn_tf.metrics.structure import structure_by_class, structure_classes
 from kpn_tf.metrics.transfer import TaskTransfer, fitted_disc, task_transfer
@@ -32,6 +34,8 @@ __all__ = [
     "contrast_and_noise_hu",
     "contrast_to_noise",
     "detectability",
+    "eye_filter",
+    "eye_filtered_d_prime",
     "fitted_disc",
     "flat_noise_std_hu",
     "flat_regions",
@@ -39,6 +43,7 @@ __all__ = [
     "known_detectability",
     "laguerre_gauss_channels",
     "mean_frequency",
+    "noise_correlation_along_z",
     "noise_power_spectrum",
     "noise_power_spectrum_2d",
     "noise_std_hu",

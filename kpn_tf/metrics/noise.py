@@ -153,12 +153,12 @@ def regional_noise_std_hu(slice_hu, regions):
     """
     if not regions:
         return float("nan")
-    noise = _about_planes(np.stack([np.asarray(slice_hu, np.float64)[region] for region in regions]))
+    noise = planes_removed(np.stack([np.asarray(slice_hu, np.float64)[region] for region in regions]))
     n, h, w = noise.shape
     return float(np.sqrt((noise**2).sum() / (n * (h * w - 3))))
 
 
-def _about_planes(regions_hu):
+def planes_removed(regions_hu):
     """Each of `(n, h, w)` regions minus its least-squares plane."""
     _, h, w = regions_hu.shape
     y, x = np.arange(h) - (h - 1) / 2, np.arange(w) - (w - 1) / 2
@@ -193,7 +193,7 @@ def noise_power_spectrum_2d(regions_hu, pixel_spacing_mm):
         raise ValueError(f"Expected regions (n, h, w), n >= 1, h, w >= 2. Received shape: {regions_hu.shape}")
     _, h, w = regions_hu.shape
     dy, dx = np.broadcast_to(np.asarray(pixel_spacing_mm, np.float64), (2,))
-    noise = _about_planes(regions_hu)
+    noise = planes_removed(regions_hu)
     nps = dy * dx / (h * w) * np.mean(np.abs(np.fft.fft2(noise)) ** 2, axis=0)
     return (np.fft.fftfreq(h, dy), np.fft.fftfreq(w, dx)), nps
 
