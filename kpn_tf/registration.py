@@ -17,11 +17,15 @@ SAVED = {
     "PaperTrunk": "kpn_tf.networks.trunks",
     "REDCNN": "baselines.redcnn",
     "ResidualBlock": "kpn_tf.layers",
+    "SliceDistances": "kpn_tf.layers",
+    "StackKPN": "kpn_tf.networks",
+    "StackMixture": "kpn_tf.layers",
+    "StackTrunk": "kpn_tf.networks.trunks",
     "StructKPN": "kpn_tf.networks",
     "StructureAwareLoss": "kpn_tf.losses",
     "WavResNet": "baselines.wavresnet",
 }
-SAVED_FUNCTIONS = {"absolute_error": "kpn_tf.losses"}
+SAVED_FUNCTIONS = {"absolute_error": "kpn_tf.losses", "huber_error": "kpn_tf.losses"}
 
 
 def register():

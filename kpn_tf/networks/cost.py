@@ -10,7 +10,7 @@ def gmac(network, rows=512, columns=512):
     its input.
 
     Args:
-        network: Keras model, `(B, H, W, 1)` to the same.
+        network: Keras model, `(B, H, W, 1)` to the same, or one that takes stacks.
         rows: Rows of the slice.
         columns: Columns of the slice.
 
@@ -19,11 +19,16 @@ def gmac(network, rows=512, columns=512):
     """
     import tensorflow as tf
 
-    spec = tf.TensorSpec((1, rows, columns, 1), tf.float32)
+    slices = getattr(network, "slices", 1)
+    spec = tf.TensorSpec((1, rows, columns, slices), tf.float32)
+    if slices > 1:
+        spec = [spec, tf.TensorSpec((1, slices), tf.float32)]
     total = 0
     for operation in tf.function(network.call).get_concrete_function(spec).graph.get_operations():
         if operation.type == "Conv2D":
             total += np.prod(operation.inputs[1].shape[:3]) * np.prod(operation.outputs[0].shape[1:])
+        elif operation.type == "DepthwiseConv2dNative":
+            total += np.prod(operation.inputs[1].shape[:2]) * np.prod(operation.outputs[0].shape[1:])
         elif operation.type == "Conv2DBackpropInput":
             total += np.prod(operation.inputs[1].shape[:3]) * np.prod(operation.inputs[2].shape[1:])
     return float(total) / 1e9

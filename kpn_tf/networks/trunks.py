@@ -4,8 +4,17 @@ import keras
 from keras import ops
 
 from kpn_tf.hounsfield import UNIT_HU, WINDOWS
-from kpn_tf.layers import ResidualBlock
+from kpn_tf.layers import ResidualBlock, SliceDistances
 from kpn_tf.ops.space_depth import depth_to_space, space_to_depth
+
+
+def _twice(stack_hu):
+    """Slices `(B, H, W, S)` as HU / 400 and clipped to the soft-tissue window: `(B, H, W, 2 * S)`."""
+    soft = WINDOWS["soft"]
+    windowed = (ops.clip(stack_hu, soft.low_hu, soft.high_hu) - (soft.low_hu + soft.high_hu) / 2) / (
+        soft.width_hu / 4
+    )
+    return ops.concatenate([stack_hu / UNIT_HU, windowed], axis=-1)
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
@@ -92,12 +101,7 @@ class EdgeTrunk(keras.layers.Layer):
         self.after.build(half)
 
     def call(self, slice_hu):
-        soft = WINDOWS["soft"]
-        windowed = (ops.clip(slice_hu, soft.low_hu, soft.high_hu) - (soft.low_hu + soft.high_hu) / 2) / (
-            soft.width_hu / 4
-        )
-        scaled = ops.concatenate([slice_hu / UNIT_HU, windowed], axis=-1)
-        fine = self.before(self.encoder(space_to_depth(scaled, 2)))
+        fine = self.before(self.encoder(space_to_depth(_twice(slice_hu), 2)))
         coarse = self.down(fine)
         for block in self.blocks:
             coarse = block(coarse)
@@ -119,6 +123,67 @@ class EdgeTrunk(keras.layers.Layer):
     def get_config(self):
         return {
             **super().get_config(),
+            "channels": self.channels,
+            "wide_channels": self.wide_channels,
+            "blocks": len(self.blocks),
+        }
+
+
+@keras.saving.register_keras_serializable("kpn_tf")
+class StackTrunk(keras.layers.Layer):
+    """Features of a stack at half resolution: `[(B, H, W, S) in HU, (B, S) in mm]` to `(B, H/2, W/2, c)`.
+
+    Residual blocks at a quarter of the resolution alone, and one convolution at half resolution on either side.
+    The slices enter as in `EdgeTrunk`; their distances are told to the first convolution.
+
+    Args:
+        slices: Slices `S` of a stack.
+        channels: Features at half resolution.
+        wide_channels: Features at a quarter.
+        blocks: Residual blocks at a quarter.
+    """
+
+    def __init__(self, slices, channels=32, wide_channels=64, blocks=3, **kwargs):
+        super().__init__(**kwargs)
+        self.slices = slices
+        self.channels = channels
+        self.wide_channels = wide_channels
+        dtype = self.dtype_policy
+        self.distances = SliceDistances(channels, dtype=dtype)
+        self.encoder = keras.layers.Conv2D(channels, 3, padding="same", dtype=dtype)
+        self.down = keras.layers.Conv2D(wide_channels, 2, strides=2, dtype=dtype)
+        self.blocks = [ResidualBlock(wide_channels, dtype=dtype) for _ in range(blocks)]
+        self.up = keras.layers.Conv2D(4 * channels, 1, dtype=dtype)
+        self.after = keras.layers.Conv2D(channels, 3, padding="same", dtype=dtype)
+
+    def build(self, input_shape):
+        batch = input_shape[0][0]
+        half, quarter = (batch, None, None, self.channels), (batch, None, None, self.wide_channels)
+        self.distances.build((batch, self.slices))
+        self.encoder.build((batch, None, None, 8 * self.slices))
+        self.down.build(half)
+        for layer in [*self.blocks, self.up]:
+            layer.build(quarter)
+        self.after.build(half)
+
+    def call(self, inputs):
+        stack_hu, distances_mm = inputs
+        fine = self.encoder(space_to_depth(_twice(stack_hu), 2)) + self.distances(distances_mm)
+        coarse = self.down(ops.relu(fine))
+        for block in self.blocks:
+            coarse = block(coarse)
+        fine = fine + depth_to_space(self.up(coarse), 2)
+        return ops.relu(fine + self.after(ops.relu(fine)))
+
+    @property
+    def reach(self):
+        """How far a feature looks, in pixels: as of `EdgeTrunk`, with two convolutions at half resolution."""
+        return 2 * 2 + 4 * 2 * len(self.blocks) + 3
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "slices": self.slices,
             "channels": self.channels,
             "wide_channels": self.wide_channels,
             "blocks": len(self.blocks),

@@ -115,22 +115,46 @@ def denoising_filters(size, count):
     """
     if count < 9:
         raise ValueError(f"Expected at least 9 filters. Received: {count}")
-    offsets = np.arange(size) - size // 2
-    row, column = np.meshgrid(offsets, offsets, indexing="ij")
-
     directions = 8
     elongations = (count - 5) // directions
     isotropic = count - 1 - directions * elongations
-
-    def gaussian(along, across, angle):
-        u = np.cos(angle) * column + np.sin(angle) * row
-        v = np.cos(angle) * row - np.sin(angle) * column
-        return np.exp(-0.5 * ((u / along) ** 2 + (v / across) ** 2))
-
-    bank = [(np.abs(row) + np.abs(column) == 0).astype(float)]
-    bank += [gaussian(s, s, 0.0) for s in np.geomspace(0.6, size / 3.5, isotropic)]
+    widths = [(2.5, 0.8), (4.0, 1.2), (6.0, 2.0), (1.5, 0.6), (6.0, 1.0), (8.0, 3.0)]
+    bank = [_gaussian(size, 0.0, 0.0, 0.0)]
+    bank += [_gaussian(size, s, s, 0.0) for s in np.geomspace(0.6, size / 3.5, isotropic)]
     for level in range(elongations):
-        along, across = [(2.5, 0.8), (4.0, 1.2), (6.0, 2.0), (1.5, 0.6), (6.0, 1.0), (8.0, 3.0)][level % 6]
-        bank += [gaussian(along, across, np.pi * d / directions) for d in range(directions)]
+        bank += [_gaussian(size, *widths[level % 6], np.pi * d / directions) for d in range(directions)]
+    return _unit_sums(bank)
+
+
+def gaussian_filters(size, isotropic, directions, *, delta):
+    """A small bank to start training from: isotropic Gaussians, and elongated ones of one width.
+
+    Args:
+        size: Odd side `k` of the filters.
+        isotropic: Number of isotropic filters, from narrow to as wide as fits.
+        directions: Number of elongated filters.
+        delta: Whether the first isotropic filter is a delta.
+
+    Returns:
+        NumPy float32 array `(k, k, isotropic + directions)`, each filter of unit sum.
+    """
+    widths = np.geomspace(0.7, size / 3.5, isotropic - delta)
+    bank = [_gaussian(size, 0.0, 0.0, 0.0)] * delta + [_gaussian(size, s, s, 0.0) for s in widths]
+    bank += [_gaussian(size, 2.5, 0.8, np.pi * d / directions) for d in range(directions)]
+    return _unit_sums(bank)
+
+
+def _gaussian(size, along, across, angle):
+    """A Gaussian `(k, k)` of two standard deviations in pixels, both above 0, or a delta."""
+    offsets = np.arange(size) - size // 2
+    row, column = np.meshgrid(offsets, offsets, indexing="ij")
+    if not along:
+        return (np.abs(row) + np.abs(column) == 0).astype(float)
+    u = np.cos(angle) * column + np.sin(angle) * row
+    v = np.cos(angle) * row - np.sin(angle) * column
+    return np.exp(-0.5 * ((u / along) ** 2 + (v / across) ** 2))
+
+
+def _unit_sums(bank):
     bank = np.stack(bank, axis=-1)  # (k, k, C)
     return (bank / bank.sum(axis=(0, 1))).astype("float32")

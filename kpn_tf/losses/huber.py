@@ -1,0 +1,37 @@
+"""Squared error where it is small, absolute where it is large: least at the mean where structure is faint."""
+
+from keras import ops
+
+from kpn_tf.hounsfield import UNIT_HU
+
+# Errors below count squared: more than a faint lesion's contrast and the noise that is left.
+SQUARED_BELOW_HU = 30.0
+
+
+def huber_error(normal_hu, denoised_hu):
+    """Huber's error of denoised slices in unit scale: the loss `huber`.
+
+    Absolute error is least at the median of what a slice may hold, which drops a lesion that is less likely than not;
+    squared error at the mean, which keeps it in proportion to its probability. Beyond 30 HU the error counts as it
+    does in `absolute_error`, so that edges and bone do not outweigh faint structure.
+
+    Args:
+        normal_hu: Normal-dose slices `(B, H, W, 1)` in HU.
+        denoised_hu: Denoised slices `(B, H, W, 1)` in HU.
+
+    Returns:
+        Scalar tensor, no unit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> flat_hu = np.zeros((1, 3, 5, 1), "float32")
+    >>> [round(float(huber_error(flat_hu, flat_hu + hu)), 6) for hu in (15, 30, 45)]
+    [0.009375, 0.0375, 0.075]
+
+    Source: Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964).
+    """
+    error = ops.abs(denoised_hu - normal_hu) / UNIT_HU
+    limit = SQUARED_BELOW_HU / UNIT_HU
+    small = ops.minimum(error, limit)
+    return ops.mean(small * small / (2 * limit) + (error - small))

@@ -1,0 +1,170 @@
+"""StackKPN: a network that predicts kernels over neighbouring slices."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kpn_tf.layers import StackMixture
+from kpn_tf.networks.trunks import StackTrunk
+from kpn_tf.ops.border import reflect_to_multiple
+from kpn_tf.ops.limits import limited
+
+SLICES = (3, 5)
+
+# Below this side of a kernel, a wide filter has less than three blocks.
+_LEAST_KERNEL = 9
+
+
+@keras.saving.register_keras_serializable("kpn_tf")
+class StackKPN(keras.Model):
+    """Kernel prediction network for CT slices with their neighbours: the middle slice of a stack is denoised.
+
+    Call it with `[stack, distances]`: `(B, H, W, S)` in HU, and `(B, S)` in mm from the middle slice, without sign; it
+    returns `(B, H, W, 1)` in HU. For a neighbour that is not there (the ends of a series, a gap, a single slice) give
+    the middle slice again, at distance 0: `kpn_tf.denoiser.stacked` does.
+
+    Every pixel gets a kernel for each slice, mixtures of learnt unit-sum filters with one softmax over the filters of
+    all slices: together their taps sum to one, so a constant stack comes back unchanged. Applied as a bank, small
+    filters at full resolution and wide ones on 2×2 means. HU beyond `kpn_tf.hounsfield.SEEN` are limited before the
+    network; of the middle slice the excess is added to what it returns. Any `H, W >= kernel_size`. The trunk computes
+    in the network's dtype policy, everything that touches HU in float32.
+
+    Args:
+        slices: Slices `S` of a stack: 3 or 5.
+        kernel_size: Odd side `k` of the kernels, 9 or more.
+        dtype: Dtype policy of the trunk; the global one if `None`.
+        trainable: As in every Keras layer.
+        name: As in every Keras layer.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> network = StackKPN(3)
+    >>> flat = np.full((1, 33, 41, 3), 40.0, "float32")
+    >>> distances = np.float32([[1.0, 0.0, 1.0]])
+    >>> bool(np.allclose(network([flat, distances]), 40.0, atol=1e-3))
+    True
+
+    Source: this project's; after Xu et al., ICIP 2021 (kernels for every pixel of a slice), and Mildenhall et al., CVPR
+    2018 (kernels over the frames of a burst).
+    """
+
+    def __init__(self, slices=5, kernel_size=21, *, dtype=None, trainable=True, name=None):
+        super().__init__(dtype=dtype, trainable=trainable, name=name)
+        if slices not in SLICES:
+            raise ValueError(f"Expected slices to be one of {SLICES}. Received: {slices}")
+        if kernel_size < _LEAST_KERNEL or kernel_size % 2 == 0:
+            raise ValueError(
+                f"Expected an odd kernel_size of {_LEAST_KERNEL} or more. Received: {kernel_size}"
+            )
+        self.slices = slices
+        self.kernel_size = kernel_size
+        self.trunk = StackTrunk(slices, name="trunk", dtype=self.dtype_policy)
+        self.filtering = StackMixture(kernel_size, slices, dtype="float32", name="mixture")
+        # Almost equal shares to start with: a softmax that starts saturated passes no gradient back.
+        self.predictor = keras.layers.Conv2D(
+            4 * self.filtering.filters,
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype="float32",
+            name="predictor",
+        )
+        # The variables exist from here on: a network can be saved, counted and loaded before its first stack.
+        self.trunk.build([(None, None, None, slices), (None, slices)])
+        self.filtering.build(None)
+        self.predictor.build((None, None, None, self.trunk.channels))
+        self.built = True
+
+    def call(self, inputs):
+        stack_hu, distances_mm = inputs
+        denoised = self.denoise_whole([reflect_to_multiple(stack_hu, self.multiple), distances_mm])
+        shape = ops.shape(stack_hu)
+        return denoised[:, : shape[1], : shape[2], :]
+
+    def denoise_whole(self, inputs):
+        """The network on stacks whose sides divide by `multiple`.
+
+        Args:
+            inputs: `[stack, distances]`: `(B, H, W, S)` in HU and `(B, S)` in mm.
+
+        Returns:
+            Denoised slices `(B, H, W, 1)` in HU.
+        """
+        # HU are float32 whatever the dtype policy made of the inputs' dtype.
+        stack_hu, distances_mm = (ops.cast(one, "float32") for one in inputs)
+        seen_hu = limited(stack_hu)
+        denoised_hu = self.filtering([seen_hu, self.predictor(self.trunk([seen_hu, distances_mm]))])
+        middle = self.slices // 2
+        return denoised_hu + (stack_hu - seen_hu)[..., middle : middle + 1]
+
+    @property
+    def input_dtype(self):
+        """`"float32"`, whatever the dtype policy: slices are HU."""
+        return "float32"
+
+    @property
+    def title(self):
+        """What the network is called."""
+        return f"StackKPN-{self.slices}"
+
+    @property
+    def multiple(self):
+        """What both sides of a slice must divide by in `denoise_whole`; others are mirrored up to it and cropped."""
+        return 4
+
+    @property
+    def least_side(self):
+        """Smallest side of a slice in pixels: that of a kernel."""
+        return self.kernel_size
+
+    @property
+    def reach(self):
+        """How far an output pixel looks, in pixels."""
+        return max(self.trunk.reach, self.kernel_size // 2)
+
+    def kernels_at(self, stack_hu, distances_mm, rows, columns):
+        """The kernels that were applied at chosen pixels, to slices within `kpn_tf.hounsfield.SEEN`.
+
+        Args:
+            stack_hu: One stack `(H, W, S)` in HU.
+            distances_mm: Of its slices from the middle one, `(S,)`.
+            rows: Rows of the pixels, a sequence of N integers in `[0, H)`.
+            columns: Columns of the pixels, likewise in `[0, W)`.
+
+        Returns:
+            NumPy array `(N, S, k, k)`; tap `(i, j)` weighs the pixel at row offset `i - k // 2` and column offset
+            `j - k // 2`. The taps for a pixel sum to one over all slices.
+
+        Raises:
+            ValueError: If the stack has another shape, or a pixel lies outside it.
+        """
+        stack_hu = np.asarray(stack_hu, "float32")
+        rows, columns = np.atleast_1d(rows), np.atleast_1d(columns)
+        if stack_hu.ndim != 3 or stack_hu.shape[2] != self.slices:
+            raise ValueError(
+                f"Expected one stack of shape (H, W, {self.slices}). Received: shape {stack_hu.shape}"
+            )
+        if np.any((rows < 0) | (rows >= stack_hu.shape[0]) | (columns < 0) | (columns >= stack_hu.shape[1])):
+            raise ValueError(
+                f"Expected pixels inside a slice of shape {stack_hu.shape[:2]}. Received: one outside"
+            )
+        batch = reflect_to_multiple(limited(ops.convert_to_tensor(stack_hu[None])), self.multiple)
+        features = self.trunk([batch, ops.convert_to_tensor(np.asarray(distances_mm, "float32")[None])])
+        shares = self.filtering.shares(self.predictor(features))
+        shares = np.stack([ops.convert_to_numpy(share)[0] for share in shares], axis=2)  # (H/2, W/2, 4, C)
+        phase = rows % 2 * 2 + columns % 2
+        banks = self.filtering.kernels()
+        parts = np.split(
+            shares[rows // 2, columns // 2, phase],
+            np.cumsum([bank.shape[-1] for bank in banks])[:-1],
+            axis=-1,
+        )
+        kernels = [
+            np.einsum("nc,nijc->nij", part, bank[phase]) for part, bank in zip(parts, banks, strict=True)
+        ]
+        return np.stack(kernels, axis=1)
+
+    def get_config(self):
+        return {**super().get_config(), "slices": self.slices, "kernel_size": self.kernel_size}

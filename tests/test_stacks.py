@@ -1,0 +1,125 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kpn_tf.layers import SliceDistances, StackMixture
+from kpn_tf.networks import StackKPN, StructKPN
+from kpn_tf.networks.cost import gmac
+from tests.reference import slow_kernels
+
+
+@pytest.fixture(scope="module", params=[3, 5])
+def network(request):
+    keras.utils.set_random_seed(3)
+    network = StackKPN(request.param)
+    rng = np.random.default_rng(1)
+    # Scores far from equal, and banks far from their start: any weights must do.
+    for layer in (network.predictor, network.filtering, network.trunk.distances):
+        layer.set_weights([rng.normal(0, 0.5, weight.shape) for weight in layer.get_weights()])
+    return network
+
+
+def stack_of(rows, columns, slices, seed=0):
+    return np.random.default_rng(seed).normal(0, 80, (rows, columns, slices)).astype("float32")
+
+
+def distances_of(slices, step_mm=1.0):
+    return np.abs(np.arange(slices) - slices // 2).astype("float32") * np.float32(step_mm)
+
+
+def denoise(network, stack_hu, distances_mm):
+    return ops.convert_to_numpy(network([stack_hu[None], distances_mm[None]]))[0, :, :, 0]
+
+
+def test_the_bank_of_all_slices_is_the_kernels_of_all_slices(network):
+    rows, columns, slices = 24, 28, network.slices
+    stack_hu, distances_mm = stack_of(rows, columns, slices), distances_of(slices)
+    row, column = (n.ravel() for n in np.mgrid[:rows, :columns])
+    kernels = network.kernels_at(stack_hu, distances_mm, row, column)
+    assert kernels.shape == (rows * columns, slices, 21, 21)
+    np.testing.assert_allclose(kernels.sum(axis=(1, 2, 3)), 1, atol=1e-5)
+    by_pixel = kernels.reshape(rows, columns, slices, 441)
+    chosen = [(0, 0), (0, 13), (11, 12), (11, 13), (12, 12), (12, 13), (23, 27)]  # all phases, the border
+    denoised = denoise(network, stack_hu, distances_mm)
+    for place in chosen:
+        expected = 0.0
+        for z in range(slices):
+            alone = np.zeros((rows, columns, 441))
+            alone[place] = by_pixel[(*place, z)]
+            expected += slow_kernels.local_conv(stack_hu[..., z], alone)[place]
+        assert denoised[place] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(21, 21), (22, 27), (33, 40)])
+def test_a_constant_stack_of_any_size_comes_back_unchanged(network, shape):
+    flat = np.full((*shape, network.slices), 57.0, "float32")
+    denoised = denoise(network, flat, distances_of(network.slices))
+    np.testing.assert_allclose(denoised, flat[..., 0], atol=1e-2)
+
+
+def test_what_lies_beyond_the_limits_of_the_middle_slice_alone_is_given_back(network):
+    stack_hu, middle = stack_of(24, 24, network.slices), network.slices // 2
+    metal = stack_hu.copy()
+    metal[10, 10] = 3071.0
+    beyond = metal.copy()
+    beyond[10, 10, middle] += 9000.0
+    beyond[10, 10, middle - 1] += 5000.0
+    distances_mm = distances_of(network.slices)
+    before, after = denoise(network, metal, distances_mm), denoise(network, beyond, distances_mm)
+    difference = after - before
+    assert difference[10, 10] == pytest.approx(9000.0, abs=0.1)
+    difference[10, 10] = 0
+    assert np.abs(difference).max() < 0.01
+
+
+def test_the_network_is_told_the_distance_of_the_slices(network):
+    stack_hu = stack_of(24, 24, network.slices)
+    near, far = (denoise(network, stack_hu, distances_of(network.slices, mm)) for mm in (1.0, 5.0))
+    assert np.abs(near - far).max() > 1.0
+
+
+def test_no_distance_says_nothing():
+    layer = SliceDistances(4)
+    layer.build((None, 3))
+    layer.set_weights([np.ones(layer.get_weights()[0].shape)])
+    np.testing.assert_array_equal(ops.convert_to_numpy(layer(np.zeros((1, 3), "float32"))), 0)
+    assert ops.convert_to_numpy(layer(np.float32([[1, 0, 0]]))).shape == (1, 1, 1, 4)
+
+
+def test_a_stack_network_survives_saving(network, tmp_path):
+    network.save(tmp_path / "network.keras")
+    again = keras.saving.load_model(tmp_path / "network.keras")
+    assert again.slices == network.slices
+    stack_hu, distances_mm = stack_of(23, 31, network.slices), distances_of(network.slices)
+    np.testing.assert_allclose(
+        denoise(again, stack_hu, distances_mm), denoise(network, stack_hu, distances_mm), atol=1e-4
+    )
+
+
+def test_five_slices_cost_less_than_todays_single_slice():
+    keras.utils.set_random_seed(1)
+    assert gmac(StackKPN(5)) < 8.0 < gmac(StructKPN("edge")) < 13.0
+
+
+def test_the_mixture_comes_back_from_its_configuration():
+    layer = StackMixture(21, 3)
+    inputs = [stack_of(24, 24, 3)[None], np.zeros((1, 12, 12, 4 * layer.filters), "float32")]
+    before = ops.convert_to_numpy(layer(inputs))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    np.testing.assert_array_equal(ops.convert_to_numpy(again(inputs)), before)
+
+
+def test_a_trunk_in_bfloat16_leaves_hu_in_float32():
+    network = StackKPN(3, dtype="mixed_bfloat16")
+    flat = np.full((24, 28, 3), 1003.25, "float32")  # not a bfloat16 number: the nearest is 1004
+    np.testing.assert_allclose(denoise(network, flat, distances_of(3)), flat[..., 0], atol=1e-2)
+
+
+def test_wrong_stacks_are_refused(network):
+    with pytest.raises(ValueError, match=r"slices to be one of \(3, 5\). Received: 2"):
+        StackKPN(2)
+    with pytest.raises(ValueError, match=r"odd kernel_size of 9 or more. Received: 7"):
+        StackKPN(kernel_size=7)
+    with pytest.raises(ValueError, match=rf"stack of shape \(H, W, {network.slices}\)"):
+        network.kernels_at(np.zeros((24, 24)), distances_of(network.slices), [0], [0])
