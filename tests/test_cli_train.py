@@ -22,6 +22,7 @@ from kpn_tf.cli.train import TrainConfig
 from kpn_tf.dicom import SimulatedBy, derive_slice, read_slice
 from kpn_tf.losses import absolute_error
 from kpn_tf.training import pairs
+from kpn_tf.training.data import volume_validation
 from kpn_tf.training.data.folders import volumes
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
@@ -225,7 +226,7 @@ def test_a_loss_that_is_no_number_is_one_line_and_its_batch_is_kept(data, tmp_pa
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--loss", "l2"], "argument --loss: expected one of structure, l1, received l2"),
+        (["--loss", "l2"], "argument --loss: expected one of structure, l1, huber, received l2"),
         (
             ["--preset", "huge"],
             "argument --preset: expected one of edge, paper, redcnn, wavresnet, received huge",
@@ -340,3 +341,28 @@ def test_a_trained_network_is_evaluated_and_exported(data, unbroken, tmp_path):
         )
         == 0
     )  # fmt: skip
+
+
+def test_a_network_for_stacks_is_trained_on_volumes_and_chosen_by_lesions_too(often, tmp_path, monkeypatch):
+    monkeypatch.setattr(volume_validation, "SCANS", 2)
+    monkeypatch.setattr(volume_validation, "STACKS", 1)
+    write_torso(tmp_path / "train", noisy_volume(13))
+    write_torso(tmp_path / "validation", noisy_volume(3), patient_id="ID-4711")
+    call = ("train", tmp_path / "train", tmp_path / "validation", tmp_path / "run", "--slices", "3")
+    tiny = ("--patch", "32", "--batch", "2", "--steps", "1", "--lesions", "1")
+    assert kpn(*call, *tiny) == 0
+    [entry] = log(tmp_path / "run")
+    assert {"validation_psnr_soft", "validation_contrast", "validation_d_prime"} < set(entry)
+    assert 0 < entry["validation_contrast"] < 1.1
+    stated = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (stated["network"]["slices"], stated["loss"]) == (3, "huber_error")
+    assert (stated["pairs"]["slices"], stated["pairs"]["lesion_share"]) == (3, 1.0)
+    assert keras.saving.load_model(tmp_path / "run" / "best.keras").slices == 3
+
+
+def test_options_of_stacks_belong_to_stacks(data, tmp_path, capsys):
+    call = ("train", data / "train", data / "validation", tmp_path / "run")
+    assert kpn(*call, "--preset", "redcnn", "--slices", "3") == 2
+    assert "--slices 3 belongs to --preset edge, received redcnn" in capsys.readouterr().err
+    assert kpn(*call, "--lesions", "0.5") == 2
+    assert "--lesions belongs to --slices 3 or 5" in capsys.readouterr().err

@@ -46,6 +46,13 @@ def patch(word):
     return _whole(word, 21)
 
 
+def slices(word):
+    """How many slices a network sees: 1, 3 or 5."""
+    if word not in ("1", "3", "5"):
+        raise argparse.ArgumentTypeError(f"expected 1, 3 or 5, received {word}")
+    return int(word)
+
+
 def workers(word):
     """A number of devices, or the name of the environment variable that says which machines there are."""
     if word == "TF_CONFIG":

@@ -15,9 +15,11 @@ from kpn_tf.cli import kinds
 from kpn_tf.cli.about import PRESETS
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.prepare import left_out, noise_generator, progress, tell
-from kpn_tf.training.data.store import spill
+from kpn_tf.training.data.store import is_store, spill
 
 NETWORKS = (*PRESETS, "redcnn", "wavresnet")
+
+LESIONS = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +50,25 @@ class TrainConfig:
     learning_rate: float = field(
         default=1e-3, metadata={"help": "greatest rate of Adam (default 0.001)", "kind": kinds.positive}
     )
-    loss: str = field(
-        default="structure",
+    slices: int = field(
+        default=1,
         metadata={
-            "help": "structure (the structure-aware loss, default) or l1",
-            "kind": kinds.one_of("structure", "l1"),
+            "help": "neighbouring slices that edge sees, the middle one denoised: 1 (default), 3 or 5",
+            "kind": kinds.slices,
+        },
+    )
+    lesions: float | None = field(
+        default=None,
+        metadata={
+            "help": f"share of the patches of several slices that faint lesions are drawn into (default {LESIONS})",
+            "kind": kinds.fraction,
+        },
+    )
+    loss: str | None = field(
+        default=None,
+        metadata={
+            "help": "structure (the structure-aware loss, default), l1, or huber (default with several slices)",
+            "kind": kinds.one_of("structure", "l1", "huber"),
         },
     )
     precision: str = field(
@@ -91,10 +107,9 @@ def _train(config, spilled):
     with console.hushed():
         import keras
 
-        from kpn_tf.losses import StructureAwareLoss, absolute_error
+        from kpn_tf.losses import StructureAwareLoss, absolute_error, huber_error
         from kpn_tf.training import TrainingConfig, TrainingDivergedError, WorkerLostError, train
-        from kpn_tf.training.data.folders import DOSE, training_folder, validation_folder
-        from kpn_tf.training.pairs import Ahead, SimulatedPairs
+        from kpn_tf.training.pairs import Ahead
 
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
@@ -103,32 +118,13 @@ def _train(config, spilled):
     except ValueError as error:
         console.say(f"kpn train: {error}", sys.stderr)
         return USAGE
-    for_validation, _ = np.random.default_rng(config.seed).spawn(2)
-    # Little work compared with the training series, and nothing goes without it: it comes first.
-    validation = validation_folder(config.validation, for_validation, note=left_out)
-    slices = training_folder(
-        config.data,
-        config.patch,
-        noise_generator(config.seed),
-        spill=spilled,
-        note=left_out,
-        tell=tell,
-        progress=progress,
-    )
-    for folder, found in ((config.validation, validation), (config.data, slices)):
-        if not len(found):
-            console.say(f"kpn train: expected a normal-dose series in {folder}, found none", sys.stderr)
-            return FAILED
-    pairs = SimulatedPairs(
-        slices,
-        batch_size=config.batch,
-        steps=config.steps,
-        patch=config.patch,
-        dose=DOSE,
-        seed=config.seed,
-    )
+    drawn = _of_slices(config, spilled) if config.slices == 1 else _of_stacks(config)
+    if drawn is None:
+        return FAILED
+    pairs, validation = drawn
     plan = TrainingConfig(config.steps, learning_rate=config.learning_rate, seed=config.seed)
-    loss = StructureAwareLoss() if config.loss == "structure" else absolute_error
+    losses = {"structure": StructureAwareLoss(), "l1": absolute_error, "huber": huber_error}
+    loss = losses[config.loss or ("structure" if config.slices == 1 else "huber")]
     try:
         train(network, Ahead(pairs), plan, loss=loss, validation=validation, run=config.run)
     except (TrainingDivergedError, WorkerLostError) as error:
@@ -141,11 +137,77 @@ def _train(config, spilled):
     return OK
 
 
+def _of_slices(config, spilled):
+    """Training pairs and validation pairs of single slices; `None`, after a sentence, if there are none."""
+    from kpn_tf.training.data.folders import DOSE, training_folder, validation_folder
+    from kpn_tf.training.pairs import SimulatedPairs
+
+    for_validation, _ = np.random.default_rng(config.seed).spawn(2)
+    # Little work compared with the training series, and nothing goes without it: it comes first.
+    validation = validation_folder(config.validation, for_validation, note=left_out)
+    slices = training_folder(
+        config.data,
+        config.patch,
+        noise_generator(config.seed),
+        spill=spilled,
+        note=left_out,
+        tell=tell,
+        progress=progress,
+    )
+    if _empty(config, validation, slices):
+        return None
+    pairs = SimulatedPairs(
+        slices,
+        batch_size=config.batch,
+        steps=config.steps,
+        patch=config.patch,
+        dose=DOSE,
+        seed=config.seed,
+    )
+    return pairs, validation
+
+
+def _of_stacks(config):
+    """The same of stacks: training pairs, and the function that validates."""
+    from kpn_tf.training.data.folders import DOSE
+    from kpn_tf.training.data.volume_folders import training_volumes
+    from kpn_tf.training.data.volume_validation import VolumeValidation, validation_stacks
+    from kpn_tf.training.volume_pairs import VolumePairs
+
+    stacks = validation_stacks(config.validation, config.slices, config.seed, note=left_out)
+    # Not a scratch folder: what an interrupted run has made, it finds again.
+    volumes = training_volumes(
+        config.data, config.run / "volumes", config.seed, note=left_out, tell=tell, progress=progress
+    )
+    if _empty(config, stacks, volumes):
+        return None
+    pairs = VolumePairs(
+        volumes,
+        slices=config.slices,
+        batch_size=config.batch,
+        steps=config.steps,
+        patch=config.patch,
+        dose=DOSE,
+        lesion_share=LESIONS if config.lesions is None else config.lesions,
+        seed=config.seed,
+    )
+    return pairs, VolumeValidation(stacks, config.slices, config.seed)
+
+
+def _empty(config, validation, training):
+    """Whether one of the two is empty, after a sentence that says so."""
+    for folder, found in ((config.validation, validation), (config.data, training)):
+        if not len(found):
+            console.say(f"kpn train: expected a normal-dose series in {folder}, found none", sys.stderr)
+            return True
+    return False
+
+
 def _network(config):
     """The untrained network, on the devices that will train it."""
     from baselines.redcnn import REDCNN
     from baselines.wavresnet import WavResNet
-    from kpn_tf.networks import StructKPN
+    from kpn_tf.networks import StackKPN, StructKPN
     from kpn_tf.training.workers import TF_CONFIG, expect_equal_parts, expect_no_statistics, strategy_for
 
     if config.workers == TF_CONFIG:
@@ -155,7 +217,10 @@ def _network(config):
     expect_equal_parts(strategy, config.batch)
     baselines = {"redcnn": REDCNN, "wavresnet": WavResNet}
     with console.hushed(), strategy.scope():
-        network = baselines.get(config.preset, lambda: StructKPN(config.preset))()
+        if config.slices > 1:
+            network = StackKPN(config.slices)
+        else:
+            network = baselines.get(config.preset, lambda: StructKPN(config.preset))()
     expect_no_statistics(network)
     return network
 
@@ -173,9 +238,15 @@ def _stoppable():
 
 def _wrong(config):
     """What is wrong with the call, or `None`."""
+    if config.slices > 1 and config.preset != "edge":
+        return f"--slices {config.slices} belongs to --preset edge, received {config.preset}"
+    if config.slices == 1 and config.lesions is not None:
+        return "--lesions belongs to --slices 3 or 5"
     for folder in (config.data, config.validation):
         if not os.path.exists(folder):
             return f"expected a CT file or a folder, received {folder}, which does not exist"
+    if config.slices > 1 and is_store(config.data):
+        return f"expected the folder of the series with --slices {config.slices}, received a store, {config.data}"
     if os.path.exists(config.run) and not os.path.isdir(config.run):
         return f"expected a folder for the run, received {config.run}, which is a file"
     return None

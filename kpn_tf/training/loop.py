@@ -57,8 +57,9 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
         config: `TrainingConfig`.
         loss: A Keras loss, or a function `(normal, denoised)` to the mean over a batch; `StructureAwareLoss()` if not
             given.
-        validation: Pairs of validation patients (see `validation_psnr`); the averaged weights that do best
-            on them are kept as `best.keras`.
+        validation: Pairs of validation patients (see `validation_psnr`), or a function from the network to a dict of
+            numbers; the averaged weights that do best (by `kpn_tf.training.run_folder.score`) are kept as
+            `best.keras`.
         run: Folder for configuration, log, checkpoints and TensorBoard, or `None` for none. Pairs with a method
             `describe` (see `SimulatedPairs`) are described in it. Of several machines only the first reads and
             writes it, and validates.
@@ -207,7 +208,9 @@ class _Loop:
         entry = {"step": self.done, "loss": float(np.mean(losses))}
         current = [tf.identity(v.value) for v in self.network.trainable_variables]
         self.use_average()
-        if validation:
+        if callable(validation):
+            entry.update(validation(self.network))
+        elif validation:
             entry["validation_psnr_soft"] = validation_psnr(self.network, validation)
         reached = score(entry)
         if self.run and reached > self.best:
@@ -241,5 +244,8 @@ class _Loop:
         sentence = f"Expected a finite loss. Received: {value} at step {self.done}"
         if not self.run:
             return sentence + "; give a run folder to have the batch saved"
-        np.savez(self.run / "diverged.npz", low=batch[0], normal=batch[1])
+        low, normal = batch
+        stack, *distances = low if isinstance(low, tuple) else (low,)
+        saved = {"low": stack, "normal": normal, **({"distances": distances[0]} if distances else {})}
+        np.savez(self.run / "diverged.npz", **saved)
         return f"{sentence}; the batch is in {self.run / 'diverged.npz'}"

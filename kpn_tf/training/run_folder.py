@@ -85,6 +85,8 @@ def score(checkpoint):
         checkpoint: Dict of a line of the log.
 
     Returns:
-        PSNR in dB, convention `soft`, or the loss with its sign turned.
+        The score of a validation that has one (`kpn_tf.training.data.volume_validation`), else PSNR in dB,
+        convention `soft`, or the loss with its sign turned.
     """
-    return checkpoint.get("validation_psnr_soft", -checkpoint["loss"])
+    psnr_db = checkpoint.get("validation_psnr_soft", -checkpoint["loss"])
+    return checkpoint.get("validation_score", psnr_db)

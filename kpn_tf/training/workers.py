@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 
+import keras
 import tensorflow as tf
 
 # The environment variable that `tf.distribute` reads, and the word that asks for it.
@@ -127,16 +128,17 @@ def shares(strategy, batch):
 
     Args:
         strategy: `tf.distribute.Strategy`.
-        batch: Arrays `(B, ...)`, the same on every machine.
+        batch: Arrays `(B, ...)` in tuples, the same on every machine.
 
     Returns:
-        List of tensors `(B / replicas, ...)`, one for each array and replica of this machine.
+        The same tuples of tensors `(B / replicas, ...)`, one for each array and replica of this machine.
 
     Raises:
         ValueError: If the parts would not be equal.
     """
-    expect_equal_parts(strategy, len(batch[0]))
-    size = len(batch[0]) // strategy.num_replicas_in_sync
+    whole = len(keras.tree.flatten(batch)[0])
+    expect_equal_parts(strategy, whole)
+    size = whole // strategy.num_replicas_in_sync
 
     def share_of(images):
         def share(context):
@@ -145,7 +147,7 @@ def shares(strategy, batch):
 
         return strategy.experimental_distribute_values_from_function(share)
 
-    return [share_of(images) for images in batch]
+    return keras.tree.map_structure(share_of, batch)
 
 
 def from_chief(strategy, values):

@@ -1,0 +1,75 @@
+"""Folders of normal-dose series -> the low-noise volumes that train a network for stacks of slices."""
+
+import hashlib
+
+import numpy as np
+
+from kpn_tf.denoiser import Denoiser
+from kpn_tf.dicom import DicomError
+from kpn_tf.dose.along_z import MOST_CORRELATION
+from kpn_tf.dose.series_noise import NoNoiseError, series_noise
+from kpn_tf.metrics import noise_correlation_along_z
+from kpn_tf.training.data.folders import normal_dose_series, volume
+from kpn_tf.training.data.volumes import load_volume, save_volume, training_volume, with_most_soft_tissue
+
+# Low-noise targets are the series denoised by this network, slice by slice: a slab mean would be no single slice.
+CLEANED_BY = "edge"
+
+
+def training_volumes(folder, cache, seed, *, note, tell=lambda line: None, progress=lambda name: iter):
+    """low-noise volumes with noise fields from every usable series of a folder.
+
+    Args:
+        folder: CT file, or folder that is searched recursively.
+        cache: Folder for the volumes; what is there already is not made again.
+        seed: Of the noise.
+        note: Called with `(line, failure)` for everything that is left out.
+        tell: Called with a line for every series that is taken.
+        progress: From the name of a series to what wraps the iteration over its slices, such as `tqdm`.
+
+    Returns:
+        List of `kpn_tf.training.data.volumes.TrainingVolume`.
+    """
+    cleaned = Denoiser(CLEANED_BY)
+    volumes = []
+    for name, series in normal_dose_series(folder, note):
+        identity = "\n".join(file.sop_instance_uid for file in series.slices)
+        digest = hashlib.sha256(
+            f"{cleaned.artefact.weights_sha256}\n{seed}\n{identity}".encode()
+        ).hexdigest()[:16]
+        made = load_volume(cache / digest)
+        if made is None:
+            try:
+                made = _made(series, cleaned, np.random.default_rng(int(digest, 16)), progress(name))
+            except ValueError as error:
+                note(f"{name}: {error}", isinstance(error, DicomError))
+                continue
+            save_volume(made, cache / digest)
+            made = load_volume(cache / digest)
+        volumes.append(made)
+        tell(
+            f"{name}: {len(made.target_hu)} slices, {made.step_mm:g} mm from one to the next, "
+            f"{made.noise_std_hu:.1f} HU of noise left, correlation {made.correlation:.2f}"
+        )
+    return volumes
+
+
+def _made(series, cleaned, rng, progress):
+    volume_hu, pixel_mm, step_mm = volume(series)
+    noise = series_noise(volume_hu, pixel_mm)
+    correlation = noise_correlation_along_z(volume_hu, pixel_mm, 1)[0]
+    target_hu = np.stack([cleaned(slice_hu) for slice_hu in with_most_soft_tissue(volume_hu)])
+    try:
+        left_hu = series_noise(target_hu, pixel_mm).std_hu
+    except NoNoiseError:
+        left_hu = 0.0
+    return training_volume(
+        target_hu,
+        pixel_mm,
+        step_mm,
+        noise=noise,
+        correlation=float(np.clip(np.nan_to_num(correlation), 0, MOST_CORRELATION)),
+        noise_std_hu=left_hu,
+        rng=rng,
+        progress=progress,
+    )
