@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from export.graphs import grid
+from export.graphs import grid, slices_of
 from kpn_tf.networks.cost import gmac
 from kpn_tf.networks.fingerprint import weights_sha256
 
@@ -34,11 +34,16 @@ def describe(network, release, parity, **more):
     Returns:
         Dict that `json.dumps` takes.
     """
+    slices = slices_of(network)
+    stack = (
+        f"HU, float32, (1, H, W, {slices}), and distances from the middle slice, mm, float32, (1, {slices})"
+    )
     return {
         "model": network.title,
         **asdict(release),
         "weights_sha256": weights_sha256(network),
-        "input": "HU, float32, (1, H, W, 1)",
+        "slices": slices,
+        "input": "HU, float32, (1, H, W, 1)" if slices == 1 else stack,
         "output": "HU, float32, (1, H, W, 1)",
         "multiple": grid(network),
         "halo": network.reach,

@@ -15,6 +15,11 @@ def grid(network):
     return STRIPS if _has_free_kernels(network) else network.multiple
 
 
+def slices_of(network):
+    """How many neighbouring slices a network sees."""
+    return getattr(network, "slices", 1)
+
+
 def whole_side(network):
     """Longest side that goes through LiteRT in one piece, in pixels, or `None` where memory asks for no limit.
 
@@ -31,8 +36,11 @@ def whole(network):
         network: Keras model with `denoise_whole`, HU in and HU out.
 
     Returns:
-        Function from `(B, H, W, 1)` in HU to the same.
+        Function from `(B, H, W, 1)` in HU to the same; of a network for stacks, from `(B, H, W, S)` in HU and
+        `(B, S)` distances in mm.
     """
+    if slices_of(network) > 1:
+        return lambda stack_hu, distances_mm: network.denoise_whole([stack_hu, distances_mm])
     if not _has_free_kernels(network):
         return network.denoise_whole
     in_strips = _in_strips(network)
@@ -40,7 +48,15 @@ def whole(network):
 
 
 def any_size(network):
-    """The function to trace for slices of any size the network takes; see `whole`."""
+    """The function to trace for slices of any size the network takes; see `whole`.
+
+    Raises:
+        ValueError: If the network sees stacks, which servers are not asked for yet.
+    """
+    if slices_of(network) > 1:
+        raise ValueError(
+            "Expected a network of single slices. Received: one of stacks; export it with --to tflite"
+        )
     if not _has_free_kernels(network):
         return network.call
     in_strips = _in_strips(network)

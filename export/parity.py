@@ -3,6 +3,7 @@
 import numpy as np
 from pydicom.data import get_testdata_file
 
+from export.graphs import slices_of
 from kpn_tf.dicom import read_slice
 from kpn_tf.phantom import torso
 
@@ -48,11 +49,29 @@ def comparison_slices(side=None):
     }
 
 
+def inputs_like(slice_hu, slices):
+    """What a network takes, made of one slice.
+
+    Args:
+        slice_hu: `(H, W)` in HU.
+        slices: How many slices the network sees.
+
+    Returns:
+        List of float32 arrays: `(1, H, W, 1)`; or `(1, H, W, S)`, the slice moved along its rows for every neighbour,
+        and `(1, S)` distances in mm, the first of them 0: a neighbour that is not there.
+    """
+    places = range(-(slices // 2), slices // 2 + 1)
+    stack_hu = np.stack([np.roll(slice_hu, 3 * place, axis=1) for place in places], axis=-1)[None]
+    distances_mm = np.float32([[1.5 * abs(place) for place in places]])
+    distances_mm[:, 0] = 0
+    return [stack_hu] if slices == 1 else [stack_hu, distances_mm]
+
+
 def compare(run, network, tolerance_hu, *, side=None, multiple=1):
     """Compares an artefact with the network it came from, on `comparison_slices`.
 
     Args:
-        run: The artefact: function from a float32 array `(1, H, W, 1)` in HU to the same.
+        run: The artefact: function from a float32 array `(1, H, W, 1)` in HU, or `inputs_like`, to `(1, H, W, 1)`.
         network: Keras model.
         tolerance_hu: Greatest difference allowed on any pixel.
         side: Side of the slices the artefact takes; `None` if it takes any.
@@ -67,8 +86,9 @@ def compare(run, network, tolerance_hu, *, side=None, multiple=1):
     report = []
     for name, slice_hu in comparison_slices(side).items():
         rows, columns = (length // multiple * multiple for length in slice_hu.shape)
-        batch_hu = slice_hu[None, :rows, :columns, None]  # (1, H, W, 1)
-        expected_hu, received_hu = np.asarray(network(batch_hu)), np.asarray(run(batch_hu))
+        inputs = inputs_like(slice_hu[:rows, :columns], slices_of(network))
+        expected_hu = np.asarray(network(inputs if len(inputs) > 1 else inputs[0]))
+        received_hu = np.asarray(run(*inputs))
         if received_hu.shape != expected_hu.shape:
             raise ParityError(
                 f"Expected the artefact to return the shape {expected_hu.shape}. Received: {received_hu.shape}; "

@@ -12,7 +12,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from export.about import describe
-from export.graphs import grid, whole, whole_side
+from export.graphs import grid, slices_of, whole, whole_side
 from export.parity import TOLERANCE_HU, ParityError, compare
 from kpn_tf.denoiser.tiling import least_side
 from kpn_tf.files import replacing
@@ -39,7 +39,8 @@ def to_tflite(network, path, release, *, precision="float16", side=None, calibra
     """Writes a network for LiteRT in builtin operations only.
 
     The file takes `(1, H, W, 1)` float32 in HU, with sides that divide by the `multiple` in its report, and returns
-    the same. It is compared with Keras first, and written whole or not at all.
+    the same; of a network for stacks, `(1, H, W, S)` and `(1, S)` distances from the middle slice in mm. It is compared
+    with Keras first, and written atomically.
 
     Args:
         network: `StructKPN` or a network of `baselines`.
@@ -68,6 +69,8 @@ def to_tflite(network, path, release, *, precision="float16", side=None, calibra
             f"Expected a side of {least} or more that divides by {multiple}, so that tiles can overlap by what an "
             f"output pixel sees. Received: {side}"
         )
+    if precision in _INTEGER and slices_of(network) > 1:
+        raise ValueError(f"Expected float16 or float32 for a network of stacks. Received: {precision}")
     if (precision in _INTEGER) != (calibration is not None):
         raise ValueError(f"Expected calibration slices with integers and only there. Received: {precision}")
     if calibration is None:
@@ -102,7 +105,10 @@ def _convert(network, precision, side, calibration):
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(network)
-        signature = [tf.TensorSpec((1, side, side, 1), tf.float32, name="slice_hu")]
+        slices = slices_of(network)
+        signature = [tf.TensorSpec((1, side, side, slices), tf.float32, name="slice_hu")]
+        if slices > 1:
+            signature.append(tf.TensorSpec((1, slices), tf.float32, name="distances_mm"))
         archive.add_endpoint("serving_default", whole(network), input_signature=signature)
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
@@ -133,17 +139,23 @@ def open_tflite(model, threads=None):
         threads: Threads to compute with; LiteRT chooses if `None`.
 
     Returns:
-        Function from a float32 array `(1, H, W, 1)` in HU to the same.
+        Function from a float32 array `(1, H, W, 1)` in HU, or a stack and its distances, to `(1, H, W, 1)` in HU.
     """
     interpreter = Interpreter(model_content=model, num_threads=threads)
-    entrance = interpreter.get_input_details()[0]["index"]
-    exit_ = interpreter.get_output_details()[0]["index"]
+    # Of a stack's network the distances are the input without rows and columns.
+    inputs = [
+        one["index"] for one in sorted(interpreter.get_input_details(), key=lambda one: -len(one["shape"]))
+    ]
+    exit_, shape = interpreter.get_output_details()[0]["index"], None
 
-    def run(batch_hu):
-        if tuple(interpreter.get_input_details()[0]["shape"]) != batch_hu.shape:
-            interpreter.resize_tensor_input(entrance, batch_hu.shape)
+    def run(batch_hu, *distances_mm):
+        nonlocal shape
+        if batch_hu.shape != shape:
+            interpreter.resize_tensor_input(inputs[0], batch_hu.shape)
+            shape = batch_hu.shape
         interpreter.allocate_tensors()
-        interpreter.set_tensor(entrance, batch_hu)
+        for index, values in zip(inputs, (batch_hu, *distances_mm), strict=True):
+            interpreter.set_tensor(index, values)
         interpreter.invoke()
         return interpreter.get_tensor(exit_)
 

@@ -11,6 +11,7 @@ _PUBLIC = {
     "LocalConv": "kpn_tf.layers.local_conv",
     "StructKPN": "kpn_tf.networks.struct_kpn",
     "StructureAwareLoss": "kpn_tf.losses.structure_aware",
+    "read_volume": "kpn_tf.dicom",
 }
 
 __all__ = ["__version__", *_PUBLIC]

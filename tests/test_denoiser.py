@@ -57,7 +57,9 @@ def test_a_large_slice_never_enters_the_network_in_one_piece(monkeypatch):
     seen = []
     denoise = Denoiser(BOX, threads=1)
     infer = denoise._infer
-    monkeypatch.setattr(denoise, "_infer", lambda tile_hu: seen.append(tile_hu.shape) or infer(tile_hu))
+    monkeypatch.setattr(
+        denoise, "_infer", lambda tile_hu, mm: seen.append(tile_hu.shape) or infer(tile_hu, mm)
+    )
     denoise(slice_of(1601, 801))
     assert max(max(shape) for shape in seen) <= 770
 

@@ -32,8 +32,38 @@ class Denoising:
             identity.file_sha256,
         )
 
+    @property
+    def slices_around(self):
+        return getattr(self._denoiser, "slices", 1) // 2
+
     def for_series(self, parts):
-        return lambda ct, series, slice_file: self._denoiser(ct.slice_hu, ct.padding)
+        if not self.slices_around:
+            return lambda ct, series, slice_file: self._denoiser(ct.slice_hu, ct.padding)
+        from kpn_tf.denoiser import Neighbour, neighbours_of  # Loaded by whoever made the denoiser.
+
+        places = {}  # of every slice: its index, and the positions of all of its geometry
+        for part in parts:
+            positions_mm = [file.position_mm for file in part.slices]
+            for index, file in enumerate(part.slices):
+                places[file.path, file.frame] = (index, positions_mm)
+
+        def denoise(ct, series, slice_file, around):
+            index, positions_mm = places[slice_file.path, slice_file.frame]
+            # Instance numbers give the order of slices, not their distance.
+            known = (
+                neighbours_of(index, positions_mm, self._denoiser.slices)
+                if series.ruler != "instance_number"
+                else ()
+            )
+            beside = [
+                Neighbour(around[place[0] - index].slice_hu, place[1], around[place[0] - index].padding)
+                if place and place[0] - index in around
+                else None
+                for place in known
+            ]
+            return self._denoiser(ct.slice_hu, ct.padding, beside)
+
+        return denoise
 
 
 def denoise(input_path, output, denoiser, *, progress=None):

@@ -1,5 +1,6 @@
 """Three stages that run at once: decode, process, write; a handful of slices is between them, never more."""
 
+import collections
 import contextlib
 import math
 import statistics
@@ -108,7 +109,7 @@ def run(todo, process, writer):
     scribe.start()
     try:
         with contextlib.suppress(BeltStoppedError):
-            _process_all(decoded, derived)
+            _process_all(decoded, derived, process.slices_around)
             scribe.join()
     finally:
         # Only after an interruption is anybody still at work here.
@@ -154,12 +155,12 @@ def _decode(work):
     return replace(work, ct=ct, noise_before_hu=noise_hu)
 
 
-def _process_all(decoded, derived):
-    while (work := decoded.get()) is not None:
+def _process_all(decoded, derived, around):
+    for work, beside in _with_slices_around(decoded, around):
         if work.ct is not None:
             began = time.perf_counter()
             try:
-                work.derived_hu = work.process_slice(work.ct, work.series, work.slice_file)
+                work.derived_hu = work.process_slice(work.ct, work.series, work.slice_file, *beside)
             except ValueError as error:
                 # A sentence of its own: it does not go on from the name of the file.
                 frame = work.slice_file.frame
@@ -167,6 +168,43 @@ def _process_all(decoded, derived):
             work.seconds = time.perf_counter() - began
         derived.put(work)
     derived.put(None)
+
+
+def _with_slices_around(decoded, around):
+    """Yields `(work, beside)`: what to hand to the process besides the slice, once it has come.
+
+    `beside` is empty, or holds one dict: from the places of the slices around it, counted from it, to the `CTSlice`s.
+    """
+    if not around:
+        while (work := decoded.get()) is not None:
+            yield work, ()
+        return
+    # Of one series, whose slices share a geometry: those before the next to be processed, itself, those after it.
+    window, next_one = collections.deque(), 0
+
+    def ready(ended):
+        nonlocal next_one
+        while next_one < len(window) and (ended or next_one + around < len(window)):
+            places = range(max(0, next_one - around), min(len(window), next_one + around + 1))
+            yield (
+                window[next_one],
+                ({i - next_one: window[i].ct for i in places if i != next_one and window[i].ct is not None},),
+            )
+            next_one += 1
+            if next_one > around:
+                window.popleft()
+                next_one -= 1
+
+    while (work := decoded.get()) is not None:
+        if window and work.series is not window[-1].series:
+            yield from ready(ended=True)
+            window.clear()
+            next_one = 0
+        if work.slice_file is None:
+            yield work, ()
+        else:
+            window.append(work)
+            yield from ready(ended=False)
 
 
 class Writer:

@@ -22,6 +22,9 @@ class Process(Protocol):
     """What `kpn_tf.batch.derivation.derive` wants to know. `parts` are the `Series` of one key, which differ in
     geometry."""
 
+    # Slices on each side that the function of `for_series` is handed besides the slice.
+    slices_around: int = 0
+
     def refusal(self, parts):
         """Why a series that this package wrote is not taken, or `None` if it is."""
 
@@ -36,7 +39,9 @@ class Process(Protocol):
 
         Returns:
             Function from `(ct, series, slice_file)` to the new slice `(H, W)` in HU, which may raise
-            `ValueError` for a slice that it cannot take.
+            `ValueError` for a slice that it cannot take. With `slices_around` it gets a fourth argument: a dict of
+            the `CTSlice`s around it in the same geometry, by their place counted from it; what could not be read is
+            not in it.
 
         Raises:
             SeriesError: If none of the series can be processed.

@@ -15,6 +15,8 @@ class Simulating:
         seed: Of the noise, 0 or more.
     """
 
+    slices_around = 0
+
     def __init__(self, dose, seed):
         self._dose = dose
         self._seed = seed

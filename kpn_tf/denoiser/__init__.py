@@ -1,5 +1,6 @@
 """Trained networks as callables, HU in and HU out, on LiteRT: TensorFlow is not needed."""
 
 from kpn_tf.denoiser.denoiser import Denoiser, Identity
+from kpn_tf.denoiser.neighbours import Neighbour, neighbours_of, stacked
 
-__all__ = ["Denoiser", "Identity"]
+__all__ = ["Denoiser", "Identity", "Neighbour", "neighbours_of", "stacked"]

@@ -40,6 +40,7 @@ class Artefact:
         multiple: Grid, in pixels, that the network's inner resolution groups pixels by.
         side: Rows and columns of the only size it takes, or `None` if it takes any.
         whole_side: Longest side that goes through it in one piece, in pixels; what is longer is cut into tiles.
+        slices: Neighbouring slices that it sees; the middle one is denoised.
         weights_sha256: Hash of the trained values, equal in all forms of a network; `None` if the file does not say.
         parameters: Number of trained values, or `None` if the file does not say.
         gmac_512: Multiply-accumulates per 512x512 slice in units of 1e9, or `None` if the file does not say.
@@ -55,6 +56,7 @@ class Artefact:
     multiple: int
     side: int | None = None
     whole_side: int = WHOLE_SIDE
+    slices: int = 1
     weights_sha256: str | None = None
     parameters: int | None = None
     gmac_512: float | None = None
@@ -98,8 +100,9 @@ def open_artefact(weights):
             f"Received: {path} without {', '.join(missing)}; export the network again"
         )
     halo, multiple, side = metadata["halo"], metadata["multiple"], metadata.get("side")
-    whole_side = metadata.get("whole_side") or WHOLE_SIDE
+    whole_side, slices = metadata.get("whole_side") or WHOLE_SIDE, metadata.get("slices", 1)
     sizes = {"halo": (halo, 0), "multiple": (multiple, 1), "side": (side, 1), "whole_side": (whole_side, 1)}
+    sizes["slices"] = (slices, 1)
     for field, (value, smallest) in sizes.items():
         fits = type(value) is int and smallest <= value <= _LARGEST_SIDE
         if (field, value) != ("side", None) and not fits:
@@ -123,6 +126,7 @@ def open_artefact(weights):
         multiple=multiple,
         side=side,
         whole_side=whole_side,
+        slices=slices,
         weights_sha256=metadata.get("weights_sha256"),
         parameters=metadata.get("parameters"),
         gmac_512=metadata.get("gmac_512"),

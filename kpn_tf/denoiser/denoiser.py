@@ -10,6 +10,7 @@ import numpy as np
 from kpn_tf.denoiser import artefact, devices
 from kpn_tf.denoiser.cpu import Cpu
 from kpn_tf.denoiser.gpu import GpuError
+from kpn_tf.denoiser.neighbours import Neighbour, neighbours_of, stacked
 from kpn_tf.denoiser.slice_input import as_hu
 from kpn_tf.denoiser.tiling import MINIMUM_SIDE, grown, tiles, window_length
 from kpn_tf.denoiser.trial import try_gpu
@@ -74,7 +75,8 @@ class Denoiser:
             if self.device == "cpu":
                 self._network = Cpu(self.artefact.path, self.threads)
                 # A network that cannot run is found here, not at the first slice of a night's work.
-                self._whole(np.full((MINIMUM_SIDE,) * 2, AIR_HU, np.float32))
+                air_hu = np.full((MINIMUM_SIDE, MINIMUM_SIDE, self.slices), AIR_HU, np.float32)
+                self._whole(air_hu, np.zeros(self.slices, np.float32))
         except (ValueError, RuntimeError) as error:
             raise ValueError(
                 f"Expected a network LiteRT can run. Received: {self.artefact.path} ({error})"
@@ -85,50 +87,89 @@ class Denoiser:
         """Model, version, SHA-256 of the file and of the weights in it (`None` if it does not say), and licence."""
         return Identity(*(getattr(self.artefact, name) for name in Identity._fields))
 
-    def __call__(self, slice_hu, padding=None):
+    @property
+    def slices(self):
+        """How many neighbouring slices the network sees; the middle one is denoised."""
+        return self.artefact.slices
+
+    def __call__(self, slice_hu, padding=None, neighbours=()):
         """Denoises one slice. Calls from several threads wait for each other.
 
         Args:
             slice_hu: `(H, W)` array in HU, floats or signed integers of 16 bits or more; it is not altered.
             padding: `(H, W)` boolean array, `True` outside the field of view, or `None`. The network sees air
                 there, and these pixels come back untouched.
+            neighbours: For a network of several `slices`, what lies beside the slice: one `Neighbour` for each other
+                slice of the stack in order of position, `None` where there is none; empty for a single slice. See
+                `volume` for a whole series.
 
         Returns:
             New float32 `(H, W)` array in HU.
 
         Raises:
             ValueError: If the slice is not two-dimensional, is empty, holds NaN or infinity, or cannot be HU: masked,
-                of another type, scaled to [0, 1].
+                of another type, scaled to [0, 1]; if a neighbour is such or has another shape, or there are more or
+                fewer of them than the network takes.
         """
         source_hu = as_hu(slice_hu)  # (H, W)
-        seen_hu = source_hu
-        if padding is not None:
-            padding = np.asarray(padding, bool)
-            if padding.shape != source_hu.shape:
-                raise ValueError(
-                    f"Expected padding of the slice's shape {source_hu.shape}. Received: {padding.shape}"
-                )
-            seen_hu = np.where(padding, np.float32(AIR_HU), source_hu)
-        if not np.isfinite(seen_hu).all():
-            count = int(np.count_nonzero(~np.isfinite(seen_hu)))
-            raise ValueError(
-                f"Expected finite HU. Received: {count} pixels that are NaN or infinite; "
-                "mark them in `padding` if they lie outside the field of view"
-            )
+        seen_hu = _seen(source_hu, padding)
+        beside = [
+            one and one._replace(slice_hu=_seen(as_hu(one.slice_hu), one.padding)) for one in neighbours
+        ]
+        stack_hu, distances_mm = stacked(seen_hu, beside, self.slices)
         if self.strength == 0.0:
             return source_hu
         with self._lock:
             try:
-                denoised_hu = self._whole(seen_hu)
+                denoised_hu = self._whole(stack_hu, distances_mm)
             except GpuError as error:
                 self._leave_gpu(error)
-                denoised_hu = self._whole(seen_hu)
+                denoised_hu = self._whole(stack_hu, distances_mm)
         if self.strength < 1.0:
             denoised_hu -= seen_hu
             denoised_hu *= np.float32(self.strength)
             denoised_hu += seen_hu
         if padding is not None:
+            padding = np.asarray(padding, bool)
             denoised_hu[padding] = source_hu[padding]
+        return denoised_hu
+
+    def volume(self, volume_hu, *, slice_spacing_mm, padding=None, progress=iter):
+        """Denoises a series slice by slice, each with its neighbours if the network sees them.
+
+        Beyond the two volumes it holds one stack at a time.
+
+        Args:
+            volume_hu: `(Z, H, W)` array in HU, sorted by position; it is not altered.
+            slice_spacing_mm: Distance from one slice to the next.
+            padding: `(Z, H, W)` boolean array, `True` outside the field of view, or `None`.
+            progress: Wraps the iteration over the slices, such as `tqdm`.
+
+        Returns:
+            New float32 `(Z, H, W)` array in HU.
+
+        Raises:
+            ValueError: As of a call for one slice; if the volume is not three-dimensional or empty, the padding of
+                another shape, or the spacing not above 0.
+        """
+        volume_hu = np.asarray(volume_hu)
+        if volume_hu.ndim != 3 or volume_hu.size == 0:
+            raise ValueError(f"Expected a volume of shape (Z, H, W). Received: shape {volume_hu.shape}")
+        if not 0 < slice_spacing_mm < np.inf:
+            raise ValueError(f"Expected a slice_spacing_mm above 0. Received: {slice_spacing_mm}")
+        if padding is not None and np.shape(padding) != volume_hu.shape:
+            raise ValueError(
+                f"Expected padding of the volume's shape {volume_hu.shape}. Received: {np.shape(padding)}"
+            )
+        positions_mm = np.arange(len(volume_hu)) * float(slice_spacing_mm)
+        outside = [None] * len(volume_hu) if padding is None else np.asarray(padding, bool)
+        denoised_hu = np.empty(volume_hu.shape, np.float32)
+        for index in progress(range(len(volume_hu))):
+            places = neighbours_of(index, positions_mm, self.slices)
+            beside = [
+                place and Neighbour(volume_hu[place[0]], place[1], outside[place[0]]) for place in places
+            ]
+            denoised_hu[index] = self(volume_hu[index], outside[index], beside)
         return denoised_hu
 
     def _turn_to_gpu(self, only_if_faster):
@@ -147,31 +188,58 @@ class Denoiser:
         self._network, self.device = Cpu(self.artefact.path, self.threads), "cpu"
         self.device_note = f"continued on the CPU; the GPU, {self.adapter}, failed: {error}"
 
-    def _whole(self, slice_hu):
+    def _whole(self, stack_hu, distances_mm):
         network = self.artefact
-        seen_hu = grown(slice_hu, multiple=network.multiple, side=network.side)
-        rows, columns = (self._tiles(length) for length in seen_hu.shape)
-        denoised_hu = np.empty_like(seen_hu)
+        seen_hu = np.stack(
+            [
+                grown(one_hu, multiple=network.multiple, side=network.side)
+                for one_hu in np.moveaxis(stack_hu, -1, 0)
+            ],
+            axis=-1,
+        )
+        rows, columns = (self._tiles(length) for length in seen_hu.shape[:2])
+        denoised_hu = np.empty(seen_hu.shape[:2], np.float32)
         for row, column in itertools.product(rows, columns):
-            tile_hu = self._infer(seen_hu[row.start : row.stop, column.start : column.stop])
+            tile_hu = self._infer(seen_hu[row.start : row.stop, column.start : column.stop], distances_mm)
             denoised_hu[row.keep_start : row.keep_stop, column.keep_start : column.keep_stop] = tile_hu[
                 row.keep_start - row.start : row.keep_stop - row.start,
                 column.keep_start - column.start : column.keep_stop - column.start,
             ]
-        return denoised_hu[: slice_hu.shape[0], : slice_hu.shape[1]]
+        return denoised_hu[: stack_hu.shape[0], : stack_hu.shape[1]]
 
     def _tiles(self, length):
         grid = {"halo": self.artefact.halo, "multiple": self.artefact.multiple}
         window = self.artefact.side or window_length(length, limit=self.artefact.whole_side, **grid)
         return tiles(length, window=window, **grid)
 
-    def _infer(self, tile_hu):
-        batch_hu = np.ascontiguousarray(tile_hu[None, :, :, None])  # (1, H, W, 1)
-        denoised_hu = self._network(batch_hu)
-        if denoised_hu.shape != batch_hu.shape or not np.isfinite(denoised_hu).all():
+    def _infer(self, tile_hu, distances_mm):
+        batch_hu = np.ascontiguousarray(tile_hu[None])  # (1, H, W, S)
+        more = (distances_mm[None],) if self.slices > 1 else ()
+        denoised_hu = self._network(batch_hu, *more)
+        expected = (*batch_hu.shape[:3], 1)
+        if denoised_hu.shape != expected or not np.isfinite(denoised_hu).all():
             raise ValueError(
-                f"Expected {self.artefact.path.name} to return finite HU of shape {batch_hu.shape}. "
+                f"Expected {self.artefact.path.name} to return finite HU of shape {expected}. "
                 f"Received: shape {denoised_hu.shape}, "
                 f"{np.count_nonzero(~np.isfinite(denoised_hu))} pixels not finite"
             )
         return denoised_hu[0, :, :, 0]
+
+
+def _seen(source_hu, padding):
+    """A slice as the network sees it: air outside the field of view; refused if it cannot be denoised."""
+    seen_hu = source_hu
+    if padding is not None:
+        padding = np.asarray(padding, bool)
+        if padding.shape != source_hu.shape:
+            raise ValueError(
+                f"Expected padding of the slice's shape {source_hu.shape}. Received: {padding.shape}"
+            )
+        seen_hu = np.where(padding, np.float32(AIR_HU), source_hu)
+    if not np.isfinite(seen_hu).all():
+        count = int(np.count_nonzero(~np.isfinite(seen_hu)))
+        raise ValueError(
+            f"Expected finite HU. Received: {count} pixels that are NaN or infinite; "
+            "mark them in `padding` if they lie outside the field of view"
+        )
+    return seen_hu

@@ -4,6 +4,7 @@ from kpn_tf.dicom.reading.ct_slice import CTSlice, read_slice
 from kpn_tf.dicom.reading.decoder_process import stop_decoding
 from kpn_tf.dicom.reading.scale import other_scale
 from kpn_tf.dicom.reading.series import Series, SliceFile, find_series
+from kpn_tf.dicom.reading.volume import Volume, read_volume
 from kpn_tf.dicom.refusal import DicomError, Refusal
 from kpn_tf.dicom.writing.derived import derive_slice
 from kpn_tf.dicom.writing.derived_by import DerivedBy, derived_series_uid, derived_sop_instance_uid
@@ -19,6 +20,7 @@ __all__ = [
     "Series",
     "SimulatedBy",
     "SliceFile",
+    "Volume",
     "derive_slice",
     "derived_series_uid",
     "derived_sop_instance_uid",
@@ -26,6 +28,7 @@ __all__ = [
     "is_written",
     "other_scale",
     "read_slice",
+    "read_volume",
     "stop_decoding",
     "write_slice",
 ]

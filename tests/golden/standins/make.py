@@ -28,8 +28,17 @@ def broken(slice_hu):
     return slice_hu * float("nan")
 
 
-def write(function, *, halo, multiple, side=None):
-    signature = [tf.TensorSpec((1, side, side, 1), tf.float32, name="slice_hu")]
+def weighted(slice_hu, distances_mm):
+    """The middle of three slices, and to it of each other slice a tenth of its difference for every mm of distance."""
+    weights = distances_mm[:, None, None, :] / 10
+    middle = slice_hu[..., 1:2]
+    return middle + tf.reduce_sum(weights * (slice_hu - middle), axis=-1, keepdims=True)
+
+
+def write(function, *, halo, multiple, side=None, slices=1):
+    signature = [tf.TensorSpec((1, side, side, slices), tf.float32, name="slice_hu")]
+    if slices > 1:
+        signature.append(tf.TensorSpec((1, slices), tf.float32, name="distances_mm"))
     traced = tf.function(function, input_signature=signature).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], tf.Module())
     name = function.__name__
@@ -43,6 +52,7 @@ def write(function, *, halo, multiple, side=None):
         "halo": halo,
         "multiple": multiple,
         **({"side": side} if side else {}),
+        **({"slices": slices} if slices > 1 else {}),
         "parameters": 0,
         "gmac_512": 0.0128,
         "training_data": "none",
@@ -58,3 +68,4 @@ if __name__ == "__main__":
     write(box, halo=3, multiple=1, side=64)
     write(blocks, halo=2, multiple=2)
     write(broken, halo=0, multiple=1)
+    write(weighted, halo=0, multiple=1, slices=3)
