@@ -15,7 +15,10 @@ import numpy as np
 from kpn_tf import console
 from kpn_tf.cli import extras
 from kpn_tf.cli.networks import is_network, load_network, network_path
-from kpn_tf.denoiser import Denoiser
+from kpn_tf.denoiser import Denoiser, stacked
+from kpn_tf.evaluation.mean_of_slices import MeanOfSlices
+
+MEAN = "mean3"
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ def open_denoisers(words, threads):
     """Makes the denoisers that the words name.
 
     Args:
-        words: Each a shipped network's name, a .tflite, a .keras, the name of a baseline's weights, `bm3d` or
-            `ksvd` (both also with `:SIGMA_HU`), or `module:function`.
+        words: Each a shipped network's name, a .tflite, a .keras, the name of a baseline's weights, `mean3` (the mean
+            of three neighbouring slices), `bm3d` or `ksvd` (both also with `:SIGMA_HU`), or `module:function`.
         threads: For networks; `None` leaves it to them.
 
     Returns:
@@ -66,6 +69,9 @@ def open_denoisers(words, threads):
 def _open(word, threads):
     if is_network(word):
         return _keras(word)
+    if word == MEAN:
+        mean = MeanOfSlices()
+        return NamedDenoiser(word, mean, {"mean_of_slices": mean.slices})
     name, _, _ = word.partition(":")
     if name in ("bm3d", "ksvd"):
         extras.require(f"--denoiser {word}", "baselines")
@@ -135,10 +141,14 @@ def _keras(word):
 
     from kpn_tf.networks.fingerprint import weights_sha256
 
-    def denoise(slice_hu):
-        batch_hu = np.asarray(slice_hu, np.float32)[None, :, :, None]  # (1, H, W, 1)
-        return network.predict_on_batch(batch_hu)[0, :, :, 0]
+    slices = getattr(network, "slices", 1)
 
+    def denoise(slice_hu, neighbours=()):
+        stack_hu, distances_mm = stacked(np.asarray(slice_hu, np.float32), neighbours, slices)
+        inputs = stack_hu[None] if slices == 1 else [stack_hu[None], distances_mm[None]]  # (1, H, W, S)
+        return network.predict_on_batch(inputs)[0, :, :, 0]
+
+    denoise.slices = slices
     about = {
         "keras": keras.__version__,
         "backend": keras.backend.backend(),

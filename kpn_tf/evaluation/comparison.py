@@ -26,6 +26,8 @@ class Pair:
         patient: Whose slice it is; the table has a row per patient.
         name: Names the slice in errors and in the JSON.
         pixel_spacing_mm: `(rows, columns)` distance between pixels.
+        neighbours: For denoisers that see them, what lies beside the low-dose slice: as of
+            `kpn_tf.denoiser.Denoiser`, for as many slices as any of them sees.
 
     Raises:
         ValueError: If the slices differ in shape or hold values that are not finite.
@@ -36,6 +38,7 @@ class Pair:
     patient: str
     name: str
     pixel_spacing_mm: tuple[float, float]
+    neighbours: tuple = field(default=(), repr=False)
 
     def __post_init__(self):
         low_hu, normal_hu = np.asarray(self.low_hu), np.asarray(self.normal_hu)
@@ -46,6 +49,11 @@ class Pair:
             )
         if not (np.isfinite(low_hu).all() and np.isfinite(normal_hu).all()):
             raise ValueError(f"Expected finite HU in {self.name}. Received: NaN or infinity")
+
+    def nearest(self, count):
+        """So many of the neighbours, those around the slice; none where there are fewer."""
+        spare = (len(self.neighbours) - count) // 2
+        return self.neighbours[spare : len(self.neighbours) - spare] if spare >= 0 else ()
 
 
 def evaluate(denoisers, pairs, conventions=("soft",), *, data_name):
@@ -92,7 +100,7 @@ def denoise_pair(name, denoiser, pair):
 
     Args:
         name: The denoiser's, for errors.
-        denoiser: Callable `(H, W)` HU -> `(H, W)` HU.
+        denoiser: Callable `(H, W)` HU -> `(H, W)` HU; one with `slices` above 1 is also given the `neighbours`.
         pair: `Pair`.
 
     Returns:
@@ -101,10 +109,12 @@ def denoise_pair(name, denoiser, pair):
     Raises:
         DenoiserError: If the denoiser raises or returns another shape, NaN or infinity.
     """
+    slices = getattr(denoiser, "slices", 1)
+    among = {"neighbours": pair.nearest(slices - 1)} if slices > 1 else {}
     low_hu = np.array(pair.low_hu, np.float32)  # a copy: what a denoiser does to its input stays with it
     start = time.perf_counter()
     try:
-        denoised_hu = np.asarray(denoiser(low_hu))
+        denoised_hu = np.asarray(denoiser(low_hu, **among))
     except (Exception, SystemExit) as error:
         raise DenoiserError(f"Denoiser {name!r} failed on slice {pair.name}: {error}") from error
     seconds = time.perf_counter() - start

@@ -10,6 +10,7 @@ from kpn_tf.metrics import (
     auc_of,
     contrast_and_noise_hu,
     detectability,
+    eye_filtered_d_prime,
     laguerre_gauss_channels,
     task_transfer,
     unbiased_square,
@@ -72,10 +73,11 @@ class LesionMeasures:
         kinds: "before", the denoisers.
         alike: Whether all lesions lie alike (a round phantom's, equally far from its centre), so that the place of
             each shows the noise of all.
+        eye_mm: Side of a pixel in mm, for the observer with an eye filter; without it there is none.
     """
 
-    def __init__(self, lesions, kinds, alike=False):
-        self.lesions, self._kinds, self._alike = lesions, kinds, alike
+    def __init__(self, lesions, kinds, alike=False, eye_mm=None):
+        self.lesions, self._kinds, self._alike, self._eye_mm = lesions, kinds, alike, eye_mm
         self._present = {(kind, lesion): [] for kind in kinds for lesion in lesions}
         self._absent = {(kind, lesion): [] for kind in kinds for lesion in lesions}
 
@@ -112,6 +114,8 @@ class LesionMeasures:
             if abs(lesion.contrast_hu) <= _OBSERVED_HU:
                 d_prime = self._d_prime(lesion, dose)
                 found += [d_prime, _area_under_curve(d_prime)]
+                if self._eye_mm:
+                    found.append(self._seen_d_prime(lesion, truth_hu, dose))
             if pixel_mm and lesion.radius >= _TRANSFER_PIXELS and abs(lesion.contrast_hu) >= _TRANSFER_HU:
                 of, curves = _transfer(lesion, self._kinds, present, truth_hu, pixel_mm, dose)
                 found += of
@@ -143,10 +147,37 @@ class LesionMeasures:
         }
         return Quantity("detectability d'", "", lesion.name, dose, values, changes)
 
+    def _seen_d_prime(self, lesion, truth_hu, dose):
+        """d' of the non-prewhitening observer with eye filter; its interval and its change's by jackknife."""
+        rows, columns = (np.arange(s.start, s.stop) for s in lesion.box)
+        distance = np.hypot(rows[:, None] - lesion.centre[0], columns - lesion.centre[1])
+        ring = (distance >= lesion.radius + 1) & (distance <= _RING * lesion.radius + 1)
+        signal = np.where(
+            distance <= lesion.radius + 1, truth_hu[lesion.box] - truth_hu[lesion.box][ring].mean(), 0
+        )
+        boxes = {
+            kind: [np.array(kept[kind, lesion])[:, 0] for kept in (self._absent, self._present)]
+            for kind in self._kinds
+        }
+        count = min(map(len, boxes[BEFORE]))
+
+        def of(i, kind):
+            return eye_filtered_d_prime(*(images[i] for images in boxes[kind]), signal, self._eye_mm)
+
+        values = {kind: jackknife(functools.partial(of, kind=kind), count) for kind in self._kinds}
+        changes = {
+            kind: jackknife(lambda i, kind=kind: of(i, kind) - of(i, BEFORE), count)
+            for kind in self._kinds
+            if kind != BEFORE
+        }
+        return Quantity("d', eye filter", "", lesion.name, dose, values, changes)
+
     def conventions(self):
         """What the numbers mean, by name."""
         places = "the places of all lesions, which lie alike" if self._alike else "the lesion's place"
+        eye = "non-prewhitening, with an eye filter that peaks at 4 cycles a degree at 500 mm and true size; jackknife"
         return {
+            **({"d', eye filter": eye} if self._eye_mm else {}),
             "contrast": "mean over the pixels a pixel or more inside the edge, minus those from a pixel outside it to "
             f"{_RING:g} radii; CNR: |mean contrast| over the root mean square SD of that background",
             "d'": f"channelised Hotelling observer, {CHANNELS} Laguerre-Gauss channels, a = 2/3 of the diameter, "

@@ -49,6 +49,7 @@ class Phantom:
         blurred: Whether the truth has the blur of the scans, so that their sharpness can be held against it.
         count: How many scans there are.
         scans: `(dose, present, Pair)`, made when asked for: the dose as a fraction, whether the lesions are in it.
+        eye_mm: Side of a pixel in mm for the observer with an eye filter, or `None` for none.
     """
 
     data_name: str
@@ -60,6 +61,7 @@ class Phantom:
     blurred: bool
     count: int
     scans: Iterator[tuple[float, bool, Pair]] = field(repr=False)
+    eye_mm: float | None = None
 
 
 def torso_phantom(doses, realisations):
@@ -137,7 +139,7 @@ def measure_phantom(phantom, scans, denoisers, *, note):
         if dose not in by_dose:
             by_dose[dose] = (
                 SliceMeasures((*kinds, "truth"), phantom.length),
-                LesionMeasures(phantom.lesions, kinds, phantom.alike),
+                LesionMeasures(phantom.lesions, kinds, phantom.alike, phantom.eye_mm),
             )
             spacing = pair.pixel_spacing_mm
         slices, lesions = by_dose[dose]
