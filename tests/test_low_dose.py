@@ -10,6 +10,7 @@ from kpn_tf.dicom import CTSlice, find_series, read_slice
 from kpn_tf.dose import low_dose as module
 from kpn_tf.dose.low_dose import LowDoseError, low_dose, measured_slices, texture_sha256
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
+from kpn_tf.training.data.folders import normal_dose_series, validation_folder
 from tests.ct_series import uid
 from tests.noisy_torso import NOISE_HU, noisy_volume, write_torso
 
@@ -142,14 +143,21 @@ def test_pixels_that_are_not_square_are_refused(tmp_path):
 
 
 def mixed_scan(folder, change):
-    """Eight slices with 12 HU of noise, then eight with 6; `change` gives the header of slice `i`."""
+    """Eight slices with 12 HU of noise, then eight with 6; `change` gives what is particular to slice `i`."""
+
+    def header(i):
+        told = {"SliceThickness": 5, "AcquisitionNumber": 1, "PixelSpacing": [1.2, 1.2]} | change(i)
+        told["ImagePositionPatient"] = [0, 0, 5.0 * told.pop("position", i)]
+        uids = {name: uid("mixed", name) for name in ("SeriesInstanceUID", "StudyInstanceUID")}
+        return told | uids | {"SOPInstanceUID": uid("mixed", i), "InstanceNumber": i + 1}
+
     rng = np.random.default_rng(4)
     rows, columns = np.mgrid[:112, :128]
     body = np.hypot((rows - 56) / 46, (columns - 64) / 55) < 1
     for i in range(16):
         noise = gaussian_filter(rng.standard_normal(body.shape), 0.7)
         slice_hu = np.where(body, 50.0, -1000.0) + noise * ((12 if i < 8 else 6) / noise.std())
-        write_torso(folder / f"{i}", slice_hu[None], changes=change(i))
+        write_torso(folder / f"{i}", slice_hu[None], changes=header(i))
     (series,), _ = find_series(folder)
     return series
 
@@ -165,21 +173,7 @@ def mixed_scan(folder, change):
     ids=["thickness", "tube current", "two phases in one place", "sequential"],
 )
 def test_where_the_noise_changes_inside_a_series_so_does_the_noise_that_is_added(tmp_path, change):
-    def header(i):
-        told = {"SliceThickness": 5, "AcquisitionNumber": 1, "PixelSpacing": [1.2, 1.2]} | change(i)
-        position_mm = 5.0 * told.pop("position", i)
-        uids = {name: uid("mixed", name) for name in ("SeriesInstanceUID", "StudyInstanceUID")}
-        return (
-            told
-            | uids
-            | {
-                "SOPInstanceUID": uid("mixed", i),
-                "InstanceNumber": i + 1,
-                "ImagePositionPatient": [0, 0, position_mm],
-            }
-        )
-
-    series = mixed_scan(tmp_path, header)
+    series = mixed_scan(tmp_path, change)
     lower = low_dose((series,), dose=0.25, seed=0)
     for file in series.slices:
         ct = read_slice(file.path)
@@ -188,4 +182,17 @@ def test_where_the_noise_changes_inside_a_series_so_does_the_noise_that_is_added
         added_hu = regional_noise_std_hu(low_hu - ct.slice_hu, boxes)
         true_hu = 12 if int(file.path.parent.name) < 8 else 6
         # A quarter of the dose is twice the noise: three parts of variance more.
+        assert (added_hu**2 / true_hu**2 + 1) ** 0.5 == pytest.approx(2.0, rel=0.1)
+
+
+def test_thin_and_thick_slices_of_a_series_are_trained_and_judged_on_apart(tmp_path):
+    mixed_scan(tmp_path, lambda i: {"SliceThickness": 4 if i < 8 else 7})
+    parts = [series for _, series in normal_dose_series(tmp_path, pytest.fail)]
+    assert [[file.thickness_mm for file in part.slices] for part in parts] == [[4.0] * 8, [7.0] * 8]
+    pairs = validation_folder(tmp_path, np.random.default_rng(0), note=pytest.fail)
+    own = [pair for pair in pairs if pair.name.endswith("own noise")]
+    assert len(own) == 12
+    for pair, true_hu in zip(own, [12] * 6 + [6] * 6, strict=True):
+        boxes = flat_regions(pair.normal_hu, (1.2, 1.2))
+        added_hu = regional_noise_std_hu(pair.low_hu - pair.normal_hu, boxes)
         assert (added_hu**2 / true_hu**2 + 1) ** 0.5 == pytest.approx(2.0, rel=0.1)

@@ -129,17 +129,28 @@ def _group_noises(pixel_spacing_mm, files):
 
 def _groups(parts):
     """`(pixel spacing, slices)` of those that are alike, the largest group first; sorted by position in each."""
-    groups = []
-    for part in parts:
-        by_acquisition = defaultdict(list)
-        for file in part.slices:
-            by_acquisition[file.thickness_mm, file.acquisition_number].append(file)
-        if min(map(len, by_acquisition.values())) < _GROUP:
-            by_acquisition.clear()
-            for file in part.slices:
-                by_acquisition[file.thickness_mm].append(file)
-        groups += [(part.pixel_spacing_mm, files) for files in by_acquisition.values()]
+    groups = [(part.pixel_spacing_mm, files) for part in parts for files in like_slices(part)]
     return sorted(groups, key=lambda group: -len(group[1]))
+
+
+def like_slices(series):
+    """The slices of a series by thickness and acquisition: what may differ in noise, or lie in one place twice.
+
+    Args:
+        series: A `Series`.
+
+    Returns:
+        List of lists of its `SliceFile`, each sorted by position. Acquisitions are told apart only where each has a few
+        slices: a sequential scan is one acquisition a slice.
+    """
+    groups = defaultdict(list)
+    for file in series.slices:
+        groups[file.thickness_mm, file.acquisition_number].append(file)
+    if min(map(len, groups.values())) < _GROUP:
+        groups.clear()
+        for file in series.slices:
+            groups[file.thickness_mm].append(file)
+    return list(groups.values())
 
 
 def _spread(files):

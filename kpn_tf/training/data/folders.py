@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from dataclasses import replace
 
 import numpy as np
 
 from kpn_tf.dicom import DicomError, find_series, other_scale, read_slice
-from kpn_tf.dose.low_dose import LowDoseError, inside_hu, square_pixel_mm
-from kpn_tf.dose.series_noise import SeriesNoise, noise_like, quiet_slabs, series_noise, simulate_low_dose
+from kpn_tf.dose.low_dose import LowDoseError, inside_hu, like_slices, square_pixel_mm
+from kpn_tf.dose.series_noise import SeriesNoise, noise_along_z, noise_like, quiet_slabs, simulate_low_dose
 from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.evaluation import Pair
 from kpn_tf.evaluation.matching import series_name
@@ -121,7 +122,7 @@ def validation_folder(folder, rng, *, note):
     pairs = []
     for name, volume_hu, pixel_mm, _ in volumes(folder, note):
         try:
-            noise = series_noise(volume_hu, pixel_mm)
+            noises = noise_along_z(volume_hu, pixel_mm)
         except ValueError as error:
             note(f"{name}: {error}", False)
             continue
@@ -129,6 +130,7 @@ def validation_folder(folder, rng, *, note):
         for index in np.unique(np.linspace(0, len(volume_hu) - 1, count + 2).astype(int)[1:-1]):
             normal_hu = volume_hu[index]
             named = f"{name} slice {index + 1}"
+            noise = noises[index]
             low_hu = simulate_low_dose(normal_hu, pixel_mm, dose=DOSE, noise=noise, rng=rng)
             pairs.append(Pair(low_hu, normal_hu, name, f"{named}, own noise", (pixel_mm,) * 2))
             if noise.std_hu < USUAL_NOISE_HU:
@@ -165,7 +167,7 @@ def normal_dose_series(folder, note):
         note: Called with `(line, failure)` for everything that is left out.
 
     Yields:
-        `(name, series)`: what to call it, and a `kpn_tf.dicom.Series`.
+        `(name, series)`: what to call it, and a `kpn_tf.dicom.Series`, one for each thickness and acquisition.
 
     Raises:
         StoreError: If the folder holds a store.
@@ -183,7 +185,9 @@ def normal_dose_series(folder, note):
         elif no_hu := other_scale([series]):
             note(f"{name}: {no_hu}", False)
         else:
-            yield name, series
+            # Thin slices and thick ones make no slab together, and have no noise in common.
+            for files in like_slices(series):
+                yield name, replace(series, slices=tuple(files))
 
 
 def volume(series):
