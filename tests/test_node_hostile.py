@@ -327,15 +327,15 @@ def is_ended(connection):
 
 
 @pytest.mark.parametrize(
-    "pieces",
+    ("pieces", "established"),
     [
-        lambda request: [request[at : at + 1] for at in range(len(request))],
-        lambda request: [request, *[bytes([byte]) for byte in p_data(b"\0" * 1000)]],
-        lambda request: [request] + [p_data(b"\0")] * 1000,
+        (lambda request: [request[at : at + 1] for at in range(len(request))], False),
+        (lambda request: [request, *[bytes([byte]) for byte in p_data(b"\0" * 1000)]], True),
+        (lambda request: [request] + [p_data(b"\0")] * 1000, True),
     ],
     ids=["bytes of a request", "bytes of a PDU", "PDUs of a byte"],
 )
-def test_who_sends_a_byte_now_and_then_is_left(node, pieces):
+def test_who_sends_a_byte_now_and_then_is_left(node, pieces, established):
     """Each byte comes long before the node loses patience, 2 s here; all of them would take minutes."""
     # Until it has counted down the connections of other tests, it turns this one away.
     until(lambda: answers_if_it_can(node))
@@ -350,8 +350,10 @@ def test_who_sends_a_byte_now_and_then_is_left(node, pieces):
                 break
         else:
             pytest.fail("it was listened to all the time")
-    lines = until(lambda: node.lines("association ended")[before:])
-    assert lines[0]["reason"] == "object comes too slowly"
+    if established:
+        # Before that pynetdicom's own timer may have been first.
+        lines = until(lambda: node.lines("association ended")[before:])
+        assert lines[0]["reason"] == "object comes too slowly"
     assert answers(node)
 
 
