@@ -46,5 +46,6 @@ def test_without_flat_tissue_there_is_no_correlation():
     [("lidc_0013_abdomen_2.5mm", [0.28, 0.04, 0.02]), ("rider_0109_abdomen_chest_5mm", [0.19, 0.01, 0.01])],
 )
 def test_the_correlation_of_real_series_is_that_of_the_table(name, expected, ct_data):
-    [(_, volume_hu, pixel_mm, _)] = volumes(ct_data / "normal_dose" / name, lambda line, failure: None)
+    found = volumes(ct_data / "normal_dose" / name, lambda line, failure: None)
+    _, volume_hu, pixel_mm, _ = max(found, key=lambda one: len(one[1]))
     assert noise_correlation_along_z(volume_hu[10:26], pixel_mm) == pytest.approx(expected, abs=0.1)

@@ -48,15 +48,16 @@ def read_volume(path):
     found, _ = find_series(path)
     if len(found) != 1:
         raise DicomError(
-            f"Expected one CT series of one geometry. Received: {len(found)} in {path}; name the folder of one"
+            path, f"Expected one CT series of one geometry. Received: {len(found)}; name the folder of one"
         )
     [series] = found
     steps_mm = np.diff([file.position_mm for file in series.slices])
     spacing_mm = float(np.median(steps_mm)) if len(steps_mm) else float(series.thickness_mm or 1.0)
     if len(steps_mm) and (series.ruler == "instance_number" or not _even(steps_mm, spacing_mm)):
         raise DicomError(
+            path,
             f"Expected evenly spaced slices with positions. Received: steps of {steps_mm.min():.4g} to "
-            f"{steps_mm.max():.4g} mm by {series.ruler} in {path}; a slice is missing, or phases share their positions"
+            f"{steps_mm.max():.4g} mm by {series.ruler}; a slice is missing, or phases share their positions",
         )
     slices = [read_slice(file.path, file.frame) for file in series.slices]
     return Volume(
