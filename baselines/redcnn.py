@@ -31,8 +31,9 @@ class REDCNN(SliceNetwork):
 
     Inside, the scale is `(HU + 1024) / 400`; because of the last ReLU nothing that it sees
     comes out below -1024 HU.
-    **Untrained:** the weights are random until they are trained or loaded. `REDCNN.from_preset("l1")` has trained
-    ones. The convolutions compute in the network's dtype policy, the sum with the slice in float32.
+    **Untrained:** the weights are random until they are trained or loaded; `REDCNN.from_preset` has trained ones.
+
+    The convolutions compute in the network's dtype policy, the sum with the slice in float32.
 
     Args:
         dtype: Dtype policy of the convolutions; the global one if `None`.

@@ -33,8 +33,8 @@ class WavResNet(SliceNetwork):
     prediction first passes the filter of its band (`contourlet.confine`), as in the paper's synthesis it passes
     one of nearly the same frequencies.
 
-    **Untrained:** the weights are random until they are trained or loaded. `WavResNet.from_preset("l1")` has trained
-    ones. The convolutions compute in the network's dtype policy, the transform and the last convolution in float32.
+    **Untrained:** the weights are random until they are trained or loaded; `WavResNet.from_preset` has trained ones.
+    The convolutions compute in the network's dtype policy, the transform and the last convolution in float32.
 
     Args:
         dtype: Dtype policy of the convolutions; the global one if `None`.

@@ -9,6 +9,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Denoiser": "kpn_tf.denoiser",
     "LocalConv": "kpn_tf.layers.local_conv",
+    "MeasuredPairs": "kpn_tf.training.pairs",
+    "PSNR": "kpn_tf.losses.fidelity",
+    "SSIM": "kpn_tf.losses.fidelity",
+    "SimulatedPairs": "kpn_tf.training.pairs",
     "StructKPN": "kpn_tf.networks.struct_kpn",
     "StructureAwareLoss": "kpn_tf.losses.structure_aware",
     "read_volume": "kpn_tf.dicom",

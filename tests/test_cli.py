@@ -17,6 +17,7 @@ import pytest
 
 from kpn_tf.cli import commands, extras
 from kpn_tf.denoiser import artefact
+from kpn_tf.trained import TRAINED
 from tests.command import BOX, kpn
 from tests.ct_series import write_ct_series
 
@@ -319,17 +320,24 @@ def test_info_tells_versions_devices_and_networks(capfd, weights):
         "device": "GPU", "name": None, "software": None, "self_test": None,
         "reason": "no network of fixed size is installed",
     }  # fmt: skip
-    network, paper = about["networks"]
+    network, paper, *others = about["networks"]
     assert network["name"] == "edge"
     assert network["file_sha256"] == artefact.open_artefact("edge").file_sha256
     assert (network["parameters"], network["gmac_512"], network["licence"]) == (0, 0.0128, "Apache-2.0")
     assert network["bytes"] == BOX.stat().st_size
     assert network["fixed_form"] is None
+    assert "16000 steps" in network["training"]
+    assert network["keras"]["file"] == "edge.keras"
+    kept = TRAINED["paper"]
     assert paper == {
         "name": "paper", "model": "StructKPN-paper", "parameters": 1_981_763, "gmac_512": 518.12,
-        "version": None, "file_sha256": None, "weights_sha256": None, "bytes": None, "licence": None,
-        "training_data": None, "fixed_form": None,
+        "version": None, "file_sha256": None, "weights_sha256": None, "bytes": None, "licence": "Apache-2.0",
+        "training": kept.training, "training_data": None, "fixed_form": None,
+        "keras": {
+            "file": "paper-k21-structure.keras", "file_sha256": kept.file_sha256, "bytes": kept.path.stat().st_size,
+        },
     }  # fmt: skip
+    assert [other["name"] for other in others] == [name for name in TRAINED if name not in ("edge", "paper")]
 
 
 def test_info_in_lines_says_the_same(capfd, weights, monkeypatch):
@@ -345,18 +353,19 @@ def test_info_in_lines_says_the_same(capfd, weights, monkeypatch):
     assert "0 parameters, 0.0128 GMAC per 512x512 slice, version 1, " in out
     fixed = artefact.open_artefact("edge_64")
     hashes = f"file sha256 {fixed.file_sha256}, weights sha256 ?"
-    assert f"; for the GPU edge_64, 64x64, {BOX_64.stat().st_size} bytes, {hashes}\n" in out
+    assert f"; for the GPU edge_64, 64x64, {BOX_64.stat().st_size} bytes, {hashes}; " in out
     assert (
-        "network paper: StructKPN-paper, 1981763 parameters, 518.12 GMAC per 512x512 slice, no weights" in out
+        "network paper: StructKPN-paper, 1981763 parameters, 518.12 GMAC per 512x512 slice, for kpn denoise: "
+        f"export it; trained for {TRAINED['paper'].training}; for Keras paper-k21-structure.keras, " in out
     )
 
 
-def test_info_names_every_preset_once_with_or_without_weights(capfd, weights):
+def test_info_names_every_network_once_with_or_without_a_file_for_denoising(capfd, weights):
     (weights / "edge.tflite").unlink()
     assert kpn("info") == 0
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("network ")]
-    assert [line.split(":")[0] for line in lines] == ["network edge", "network paper"]
-    assert all(line.endswith("no weights shipped") for line in lines)
+    assert [line.split(":")[0] for line in lines] == [f"network {name}" for name in TRAINED]
+    assert all("for kpn denoise: export it" in line for line in lines)
 
 
 def test_info_loads_neither_tensorflow_nor_keras():

@@ -139,7 +139,7 @@ def test_strength_by_root_is_the_larger_singular_value():
     literal, _ = strength_and_coherence(image, 11, "literal")
     root, _ = strength_and_coherence(image, 11, "sqrt")
     np.testing.assert_allclose(array(root) ** 2, array(literal), rtol=1e-5)
-    with pytest.raises(ValueError, match=r"'literal' or 'sqrt'. Received: 'mean'"):
+    with pytest.raises(ValueError, match=r"one of \('literal', 'sqrt'\). Received: 'mean'"):
         strength_and_coherence(image, 11, "mean")
 
 

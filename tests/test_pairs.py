@@ -3,10 +3,12 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kpn_tf.dose.series_noise import SeriesNoise, noise_like
 from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.evaluation import Pair
+from kpn_tf.phantom import torso
 from kpn_tf.training.data.slices import FIELDS
 from kpn_tf.training.pairs import Ahead, MeasuredPairs, SimulatedPairs, TrainingSlice, training_slices
 
@@ -177,3 +179,57 @@ def test_draws_follow_the_weights_as_those_of_numpy_do():
     _, normal = pairs_of(slices, batch_size=2000, steps=1)[0]
     drawn = np.bincount((normal[:, 0, 0, 0] / 100).astype(int), minlength=4) / 2000
     np.testing.assert_allclose(drawn, np.array(weights) / np.sum(weights), atol=0.03)
+
+
+def test_pairs_of_an_array_are_drawn_from_its_slices_and_its_noise():
+    volume_hu = torso(rows=128, columns=128, slices=2, pixel_spacing_mm=3.0).volume_hu
+    how = {"batch_size": 2, "steps": 3, "patch": 32, "seed": 5}
+    pairs = SimulatedPairs.from_volume(volume_hu, 3.0, noise=8.0, **how)
+    slices = training_slices(volume_hu, 3.0, SeriesNoise(8.0, SPECTRA["soft"]), np.random.default_rng(5))
+    expected = SimulatedPairs(slices, **how)
+    for index in range(3):
+        np.testing.assert_array_equal(pairs[index][0], expected[index][0])
+        np.testing.assert_array_equal(pairs[index][1], expected[index][1])
+    noisy_hu = volume_hu + np.random.default_rng(6).normal(0, 12, volume_hu.shape)
+    measured_there = SimulatedPairs.from_volume(noisy_hu, 3.0, **how)
+    assert measured_there.slices[0].noise_std_hu == pytest.approx(12, rel=0.2)
+
+
+def test_an_array_of_another_shape_or_without_noise_is_refused():
+    how = {"batch_size": 1, "steps": 1, "patch": 32}
+    with pytest.raises(
+        ValueError, match=r"finite slices of shape \(Z, H, W\) in HU. Received: shape \(64, 64\)"
+    ):
+        SimulatedPairs.from_volume(np.zeros((64, 64)), 1.0, noise=8.0, **how)
+    with pytest.raises(ValueError, match="Received: none; state the noise"):
+        SimulatedPairs.from_volume(np.full((2, 64, 64), -1000.0), 1.0, **how)
+
+
+@pytest.mark.parametrize("kind", ["tuples", "generator", "channels", "batches", "tf.data"])
+def test_measured_pairs_come_from_any_iterable(kind):
+    objects = measured(steps=2).pairs
+    low, normal = (np.stack([getattr(p, n)[:37, :41] for p in objects]) for n in ("low_hu", "normal_hu"))
+    expected = MeasuredPairs(zip(low, normal, strict=True), batch_size=5, steps=2, patch=24)
+    channels = list(zip(low[..., None], normal[..., None], strict=True))
+    given = {
+        "tuples": lambda: list(zip(low, normal, strict=True)),
+        "generator": lambda: (pair for pair in channels),
+        "channels": lambda: channels,
+        "batches": lambda: [
+            (low[:2, ..., None], normal[:2, ..., None]),
+            (low[2:, ..., None], normal[2:, ..., None]),
+        ],
+        "tf.data": lambda: (
+            tf.data.Dataset.from_tensor_slices((low, normal))
+            .batch(2)
+            .map(lambda *both: tuple(one[..., None] for one in both))
+        ),
+    }[kind]()
+    pairs = MeasuredPairs(given, batch_size=5, steps=2, patch=24)
+    assert pairs.describe() == expected.describe()
+    np.testing.assert_array_equal(pairs[1][0], expected[1][0])
+
+
+def test_slices_of_two_shapes_are_no_pair():
+    with pytest.raises(ValueError, match=r"of one shape: .* Received: \(30, 30\) and \(30, 31\)"):
+        MeasuredPairs([(np.zeros((30, 30)), np.zeros((30, 31)))], batch_size=1, steps=1, patch=24)

@@ -89,14 +89,15 @@ def test_strength_and_coherence_are_those_of_the_singular_values():
 
 def test_strength_coherence_and_classes_are_those_of_the_loss():
     pytest.importorskip("keras")
+    from kpn_tf.hounsfield import WINDOWS
     from kpn_tf.losses import StructureAwareLoss
-    from kpn_tf.losses.structure_aware import soft_tissue_unit
+    from kpn_tf.losses.structure_aware import window_unit
     from kpn_tf.ops import structure_tensor
 
     slice_hu = (bars() + np.random.default_rng(7).normal(0, 9, (41, 53))).astype(np.float32)
     batch = slice_hu[None, :, :, None]
     ours = strength_and_coherence(slice_hu)
-    theirs = structure_tensor.strength_and_coherence(soft_tissue_unit(batch), 11)
+    theirs = structure_tensor.strength_and_coherence(window_unit(batch, WINDOWS["soft"]), 11)
     for our, their in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(our, np.asarray(their)[0, :, :, 0], rtol=2e-3, atol=2e-4)
     weights = np.asarray(StructureAwareLoss().weights(batch))[0]

@@ -19,7 +19,7 @@ from kpn_tf.training import (
     make_optimizer,
     provenance,
     train,
-    validation_psnr,
+    validation_scores,
 )
 from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice
 
@@ -60,10 +60,10 @@ def test_fit_and_the_custom_loop_take_the_same_steps():
 
 def test_training_lowers_the_loss_and_raises_the_psnr_of_a_validation_slice():
     model = network()
-    before = validation_psnr(model, [validation_pair()])
+    before = validation_scores(model, [validation_pair()])["psnr_soft"]
     losses = train(model, pairs(), TrainingConfig(steps=30, ema=0.5), progress=False)
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    assert validation_psnr(model, [validation_pair()]) > before
+    assert validation_scores(model, [validation_pair()])["psnr_soft"] > before
 
 
 def test_a_run_folder_says_what_was_run_and_keeps_the_best_network(tmp_path):
@@ -78,7 +78,7 @@ def test_a_run_folder_says_what_was_run_and_keeps_the_best_network(tmp_path):
     assert [entry["step"] for entry in log] == [2, 4]
     assert list((tmp_path / "tensorboard").iterdir())
     best = keras.saving.load_model(tmp_path / "best.keras")
-    score = validation_psnr(best, [validation_pair()])
+    score = validation_scores(best, [validation_pair()])["psnr_soft"]
     assert score == pytest.approx(max(entry["validation_psnr_soft"] for entry in log), abs=1e-3)
 
 

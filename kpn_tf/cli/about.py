@@ -12,6 +12,7 @@ from kpn_tf.cli.commands import OK
 from kpn_tf.denoiser import devices
 from kpn_tf.denoiser.artefact import fixed_form, shipped
 from kpn_tf.denoiser.trial import try_gpu
+from kpn_tf.trained import TRAINED
 
 # Distributions whose versions explain a result; the last two come with the training extra.
 _DISTRIBUTIONS = (
@@ -25,10 +26,6 @@ _DISTRIBUTIONS = (
     "tensorflow",
     "keras",
 )
-
-# Preset of StructKPN -> trained values, and multiply-accumulates per 512x512 slice in units of 1e9. Written down
-# because only Keras could count them; tests/test_export.py holds them to the networks.
-PRESETS = {"edge": (369_664, 12.0), "paper": (1_981_763, 518.12)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +41,7 @@ def installation():
     Returns:
         Dict that `json.dumps` takes: `versions` (name to version, or `None` where not installed), `devices`
         (what `kpn denoise` can compute on: the CPU, and the GPU or why there is none) and `networks` (one entry
-        per shipped network and per preset without weights, in which all that weights would tell is `None`).
+        for all trained weights, with the file for `kpn denoise` where there is one, and the file for Keras).
     """
     return {
         "versions": {
@@ -100,7 +97,7 @@ def _gpu_text(gpu):
 
 
 def _network_text(network):
-    weights = "no weights shipped"
+    weights = "for kpn denoise: export it"
     if network["file_sha256"]:
         weights = (
             f"version {network['version']}, {network['bytes']} bytes, {network['licence']}, "
@@ -111,6 +108,10 @@ def _network_text(network):
             f"; for the GPU {fixed['name']}, {fixed['side']}x{fixed['side']}, {fixed['bytes']} bytes, "
             f"{_hashes(fixed)}"
         )
+    if training := network["training"]:
+        weights += f"; trained for {training}"
+    if kept := network["keras"]:
+        weights += f"; for Keras {kept['file']}, {kept['bytes']} bytes, file sha256 {kept['file_sha256']}"
     return (
         f"{network['model']}, {_known(network['parameters'])} parameters, "
         f"{_known(network['gmac_512'])} GMAC per 512x512 slice, {weights}"
@@ -148,31 +149,34 @@ def _gpu():
 
 
 def _networks():
-    """Shipped networks, then the presets that come without weights."""
-    carried = [
-        {
-            "name": artefact.path.stem,
-            "model": artefact.model,
-            "parameters": artefact.parameters,
-            "gmac_512": artefact.gmac_512,
-            "version": artefact.version,
-            "file_sha256": artefact.file_sha256,
-            "weights_sha256": artefact.weights_sha256,
-            "bytes": artefact.path.stat().st_size,
-            "licence": artefact.licence,
-            "training_data": artefact.training_data,
-            "fixed_form": _fixed_form(artefact),
-        }
-        for artefact in shipped()
-    ]
-    absent = dict.fromkeys(
-        ("version", "file_sha256", "weights_sha256", "bytes", "licence", "training_data", "fixed_form")
-    )
-    return carried + [
-        {"name": name, "model": f"StructKPN-{name}", "parameters": parameters, "gmac_512": gmac_512, **absent}
-        for name, (parameters, gmac_512) in PRESETS.items()
-        if name not in {network["name"] for network in carried}
-    ]
+    """All trained weights, those that `kpn denoise` can run first."""
+    files = {artefact.path.stem: artefact for artefact in shipped()}
+    return [_network(name, files.get(name), TRAINED.get(name)) for name in {**files, **TRAINED}]
+
+
+def _network(name, artefact, trained):
+    """One network: what its file for `kpn denoise` says of it, or what is known of its weights for Keras."""
+    known = artefact or trained
+    return {
+        "name": name,
+        "model": known.model,
+        "parameters": known.parameters,
+        "gmac_512": known.gmac_512,
+        "version": artefact and artefact.version,
+        "file_sha256": artefact and artefact.file_sha256,
+        "weights_sha256": artefact and artefact.weights_sha256,
+        "bytes": artefact and artefact.path.stat().st_size,
+        "licence": known.licence,
+        "training": trained and trained.training,
+        "training_data": artefact and artefact.training_data,
+        "fixed_form": artefact and _fixed_form(artefact),
+        "keras": trained
+        and {
+            "file": trained.path.name,
+            "file_sha256": trained.file_sha256,
+            "bytes": trained.path.stat().st_size,
+        },
+    }
 
 
 def _fixed_form(artefact):

@@ -12,8 +12,9 @@ from kpn_tf import console
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.networks import is_network, load_network
-from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact, shipped
+from kpn_tf.denoiser.artefact import open_artefact, shipped
 from kpn_tf.evaluation import simulated_pairs
+from kpn_tf.trained import TRAINED
 
 # What a network is given elsewhere -> ending of the file that is written; a SavedModel is a folder.
 TARGETS = {"tflite": ".tflite", "saved_model": "", "onnx": ".onnx", "openvino": ".xml"}
@@ -144,7 +145,7 @@ def _opened(config):
                 f"{config.network}; train one with kpn train and export RUN/best.keras"
             )
         known = open_artefact(config.network)
-        network = load_network(WEIGHTS_FOLDER / f"{config.network}.keras")
+        network = load_network(TRAINED[config.network].path)
 
     from export import Release
 

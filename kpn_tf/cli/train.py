@@ -12,12 +12,11 @@ import numpy as np
 
 from kpn_tf import console
 from kpn_tf.cli import kinds
-from kpn_tf.cli.about import PRESETS
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.prepare import left_out, noise_generator, progress, tell
 from kpn_tf.training.data.store import is_store, spill
 
-NETWORKS = (*PRESETS, "redcnn", "wavresnet")
+NETWORKS = ("edge", "paper", "redcnn", "wavresnet")
 
 LESIONS = 0.7
 

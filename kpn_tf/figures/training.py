@@ -8,7 +8,11 @@ from kpn_tf.figures.style import in_style, laid_out, line_style
 from kpn_tf.training import TrainingConfig, learning_rate_schedule
 from kpn_tf.training.run_folder import read_run
 
-_LABELS = {"loss": "training loss", "validation_psnr_soft": "validation\nPSNR soft (dB)"}
+_LABELS = {
+    "loss": "training loss",
+    "validation_psnr_soft": "validation\nPSNR soft (dB)",
+    "validation_ssim_soft": "validation\nSSIM soft",
+}
 
 # Pieces that the curve of the learning rate is drawn of.
 _PIECES = 100

@@ -1,7 +1,8 @@
-"""Training losses on slices in HU."""
+"""Training losses and metrics on slices in HU."""
 
 from kpn_tf.losses.absolute import absolute_error
+from kpn_tf.losses.fidelity import PSNR, SSIM
 from kpn_tf.losses.huber import huber_error
 from kpn_tf.losses.structure_aware import StructureAwareLoss
 
-__all__ = ["StructureAwareLoss", "absolute_error", "huber_error"]
+__all__ = ["PSNR", "SSIM", "StructureAwareLoss", "absolute_error", "huber_error"]

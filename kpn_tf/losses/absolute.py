@@ -1,10 +1,12 @@
 """The mean absolute error, in the unit of the networks."""
 
+import keras
 from keras import ops
 
 from kpn_tf.hounsfield import UNIT_HU
 
 
+@keras.saving.register_keras_serializable("kpn_tf")
 def absolute_error(normal_hu, denoised_hu):
     """Mean absolute error of denoised slices in unit scale: the loss `l1`.
 

@@ -10,7 +10,7 @@ import numpy as np
 from kpn_tf.hounsfield import WINDOWS
 
 # Wang et al., "Image quality assessment", IEEE TIP 2004, section III.C.
-_K1, _K2 = 0.01, 0.03
+K1, K2 = 0.01, 0.03
 
 SSIM_FLAVOURS = ("uniform7", "gaussian11")
 
@@ -119,7 +119,7 @@ def ssim(reference_hu, slice_hu, *, convention, flavour="uniform7"):
     mean_xy, mean_squares = mean_x * mean_y, mean_x**2 + mean_y**2
     covariance = sample * (local_mean(x * y) - mean_xy)
     variances = sample * (local_mean(x * x + y * y) - mean_squares)
-    c1, c2 = _K1**2, _K2**2
+    c1, c2 = K1**2, K2**2
     similarity = (2 * mean_xy + c1) * (2 * covariance + c2) / ((mean_squares + c1) * (variances + c2))
     return float(similarity.mean())
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kpn_tf.ops.hu_input import expect_slices
+from kpn_tf.trained import TRAINED
 
 
 class SliceNetwork(keras.Model):
@@ -27,6 +28,40 @@ class SliceNetwork(keras.Model):
         shape = (None, None, None, self.slices)
         self.build(shape)
         self(keras.KerasTensor(shape, "float32"))
+
+    @classmethod
+    def list_presets(cls):
+        """The trained weights of this network that come with the package.
+
+        Returns:
+            Dict from the name for `from_preset` to `kpn_tf.trained.Trained`: file, hash, cost and training.
+        """
+        return {name: trained for name, trained in TRAINED.items() if trained.network == cls.__name__}
+
+    @classmethod
+    def from_preset(cls, name, *, dtype=None, trainable=True):
+        """The network with trained weights that come with the package.
+
+        Args:
+            name: A key of `list_presets`.
+            dtype: Dtype policy of the features; the global one if `None`.
+            trainable: As in every Keras layer.
+
+        Returns:
+            A network, not compiled: ready to denoise, or to be trained further.
+
+        Raises:
+            ValueError: If there are no such weights of this network.
+        """
+        known = cls.list_presets()
+        if name not in known:
+            raise ValueError(
+                f"Expected trained weights of {cls.__name__}: {', '.join(known)}. Received: {name!r}"
+            )
+        made = keras.saving.load_model(known[name].path, compile=False)
+        network = cls.from_config({**made.get_config(), "name": None, "dtype": dtype, "trainable": trainable})
+        network.set_weights(made.get_weights())
+        return network
 
     def __call__(self, slice_hu, *args, **kwargs):
         expect_slices(slice_hu, depth=self.slices, least=self.least_side)
@@ -53,6 +88,13 @@ class SliceNetwork(keras.Model):
         """Whether the weights are as they were made: the offsets that start at zero still are zero."""
         offset = next(weight for weight in self.weights if weight.name in ("bias", "beta"))
         return not ops.convert_to_numpy(offset).any()
+
+    def summary(self, *args, print_fn=None, **kwargs):
+        """As `keras.Model.summary`, and a line where the weights are untrained."""
+        super().summary(*args, print_fn=print_fn, **kwargs)
+        if self.untrained:
+            trained = f"{type(self).__name__}.from_preset has trained ones: {', '.join(self.list_presets())}"
+            (print_fn or print)(f"Untrained: random weights. {trained}.")
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], 1)

@@ -2,6 +2,9 @@
 
 from keras import ops
 
+# Readings of the word in Eq. 2: the larger eigenvalue as written, and its root, the larger singular value.
+STRENGTHS = ("literal", "sqrt")
+
 
 def box_mean(image, size):
     """Mean over the `size * size` neighbourhood of every pixel; at the border over the part inside.
@@ -65,8 +68,8 @@ def strength_and_coherence(image, size, strength="literal"):
     Source: Xu et al., ICIP 2021, Eq. 2 and 3; the literal reading is the one that gives three kinds of
         region on real slices.
     """
-    if strength not in ("literal", "sqrt"):
-        raise ValueError(f"Expected strength to be 'literal' or 'sqrt'. Received: {strength!r}")
+    if strength not in STRENGTHS:
+        raise ValueError(f"Expected strength to be one of {STRENGTHS}. Received: {strength!r}")
     larger, smaller = structure_tensor_eigenvalues(image, size)
     s1, s2 = ops.sqrt(larger), ops.sqrt(smaller)
     coherence = (s1 - s2) / ops.maximum(s1 + s2, 1e-12)

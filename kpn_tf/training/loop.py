@@ -10,8 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from kpn_tf.losses import StructureAwareLoss
-from kpn_tf.metrics import psnr
+from kpn_tf.losses import PSNR, SSIM, StructureAwareLoss
 from kpn_tf.training.optimizer import make_optimizer
 from kpn_tf.training.provenance import identity, provenance
 from kpn_tf.training.run_folder import score
@@ -25,21 +24,22 @@ class TrainingDivergedError(RuntimeError):
     """The loss is no longer a number; the batch that did it lies in the run folder."""
 
 
-def validation_psnr(network, pairs):
-    """Mean PSNR over slices, convention `soft`: what chooses the best checkpoint.
+def validation_scores(network, pairs):
+    """Means over slices of PSNR and SSIM, convention `soft`; the PSNR chooses the best checkpoint.
 
     Args:
         network: Keras model, HU to HU.
         pairs: Sequence of objects with `low_hu` and `normal_hu`, slices `(H, W)` in HU of validation patients.
 
     Returns:
-        PSNR in dB.
+        Dict with `psnr_soft` in dB and `ssim_soft`.
     """
-    scores = []
+    metrics = PSNR("soft"), SSIM("soft")
     for pair in pairs:
-        denoised = np.asarray(network(pair.low_hu[None, :, :, None], training=False))[0, :, :, 0]
-        scores.append(psnr(pair.normal_hu, denoised, convention="soft"))
-    return float(np.mean(scores))
+        denoised = network(pair.low_hu[None, :, :, None], training=False)
+        for metric in metrics:
+            metric.update_state(pair.normal_hu[None, :, :, None], denoised)
+    return {metric.name: float(metric.result()) for metric in metrics}
 
 
 @all_workers_needed()
@@ -57,7 +57,7 @@ def train(network, pairs, config, *, loss=None, validation=(), run=None, progres
         config: `TrainingConfig`.
         loss: A Keras loss, or a function `(normal, denoised)` to the mean over a batch; `StructureAwareLoss()` if not
             given.
-        validation: Pairs of validation patients (see `validation_psnr`), or a function from the network to a dict of
+        validation: Pairs of validation patients (see `validation_scores`), or a function from the network to a dict of
             numbers; the averaged weights that do best (by `kpn_tf.training.run_folder.score`) are kept as
             `best.keras`.
         run: Folder for configuration, log, checkpoints and TensorBoard, or `None` for none. Pairs with a method
@@ -211,7 +211,8 @@ class _Loop:
         if callable(validation):
             entry.update(validation(self.network))
         elif validation:
-            entry["validation_psnr_soft"] = validation_psnr(self.network, validation)
+            scores = validation_scores(self.network, validation)
+            entry |= {f"validation_{name}": value for name, value in scores.items()}
         reached = score(entry)
         if self.run and reached > self.best:
             self.network.save(self.run / "best.keras.partial.keras")

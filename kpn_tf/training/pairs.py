@@ -1,10 +1,13 @@
 """Pairs of (low dose, normal dose) patches for training, drawn on the fly from slices and noise fields."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from kpn_tf.dose.series_noise import SeriesNoise, series_noise
+from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.training.data.slices import SlicesInMemory, TrainingSlice, slices_sha256, training_slices
 
 __all__ = ["Ahead", "MeasuredPairs", "SimulatedPairs", "TrainingSlice", "training_slices"]
@@ -60,6 +63,36 @@ class SimulatedPairs(keras.utils.PyDataset):
         self.seed = seed
         self._up_to = _shares_up_to(slices.weights)
 
+    @classmethod
+    def from_volume(cls, volume_hu, pixel_spacing_mm, *, noise=None, seed=0, **arguments):
+        """Pairs from the slices of one series, an array.
+
+        Args:
+            volume_hu: Normal-dose slices `(Z, H, W)` in HU.
+            pixel_spacing_mm: Side of a pixel in mm.
+            noise: Noise that the series has of its own: `None` to measure it, a standard deviation in HU for noise of
+                a soft kernel, or a `kpn_tf.dose.series_noise.SeriesNoise`.
+            seed: Integer; of the noise fields and of the patches.
+            arguments: The others of the class, such as `batch_size` and `steps`.
+
+        Returns:
+            `SimulatedPairs`.
+
+        Raises:
+            ValueError: If the volume is no finite `(Z, H, W)`, or its noise cannot be measured.
+        """
+        volume_hu = np.asarray(volume_hu, "float32")
+        if volume_hu.ndim != 3 or not np.isfinite(volume_hu).all():
+            raise ValueError(
+                f"Expected finite slices of shape (Z, H, W) in HU. Received: shape {volume_hu.shape}"
+            )
+        if noise is None:
+            noise = series_noise(volume_hu, pixel_spacing_mm)
+        elif not isinstance(noise, SeriesNoise):
+            noise = SeriesNoise(float(noise), SPECTRA["soft"])
+        slices = training_slices(volume_hu, pixel_spacing_mm, noise, np.random.default_rng(seed))
+        return cls(slices, seed=seed, **arguments)
+
     def __len__(self):
         return self.steps
 
@@ -102,25 +135,49 @@ class SimulatedPairs(keras.utils.PyDataset):
         return _turned((normal + noise, normal + np.float32(kept) * noise), rng)
 
 
+class _Measured(NamedTuple):
+    low_hu: np.ndarray
+    normal_hu: np.ndarray
+
+
+def _measured(item):
+    """The pairs of slices `(H, W)` that an item of an iterable holds."""
+    if hasattr(item, "low_hu") and hasattr(item, "normal_hu"):
+        yield item
+        return
+    low_hu, normal_hu = (np.asarray(slices_hu, "float32") for slices_hu in item)
+    if low_hu.shape != normal_hu.shape or low_hu.ndim not in (2, 3, 4):
+        raise ValueError(
+            "Expected pairs (low, normal) in HU of one shape: (H, W), (H, W, 1) or (B, H, W, 1). "
+            f"Received: {low_hu.shape} and {normal_hu.shape}"
+        )
+    if low_hu.ndim == 2:
+        low_hu, normal_hu = low_hu[..., None], normal_hu[..., None]
+    height, width, _ = low_hu.shape[-3:]
+    yield from map(_Measured, low_hu.reshape(-1, height, width), normal_hu.reshape(-1, height, width))
+
+
 class MeasuredPairs(keras.utils.PyDataset):
     """Batches of patches from slices that exist in both doses, such as those of the NIH protocol.
 
     Every slice is drawn alike, and turned and flipped. Batch `i` depends on the seed and `i` alone.
 
     Args:
-        pairs: Objects with `low_hu` and `normal_hu`, slices `(H, W)` in HU.
+        pairs: Any iterable that ends, such as a list or a `tf.data.Dataset`: of objects with `low_hu` and `normal_hu`,
+            slices `(H, W)` in HU, or of pairs `(low, normal)` of arrays or tensors of shape `(H, W)`, `(H, W, 1)` or
+            `(B, H, W, 1)`.
         batch_size: Patches per batch.
         steps: Number of batches.
         patch: Side of a patch in pixels.
         seed: Integer.
 
     Raises:
-        ValueError: If there is no pair, or one is smaller than a patch.
+        ValueError: If there is no pair, one is smaller than a patch, or its two slices differ in shape.
     """
 
     def __init__(self, pairs, *, batch_size, steps, patch=64, seed=0):
         super().__init__()
-        self.pairs = list(pairs)
+        self.pairs = [pair for item in pairs for pair in _measured(item)]
         if not self.pairs or min(min(pair.normal_hu.shape) for pair in self.pairs) < patch:
             raise ValueError(
                 f"Expected pairs of slices of at least {patch}×{patch} pixels. "

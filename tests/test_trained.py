@@ -1,0 +1,85 @@
+"""Trained weights come with the package, and what is said of them is true."""
+
+import keras
+import numpy as np
+import pytest
+
+from baselines import shipped
+from baselines.redcnn import REDCNN
+from baselines.wavresnet import WavResNet
+from export.about import weights_sha256
+from kpn_tf import StructKPN
+from kpn_tf.cli import train
+from kpn_tf.denoiser.artefact import open_artefact
+from kpn_tf.networks.cost import gmac
+from kpn_tf.trained import TRAINED
+
+CLASSES = {cls.__name__: cls for cls in (StructKPN, REDCNN, WavResNet)}
+
+
+@pytest.fixture(scope="module", params=TRAINED)
+def named(request):
+    """A name, what is known of the weights, and the network with them."""
+    trained = TRAINED[request.param]
+    return request.param, trained, CLASSES[trained.network].from_preset(request.param)
+
+
+def test_a_preset_is_trained_and_costs_what_is_said_of_it(named):
+    _, trained, network = named
+    assert not network.untrained
+    assert network.title == trained.model
+    # The trained values: batch statistics are none.
+    assert sum(np.prod(w.shape) for w in network.trainable_weights) == trained.parameters
+    cost = network.gmac() if hasattr(network, "gmac") else gmac(network)
+    assert trained.gmac_512 == pytest.approx(cost, abs=0.01)
+
+
+def test_the_training_that_is_told_is_that_of_the_record(named):
+    _, trained, _ = named
+    if trained.path.parent == shipped.FOLDER:
+        training = shipped.record(trained.path.stem)["training"]
+        told = "{steps} steps of {batch} patches of {patch}x{patch}, ".format(**training)
+        told += f"{100 * training['share_of_papers']:.3f} % of the paper's"
+        assert trained.training.startswith(told)
+        loss = {"l1": "mean absolute error", "structure": "structure-aware loss"}[training["loss"]]
+        assert trained.training.endswith(loss)
+    else:
+        assert trained.training.startswith("16000 steps of 8 patches of 96x96; mean absolute error")
+
+
+@pytest.mark.parametrize("name", ["edge", "paper"])
+def test_a_file_for_kpn_denoise_has_the_weights_of_the_file_for_keras(name):
+    network = keras.saving.load_model(TRAINED[name].path, compile=False)
+    assert open_artefact(name).weights_sha256 == weights_sha256(network)
+
+
+def test_every_weight_that_comes_with_the_baselines_has_a_name():
+    named = {trained.path.stem for trained in TRAINED.values() if trained.path.parent == shipped.FOLDER}
+    assert named == set(shipped.names())
+
+
+def test_presets_are_listed_by_network():
+    assert list(StructKPN.list_presets()) == ["edge", "paper", "paper-k21-l1"]
+    assert list(REDCNN.list_presets()) == ["redcnn-l1", "redcnn-structure"]
+    assert list(WavResNet.list_presets()) == ["wavresnet-l1"]
+
+
+def test_an_unknown_preset_is_told_the_known_ones():
+    sentence = "Expected trained weights of StructKPN: edge, paper, paper-k21-l1. Received: 'redcnn-l1'"
+    with pytest.raises(ValueError, match=sentence):
+        StructKPN.from_preset("redcnn-l1")
+
+
+def test_a_new_network_says_that_it_is_untrained_and_a_preset_does_not(capsys):
+    StructKPN("edge").summary()
+    sentence = "Untrained: random weights. StructKPN.from_preset has trained ones: edge, paper, paper-k21-l1."
+    assert sentence in capsys.readouterr().out
+    network = StructKPN.from_preset("edge", trainable=False, dtype="mixed_bfloat16")
+    network.summary()
+    assert "Untrained" not in capsys.readouterr().out
+    assert (network.trainable, network.dtype_policy.name) == (False, "mixed_bfloat16")
+
+
+def test_a_network_can_be_trained_for_every_kind_of_trained_weights():
+    kinds = {name.split("-")[0] for name in TRAINED}
+    assert kinds == set(train.NETWORKS)
