@@ -103,6 +103,10 @@ EXTRAS = {
         "hypothesis",
         "import-linter",
         "jax",
+        # The site of the documentation: prose from docs/, the API from the docstrings.
+        "mkdocs-material>=9.8",
+        "mkdocstrings-python>=2",
+        "mypy>=2.4",
         "kserve>=0.21; sys_platform == 'linux'",
         "pytest",
         "pytest-xdist",
@@ -128,7 +132,15 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=PACKAGES,
-    package_data={"kpn_tf": ["weights/*", "report/page/*", "node/status/*.html"], "baselines": ["weights/*"]},
+    package_data={
+        "kpn_tf": ["py.typed", "weights/*", "report/page/*", "node/status/*.html"],
+        "baselines": ["py.typed", "weights/*"],
+        "export": ["py.typed"],
+    },
+    project_urls={
+        "Paper": "https://doi.org/10.1109/ICIP42928.2021.9506679",
+        "Preprint": "https://arxiv.org/abs/2105.14758",
+    },
     entry_points={"console_scripts": ["kpn=kpn_tf.cli:main"]},
     install_requires=BASE,
     extras_require=EXTRAS,

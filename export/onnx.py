@@ -1,14 +1,16 @@
 """A network as an ONNX file, which onnxruntime and most other inference engines read."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
-from export.about import describe
+from export.about import Release, describe
 from export.graphs import any_size
 from export.parity import TOLERANCE_HU, ParityError, compare
 from kpn_tf.files import replacing
@@ -23,7 +25,7 @@ ATTEMPTS = 3
 SLICES = "HU, float32, (B, H, W, 1), any B, any H and W of 21 or more"
 
 
-def to_onnx(network, path, release):
+def to_onnx(network: Any, path: str | os.PathLike[str], release: Release) -> dict[str, Any]:
     """Writes a network as ONNX: float32, any `B`, `H, W >= 21`, input `slice_hu`, output `denoised_hu`, in HU.
 
     The report lies in the file as the metadata property `kpn_tf` (JSON). The file is compared with Keras first,

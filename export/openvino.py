@@ -1,12 +1,14 @@
 """A network in OpenVINO's intermediate representation, for Intel processors."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
-from export.about import describe
+from export.about import Release, describe
 from export.graphs import any_size
 from export.parity import TOLERANCE_HU, compare
 from export.silent_openvino import openvino
@@ -17,7 +19,7 @@ PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 SLICES = "HU, float32, (B, H, W, 1), any B, any H and W of 21 or more"
 
 
-def to_openvino(network, path, release):
+def to_openvino(network: Any, path: str | os.PathLike[str], release: Release) -> dict[str, Any]:
     """Writes a network for OpenVINO: float32, any `B`, `H, W >= 21`, input `slice_hu`, output `denoised_hu`, in HU.
 
     The report lies in the `.xml` as the runtime information `kpn_tf` (JSON); its `"compile_with"` holds the

@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from export import graphs
-from export.about import describe
+from export.about import Release, describe
 from export.parity import TOLERANCE_HU, compare
 from export.serving import write_configuration, write_warm_up
 from export.signatures import signatures
@@ -22,7 +23,7 @@ ROUNDED_TOLERANCE_HU = 0.5 + TOLERANCE_HU["float32"]
 SLICES = "HU, (B, H, W, 1): float32, int16 or bytes of int16, by signature"
 
 
-def to_saved_model(network, base, release):
+def to_saved_model(network: Any, base: str | os.PathLike[str], release: Release) -> dict[str, Any]:
     """Writes a network as `<base>/<version>/`, ready for TensorFlow Serving.
 
     Signatures: `serving_default` (`slice_hu` to `denoised_hu`, float32), `int16` (the same as whole HU) and `bytes`

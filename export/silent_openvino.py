@@ -2,7 +2,7 @@
 
 import sys
 
-sys.modules.setdefault("openvino_telemetry", None)
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
 __all__ = ["openvino"]

@@ -1,17 +1,20 @@
 """A network as a .tflite that carries its own report and has been proved against Keras."""
 
 import json
+import os
 import re
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from export.about import describe
+from export.about import Release, describe
 from export.graphs import grid, slices_of, whole, whole_side
 from export.parity import TOLERANCE_HU, ParityError, compare
 from kpn_tf.denoiser.tiling import least_side
@@ -35,7 +38,15 @@ PRECISIONS = ("float16", "float32", *_INTEGER)
 INTEGER_RMS_HU = 2.0
 
 
-def to_tflite(network, path, release, *, precision="float16", side=None, calibration=None):
+def to_tflite(
+    network: Any,
+    path: str | os.PathLike[str],
+    release: Release,
+    *,
+    precision: str = "float16",
+    side: int | None = None,
+    calibration: Sequence[np.ndarray] | None = None,
+) -> dict[str, Any]:
     """Writes a network for LiteRT in builtin operations only.
 
     The file takes `(1, H, W, 1)` float32 in HU, with sides that divide by the `multiple` in its report, and returns

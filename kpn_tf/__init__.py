@@ -1,9 +1,21 @@
 """Low-dose CT noise removal by kernel prediction networks: Hounsfield units in, Hounsfield units out."""
 
+from typing import TYPE_CHECKING
+
 from kpn_tf import registration
 from kpn_tf.lazy import public_names
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from kpn_tf.denoiser import Denoiser as Denoiser
+    from kpn_tf.layers import LocalConv as LocalConv
+    from kpn_tf.losses import PSNR as PSNR
+    from kpn_tf.losses import SSIM as SSIM
+    from kpn_tf.losses import StructureAwareLoss as StructureAwareLoss
+    from kpn_tf.networks import StructKPN as StructKPN
+    from kpn_tf.training.pairs import MeasuredPairs as MeasuredPairs
+    from kpn_tf.training.pairs import SimulatedPairs as SimulatedPairs
+
+__version__ = "0.2.0"
 
 # Public name -> module that holds it: a workstation without TensorFlow can import the package and denoise.
 _PUBLIC = {

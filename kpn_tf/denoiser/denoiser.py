@@ -1,6 +1,7 @@
 """A trained network as a callable: a slice in HU in, the same slice with less noise out."""
 
 import itertools
+import os
 import threading
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -57,7 +58,14 @@ class Denoiser:
     ```
     """
 
-    def __init__(self, weights="edge", *, device="cpu", threads=None, strength=1.0):
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] = "edge",
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        strength: float = 1.0,
+    ):
         if device not in devices.DEVICES:
             raise ValueError(f"Expected device to be one of {', '.join(devices.DEVICES)}. Received: {device}")
         if not isinstance(strength, Real) or not 0.0 <= strength <= 1.0:
@@ -83,7 +91,7 @@ class Denoiser:
             ) from error
 
     @property
-    def identity(self):
+    def identity(self) -> Identity:
         """Model, version, SHA-256 of the file and of the weights in it (`None` if it does not say), and licence."""
         return Identity(*(getattr(self.artefact, name) for name in Identity._fields))
 

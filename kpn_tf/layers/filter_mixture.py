@@ -1,5 +1,8 @@
 """A mixture of learnt unit-sum filters as a layer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -27,7 +30,7 @@ class FilterMixture(HULayer):
     Source: the derivation in `kpn_tf.ops.filter_bank`.
     """
 
-    def __init__(self, kernel_size, filters, stride=2, **kwargs):
+    def __init__(self, kernel_size: int, filters: int, stride: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
         self.filters = filters
@@ -37,7 +40,7 @@ class FilterMixture(HULayer):
         expect_slices(inputs[0], least=self.kernel_size // 2 + 1)
         return super().__call__(inputs, *args, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         start = denoising_filters(self.kernel_size, self.filters)
         self.bank = self.add_weight(
             name="bank",
@@ -47,25 +50,25 @@ class FilterMixture(HULayer):
             autocast=False,
         )
 
-    def unit_sum_bank(self):
+    def unit_sum_bank(self) -> Any:
         """The filters as they are applied, `(k, k, C)`, each of sum one."""
         # Shifting every tap alike, rather than dividing, is defined for any sum.
         excess = ops.sum(self.bank, axis=(0, 1), keepdims=True) - 1.0
         return self.bank - excess / (self.kernel_size * self.kernel_size)
 
-    def shares(self, scores):
+    def shares(self, scores: Any) -> Any:
         """Softmax over the filters of the phases `(B, h, w, s * s * C)`, same shape."""
         phases = ops.split(scores, self.stride * self.stride, axis=-1)
         return ops.concatenate([ops.softmax(phase, axis=-1) for phase in phases], axis=-1)
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Any]) -> Any:
         image, scores = inputs
         return mixture_of_filters(image, self.shares(scores), self.unit_sum_bank(), self.stride)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return input_shape[0]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "kernel_size": self.kernel_size,

@@ -1,5 +1,8 @@
 """Local convolution as a layer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from kpn_tf.layers.hu_layer import HULayer
@@ -33,9 +36,9 @@ class LocalConv(HULayer):
         expect_slices(image, least=kernel_side(kernels.shape[-1]) // 2 + 1)
         return super().__call__(inputs, *args, **kwargs)
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Any]) -> Any:
         image, kernels = inputs
         return local_conv(image, kernels)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return input_shape[0]

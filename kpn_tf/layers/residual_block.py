@@ -1,5 +1,7 @@
 """The residual block of every trunk."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,7 +21,7 @@ class ResidualBlock(keras.layers.Layer):
     Source: Xu et al., ICIP 2021, Fig. 1.
     """
 
-    def __init__(self, channels, groups=1, **kwargs):
+    def __init__(self, channels: int, groups: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         if channels % groups:
             raise ValueError(f"Expected channels that {groups} groups can share. Received: {channels}")
@@ -34,12 +36,12 @@ class ResidualBlock(keras.layers.Layer):
             for _ in range(self.groups)
         ]
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         shape = (*input_shape[:-1], self.channels // self.groups)
         for convolution in [*self.first, *self.second]:
             convolution.build(shape)
 
-    def call(self, features):
+    def call(self, features: Any) -> Any:
         # No group sees another until the block ends: one split and one concatenation are enough.
         parts = ops.split(features, self.groups, axis=-1) if self.groups > 1 else [features]
         changes = [
@@ -48,8 +50,8 @@ class ResidualBlock(keras.layers.Layer):
         ]
         return features + (ops.concatenate(changes, axis=-1) if self.groups > 1 else changes[0])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return (*input_shape[:-1], self.channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "channels": self.channels, "groups": self.groups}

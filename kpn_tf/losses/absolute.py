@@ -1,5 +1,7 @@
 """The mean absolute error, in the unit of the networks."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,7 +9,7 @@ from kpn_tf.hounsfield import UNIT_HU
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-def absolute_error(normal_hu, denoised_hu):
+def absolute_error(normal_hu: Any, denoised_hu: Any) -> Any:
     """Mean absolute error of denoised slices in unit scale: the loss `l1`.
 
     Args:

@@ -1,5 +1,7 @@
 """PSNR and SSIM as Keras metrics, under a named convention: the numbers of `kpn_tf.metrics` while a network trains."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -45,7 +47,7 @@ class PSNR(_SliceMean):
     20.0
     """
 
-    def __init__(self, convention, name=None, dtype=None):
+    def __init__(self, convention: str, name: str | None = None, dtype: Any = None):
         super().__init__(_psnr, convention, name or f"psnr_{convention}", dtype)
 
 
@@ -74,7 +76,7 @@ class SSIM(_SliceMean):
     Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment", IEEE TIP 13(4), 2004, Eq. 13.
     """
 
-    def __init__(self, convention, name=None, dtype=None):
+    def __init__(self, convention: str, name: str | None = None, dtype: Any = None):
         super().__init__(_ssim, convention, name or f"ssim_{convention}", dtype)
 
 

@@ -1,5 +1,8 @@
 """The structure-aware loss: edges, fine structure and flat regions are judged differently."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -70,17 +73,17 @@ class StructureAwareLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        size=NEIGHBOURHOOD,
-        strength="literal",
+        size: int = NEIGHBOURHOOD,
+        strength: str = "literal",
         *,
-        sigma_l2=SIGMA_L2,
-        sigma_l1=SIGMA_L1,
-        window="soft",
-        absolute="hu",
-        terms=TERMS,
-        reduction="sum_over_batch_size",
-        name="structure_aware",
-        dtype=None,
+        sigma_l2: float = SIGMA_L2,
+        sigma_l1: float = SIGMA_L1,
+        window: str = "soft",
+        absolute: str | None = "hu",
+        terms: Sequence[str] = TERMS,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "structure_aware",
+        dtype: Any = None,
     ):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         if size < 1 or size % 2 == 0:
@@ -104,7 +107,7 @@ class StructureAwareLoss(keras.losses.Loss):
         self.absolute = absolute
         self.terms = tuple(term for term in TERMS if term in terms)
 
-    def weights(self, normal_hu):
+    def weights(self, normal_hu: Any) -> Any:
         """The three weights of every pixel, for the loss and for pictures of it.
 
         Args:
@@ -124,7 +127,7 @@ class StructureAwareLoss(keras.losses.Loss):
         ]
         return ops.stop_gradient(ops.softmax(ops.concatenate(scores, axis=-1), axis=-1))
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """Loss of every pixel.
 
         Args:
@@ -145,7 +148,7 @@ class StructureAwareLoss(keras.losses.Loss):
         absolute = error if self.absolute == "window" else ops.abs(y_pred - y_true) / UNIT_HU
         return ops.squeeze((structural + absolute) / 2, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "size": self.size,

@@ -1,9 +1,12 @@
 """Whether HU are right: mean error in every cell of a grid."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def grid_bias_hu(reference_hu, slice_hu, cell, inside=None):
+def grid_bias_hu(
+    reference_hu: ArrayLike, slice_hu: ArrayLike, cell: int, inside: ArrayLike | None = None
+) -> np.ndarray:
     """Mean of slice minus reference in square cells that tile the slice from its top left.
 
     Args:

@@ -1,9 +1,12 @@
 """What a lesion stands out by: contrast in HU, and contrast over noise."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def contrast_and_noise_hu(slice_hu, inside, background):
+def contrast_and_noise_hu(
+    slice_hu: ArrayLike, inside: ArrayLike, background: ArrayLike
+) -> tuple[float, float]:
     """Mean inside minus mean of the background, and standard deviation of the background's pixels.
 
     Args:
@@ -23,11 +26,11 @@ def contrast_and_noise_hu(slice_hu, inside, background):
             f"Received: {np.count_nonzero(inside)} and {np.count_nonzero(background)}"
         )
     slice_hu = np.asarray(slice_hu, np.float64)
-    beside_hu = slice_hu[background]
-    return float(slice_hu[inside].mean() - beside_hu.mean()), float(beside_hu.std(ddof=1))
+    beside_hu = slice_hu[np.asarray(background)]
+    return float(slice_hu[np.asarray(inside)].mean() - beside_hu.mean()), float(beside_hu.std(ddof=1))
 
 
-def contrast_to_noise(slice_hu, inside, background):
+def contrast_to_noise(slice_hu: ArrayLike, inside: ArrayLike, background: ArrayLike) -> float:
     """`|mean inside - mean of background| / standard deviation of the background's pixels`.
 
     Noise pushes it up where the contrast is small: of a lesion that is not there it is not 0. Where there are several

@@ -6,6 +6,7 @@ Arrays are `(H, W)` in HU.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kpn_tf.hounsfield import WINDOWS
 
@@ -38,7 +39,7 @@ def _clipped_pair(reference_hu, slice_hu, convention):
     )
 
 
-def rmse_hu(reference_hu, slice_hu):
+def rmse_hu(reference_hu: ArrayLike, slice_hu: ArrayLike) -> float:
     """Root mean squared error over the whole frame, nothing clipped.
 
     Args:
@@ -57,7 +58,7 @@ def rmse_hu(reference_hu, slice_hu):
     return float(np.sqrt(np.mean((slice_hu - reference_hu) ** 2)))
 
 
-def psnr(reference_hu, slice_hu, *, convention):
+def psnr(reference_hu: ArrayLike, slice_hu: ArrayLike, *, convention: str) -> float:
     """Peak signal-to-noise ratio in dB; the peak is the width of the window.
 
     Args:
@@ -83,7 +84,9 @@ def psnr(reference_hu, slice_hu, *, convention):
     return float(10 * np.log10(data_range_hu**2 / mean_squared_error))
 
 
-def ssim(reference_hu, slice_hu, *, convention, flavour="uniform7"):
+def ssim(
+    reference_hu: ArrayLike, slice_hu: ArrayLike, *, convention: str, flavour: str = "uniform7"
+) -> float:
     """Mean structural similarity index over all windows that lie inside the frame.
 
     Computed on the clipped HU themselves, as public low-dose CT evaluations do: the clipped values are not

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import erf
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kpn_tf.metrics.noncentral_f import noncentrality_for
 
@@ -28,12 +29,12 @@ class Detectability:
     channels: int
 
     @property
-    def auc(self):
+    def auc(self) -> float:
         """Area under its ROC curve, `Φ(d' / √2)`."""
         return auc_of(self.d_prime)
 
 
-def auc_of(d_prime):
+def auc_of(d_prime: float) -> float:
     """Area under the ROC curve of two normal distributions of equal width `d'` apart.
 
     Example:
@@ -44,7 +45,7 @@ def auc_of(d_prime):
     return 0.5 * (1 + erf(d_prime / 2))
 
 
-def laguerre_gauss_channels(side, width, count):
+def laguerre_gauss_channels(side: int, width: float, count: int) -> np.ndarray:
     """Round channels for a signal in the middle: Gaussians times Laguerre polynomials.
 
     `u_j(r) = √2 / a · exp(-π r² / a²) · L_j(2π r² / a²)`, orthonormal in the plane.
@@ -78,7 +79,7 @@ def laguerre_gauss_channels(side, width, count):
     return np.sqrt(2) / width * np.exp(-x / 2) * np.stack(laguerre[:count])
 
 
-def known_detectability(signal, covariance, channels):
+def known_detectability(signal: ArrayLike, covariance: ArrayLike, channels: ArrayLike) -> float:
     """`d'` where signal and covariance are known: `d'² = s'U (U'KU)⁻¹ U's`.
 
     Args:
@@ -97,7 +98,7 @@ def known_detectability(signal, covariance, channels):
     return float(np.sqrt(response @ np.linalg.solve(u @ covariance @ u.T, response)))
 
 
-def detectability(absent, present, channels):
+def detectability(absent: ArrayLike, present: ArrayLike, channels: ArrayLike) -> Detectability:
     """`d'` from samples of both kinds.
 
     The sampled `d̂² = Δ' S⁻¹ Δ` (channel means and pooled covariance) is too large on average. As
@@ -122,11 +123,11 @@ def detectability(absent, present, channels):
     q = n0 + n1 - p - 1
     share = n0 * n1 / (n0 + n1)
     f = squared * share * q / (p * (n0 + n1 - 2))
-    interval = tuple(float(np.sqrt(noncentrality_for(c, f, p, q) / share)) for c in (0.975, 0.025))
-    return Detectability(float(np.sqrt(max(_unbiased(squared, n0, n1, p), 0.0))), interval, n0, n1, p)
+    low, high = (float(np.sqrt(noncentrality_for(c, f, p, q) / share)) for c in (0.975, 0.025))
+    return Detectability(float(np.sqrt(max(_unbiased(squared, n0, n1, p), 0.0))), (low, high), n0, n1, p)
 
 
-def unbiased_square(absent, present, channels):
+def unbiased_square(absent: ArrayLike, present: ArrayLike, channels: ArrayLike) -> float:
     """`d'²` without the bias of finite samples: right on average, and so below 0 at times.
 
     Args:

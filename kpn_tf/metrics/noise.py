@@ -1,6 +1,10 @@
 """Noise of a slice measured in its flat soft tissue: standard deviation in HU, power spectrum in HU²·mm²."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 # A box counts as soft tissue when the mean of each of its 5 mm cells does: means of cells keep their meaning
 # under quarter-dose noise, where the extremes of single pixels no longer tell air and bone from noise.
@@ -15,7 +19,9 @@ _FLAT_RATIO = 1.25
 _FLAT_MARGIN_HU = 0.1
 
 
-def noise_std_hu(slice_hu, pixel_spacing_mm, padding=None):
+def noise_std_hu(
+    slice_hu: ArrayLike, pixel_spacing_mm: float | Sequence[float], padding: ArrayLike | None = None
+) -> float:
     """Noise of one slice, measured in the slice itself.
 
     The standard deviation about a fitted plane in every 15 mm soft-tissue box (one every 5 mm); the 5th
@@ -39,7 +45,9 @@ def noise_std_hu(slice_hu, pixel_spacing_mm, padding=None):
     return float(np.percentile(std_hu[soft], 5)) if soft.any() else float("nan")
 
 
-def flat_noise_std_hu(slice_hu, pixel_spacing_mm, padding=None):
+def flat_noise_std_hu(
+    slice_hu: ArrayLike, pixel_spacing_mm: float | Sequence[float], padding: ArrayLike | None = None
+) -> float:
     """Noise of one slice over all its flat boxes: what a multiple of the noise is to be measured against.
 
     Root mean square over the boxes whose standard deviation about a plane is at most 1.25 × `noise_std_hu` + 0.1 HU.
@@ -67,7 +75,9 @@ def flat_noise_std_hu(slice_hu, pixel_spacing_mm, padding=None):
     return float(np.sqrt(np.mean(flat_hu**2)))
 
 
-def flat_regions(slice_hu, pixel_spacing_mm, padding=None):
+def flat_regions(
+    slice_hu: ArrayLike, pixel_spacing_mm: float | Sequence[float], padding: ArrayLike | None = None
+) -> list[Any]:
     """The flattest 15 mm soft-tissue boxes of a slice, none overlapping another.
 
     Args:
@@ -141,7 +151,7 @@ def _soft_tissue_boxes(slice_hu, pixel_spacing_mm, padding):
     return std_hu, box_sum(soft) == _CELLS**2, cell
 
 
-def regional_noise_std_hu(slice_hu, regions):
+def regional_noise_std_hu(slice_hu: ArrayLike, regions: Sequence[Any]) -> float:
     """Noise of a slice in given regions: root mean square of the standard deviations about a plane.
 
     Args:
@@ -168,7 +178,9 @@ def planes_removed(regions_hu):
     return noise - slope_y[:, None, None] * y[:, None] - slope_x[:, None, None] * x
 
 
-def noise_power_spectrum_2d(regions_hu, pixel_spacing_mm):
+def noise_power_spectrum_2d(
+    regions_hu: ArrayLike, pixel_spacing_mm: float | Sequence[float]
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Noise power spectrum of equally sized flat regions, each about its own fitted plane.
 
     `NPS(f) = Δy·Δx / (h·w) · mean |DFT(region - plane)|²`: its sum times the area of a frequency bin is the
@@ -198,7 +210,9 @@ def noise_power_spectrum_2d(regions_hu, pixel_spacing_mm):
     return (np.fft.fftfreq(h, dy), np.fft.fftfreq(w, dx)), nps
 
 
-def noise_power_spectrum(regions_hu, pixel_spacing_mm):
+def noise_power_spectrum(
+    regions_hu: ArrayLike, pixel_spacing_mm: float | Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Radial noise power spectrum: the mean of `noise_power_spectrum_2d` over rings one frequency bin wide.
 
     Args:
@@ -223,7 +237,7 @@ def noise_power_spectrum(regions_hu, pixel_spacing_mm):
     )
 
 
-def mean_frequency(frequency_per_mm, nps):
+def mean_frequency(frequency_per_mm: ArrayLike, nps: ArrayLike) -> float:
     """Mean frequency of a radial noise power spectrum, `Σ f·NPS(f) / Σ NPS(f)`: coarse grain is low.
 
     Args:

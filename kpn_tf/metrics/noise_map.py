@@ -1,12 +1,15 @@
 """Where in a slice the noise is: the standard deviation about a plane around every pixel, in HU."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Side of a window: a handful of grains of noise, less than most organs.
 WINDOW_MM = 10.0
 
 
-def window_side(pixel_spacing_mm):
+def window_side(pixel_spacing_mm: Sequence[float]) -> int:
     """Side of the windows of a map in pixels: the odd number nearest to 10 mm, 3 or more.
 
     Args:
@@ -20,7 +23,7 @@ def window_side(pixel_spacing_mm):
     return max(3, 2 * int(WINDOW_MM / min(pixel_spacing_mm) / 2) + 1)
 
 
-def noise_std_map(slice_hu, side):
+def noise_std_map(slice_hu: ArrayLike, side: int) -> np.ndarray:
     """Standard deviation about the least-squares plane in the window around every pixel.
 
     A window that holds an edge or a vessel shows that as well as noise: compare maps where the slice is flat.

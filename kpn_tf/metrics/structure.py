@@ -4,6 +4,7 @@ The NumPy twin of `kpn_tf.ops.structure_tensor`, for the workstation; the consta
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kpn_tf.hounsfield import WINDOWS
 
@@ -44,7 +45,7 @@ def strength_and_coherence(slice_hu):
     return larger, (s1 - s2) / np.maximum(s1 + s2, 1e-12)
 
 
-def structure_classes(slice_hu):
+def structure_classes(slice_hu: ArrayLike) -> np.ndarray:
     """What each pixel of a slice is: the class whose weight in the structure-aware loss is largest.
 
     Args:
@@ -59,7 +60,7 @@ def structure_classes(slice_hu):
     return np.argmax([coherence * SIGMA_L2, np.full_like(coherence, SIGMA_L1), strength], axis=0)
 
 
-def structure_by_class(slice_hu, classes):
+def structure_by_class(slice_hu: ArrayLike, classes: ArrayLike) -> dict[str, tuple[float, float]]:
     """Mean gradient strength and coherence of a slice over the pixels of each class.
 
     Strength is `√(λ1 / 121)`, the root mean square gradient along its main direction: twice the contrast, twice
@@ -76,7 +77,7 @@ def structure_by_class(slice_hu, classes):
     strength_hu = WINDOWS["soft"].width_hu * np.sqrt(strength) / NEIGHBOURHOOD
     return {
         name: (float(strength_hu[of].mean()), float(coherence[of].mean())) if of.any() else (np.nan, np.nan)
-        for name, of in ((name, classes == i) for i, name in enumerate(CLASSES))
+        for name, of in ((name, np.asarray(classes) == i) for i, name in enumerate(CLASSES))
     }
 
 

@@ -1,8 +1,10 @@
 """How sharp a disc of a given contrast is: its task transfer function, from the edge all around it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Edge profiles are binned at this share of a pixel (Richard et al. 2012 take a tenth as well).
 _BINS_PER_PIXEL = 10
@@ -33,7 +35,7 @@ class TaskTransfer:
     ttf: np.ndarray
     contrast_hu: float
 
-    def frequency_at(self, level):
+    def frequency_at(self, level: float) -> float:
         """Where it first falls to a level, in 1/mm: 0.5 gives f50, 0.1 gives f10; NaN where it never does."""
         below = np.flatnonzero(self.ttf <= level)
         if below.size == 0 or below[0] == 0:
@@ -43,7 +45,12 @@ class TaskTransfer:
         return float(f[0] + (t[0] - level) / (t[0] - t[1]) * (f[1] - f[0]))
 
 
-def task_transfer(slice_hu, pixel_spacing_mm, centre, radius_mm):
+def task_transfer(
+    slice_hu: ArrayLike,
+    pixel_spacing_mm: float | Sequence[float],
+    centre: tuple[float, float],
+    radius_mm: float,
+) -> TaskTransfer:
     """Task transfer function from a round insert.
 
     Every pixel around the edge, by its distance from it in bins of a tenth of a pixel, is the edge spread function;
@@ -90,7 +97,12 @@ def task_transfer(slice_hu, pixel_spacing_mm, centre, radius_mm):
     return TaskTransfer(frequency, magnitude / magnitude[0], float(inside.mean() - outside.mean()))
 
 
-def fitted_disc(slice_hu, pixel_spacing_mm, centre, radius_mm):
+def fitted_disc(
+    slice_hu: ArrayLike,
+    pixel_spacing_mm: float | Sequence[float],
+    centre: tuple[float, float],
+    radius_mm: float,
+) -> tuple[tuple[float, float], float]:
     """Where an insert lies, to a fraction of a pixel: least squares of a disc with a soft edge.
 
     Args:
@@ -109,7 +121,7 @@ def fitted_disc(slice_hu, pixel_spacing_mm, centre, radius_mm):
     inside = _within(np.shape(slice_hu), spacing_mm, centre, (1 + _REACH) * radius_mm)
     y, x = (n * mm for n, mm in zip(np.nonzero(inside), spacing_mm, strict=True))
     start = np.multiply(centre, spacing_mm)
-    y0, x0, radius, soft = *start, radius_mm, max(spacing_mm)
+    (y0, x0), radius, soft = start, radius_mm, max(spacing_mm)
     for _ in range(50):
         dy, dx = y - y0, x - x0
         r = np.maximum(np.hypot(dy, dx), 1e-9)

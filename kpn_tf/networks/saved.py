@@ -1,12 +1,14 @@
 """Networks from files."""
 
+import os
+
 import keras
 
 from kpn_tf.networks.slice_network import SliceNetwork
 from kpn_tf.networks.stack_kpn import StackKPN
 
 
-def load_saved(path):
+def load_saved(path: str | os.PathLike[str]) -> keras.Model:
     """A network from a .keras file, computing in float32 whatever it was trained in.
 
     Args:

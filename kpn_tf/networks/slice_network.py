@@ -1,10 +1,12 @@
 """What every network of slices is to Keras."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from kpn_tf.ops.hu_input import expect_slices
-from kpn_tf.trained import TRAINED
+from kpn_tf.trained import TRAINED, Trained
 
 
 class SliceNetwork(keras.Model):
@@ -20,7 +22,9 @@ class SliceNetwork(keras.Model):
         name: As in every Keras layer.
     """
 
-    def __init__(self, *, slices=1, dtype=None, trainable=True, name=None):
+    def __init__(
+        self, *, slices: int = 1, dtype: Any = None, trainable: bool = True, name: str | None = None
+    ):
         super().__init__(dtype=dtype, trainable=trainable, name=name)
         self.slices = slices
 
@@ -30,7 +34,7 @@ class SliceNetwork(keras.Model):
         self(keras.KerasTensor(shape, "float32"))
 
     @classmethod
-    def list_presets(cls):
+    def list_presets(cls) -> dict[str, Trained]:
         """The trained weights of this network that come with the package.
 
         Returns:
@@ -39,7 +43,7 @@ class SliceNetwork(keras.Model):
         return {name: trained for name, trained in TRAINED.items() if trained.network == cls.__name__}
 
     @classmethod
-    def from_preset(cls, name, *, dtype=None, trainable=True):
+    def from_preset(cls, name: str, *, dtype: Any = None, trainable: bool = True) -> Any:
         """The network with trained weights that come with the package.
 
         Args:
@@ -67,36 +71,36 @@ class SliceNetwork(keras.Model):
         expect_slices(slice_hu, depth=self.slices, least=self.least_side)
         return super().__call__(slice_hu, *args, **kwargs)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`; an array or tensor is checked before, as when the network is called."""
         if hasattr(x, "shape"):
             expect_slices(x, depth=self.slices, least=self.least_side)
         return super().predict(x, *args, **kwargs)
 
     @property
-    def input_dtype(self):
+    def input_dtype(self) -> str:
         """`"float32"`, whatever the dtype policy: slices are HU."""
         return "float32"
 
     @property
-    def least_side(self):
+    def least_side(self) -> int:
         """Smallest side of a slice in pixels."""
         raise NotImplementedError
 
     @property
-    def untrained(self):
+    def untrained(self) -> bool:
         """Whether the weights are as they were made: the offsets that start at zero still are zero."""
         offset = next(weight for weight in self.weights if weight.name in ("bias", "beta"))
         return not ops.convert_to_numpy(offset).any()
 
-    def summary(self, *args, print_fn=None, **kwargs):
+    def summary(self, *args: Any, print_fn: Any = None, **kwargs: Any) -> None:
         """As `keras.Model.summary`, and a line where the weights are untrained."""
         super().summary(*args, print_fn=print_fn, **kwargs)
         if self.untrained:
             trained = f"{type(self).__name__}.from_preset has trained ones: {', '.join(self.list_presets())}"
             (print_fn or print)(f"Untrained: random weights. {trained}.")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return (*input_shape[:-1], 1)
 
     def compute_output_spec(self, slice_hu, training=None):

@@ -1,8 +1,11 @@
 """StructKPN: a network that predicts one filter kernel for every pixel."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kpn_tf.layers import FilterMixture, LocalConv
 from kpn_tf.networks.slice_network import SliceNetwork
@@ -89,16 +92,16 @@ class StructKPN(SliceNetwork):
 
     def __init__(
         self,
-        preset="paper",
-        kernel_size=None,
+        preset: str = "paper",
+        kernel_size: int | None = None,
         *,
-        trunk=None,
-        channels=None,
-        blocks=None,
-        kernels=None,
-        dtype=None,
-        trainable=True,
-        name=None,
+        trunk: str | None = None,
+        channels: int | None = None,
+        blocks: int | None = None,
+        kernels: str | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        name: str | None = None,
     ):
         super().__init__(dtype=dtype, trainable=trainable, name=name)
         if preset not in PRESETS:
@@ -149,19 +152,19 @@ class StructKPN(SliceNetwork):
             )
         self._ready()
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.trunk.build(input_shape)
         self.predictor.build((*input_shape[:-1], self.trunk.channels))
         if self.kernels == "mixture":
             scores = (*input_shape[:-1], _MIXTURE_STRIDE**2 * FILTERS)
             self.filtering.build([(*input_shape[:-1], 1), scores])
 
-    def call(self, slice_hu):
+    def call(self, slice_hu: Any) -> Any:
         denoised = self.denoise_whole(reflect_to_multiple(slice_hu, self.multiple))
         shape = ops.shape(slice_hu)
         return denoised[:, : shape[1], : shape[2], :]
 
-    def denoise_whole(self, slice_hu):
+    def denoise_whole(self, slice_hu: Any) -> Any:
         """The network on slices whose sides divide by `multiple`.
 
         Args:
@@ -183,27 +186,27 @@ class StructKPN(SliceNetwork):
         return self.filtering([seen_hu, scores])
 
     @property
-    def title(self):
+    def title(self) -> str:
         """What the network is called: its preset, and what was changed in it but for the size of the kernels."""
         changed = [f"{name}={value}" for name, value in self._changed.items() if name != "kernel_size"]
         return ", ".join([f"StructKPN-{self.preset}", *changed])
 
     @property
-    def multiple(self):
+    def multiple(self) -> int:
         """What both sides of a slice must divide by in `denoise_whole`; others are mirrored up to it and cropped."""
         return max(self.trunk.multiple, _MIXTURE_STRIDE if self.kernels == "mixture" else 1)
 
     @property
-    def least_side(self):
+    def least_side(self) -> int:
         """Smallest side of a slice in pixels: that of a kernel."""
         return self.kernel_size
 
     @property
-    def reach(self):
+    def reach(self) -> int:
         """How far an output pixel looks, in pixels."""
         return max(self.trunk.reach, self.kernel_size // 2)
 
-    def kernels_at(self, slice_hu, rows, columns):
+    def kernels_at(self, slice_hu: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> np.ndarray:
         """The kernels that were applied at chosen pixels, to the slice within `kpn_tf.hounsfield.SEEN`.
 
         Args:
@@ -238,7 +241,7 @@ class StructKPN(SliceNetwork):
             return shares.reshape(-1, self.kernel_size, self.kernel_size)
         return np.einsum("nc,ijc->nij", shares, ops.convert_to_numpy(self.filtering.unit_sum_bank()))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         arguments = {"preset": self.preset, "kernel_size": self.kernel_size, **self._changed}
         return {**super().get_config(), **arguments}
 

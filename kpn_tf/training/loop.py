@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ class TrainingDivergedError(RuntimeError):
     """The loss is no longer a number; the batch that did it lies in the run folder."""
 
 
-def validation_scores(network, pairs):
+def validation_scores(network: Any, pairs: Any) -> dict[str, float]:
     """Means over slices of PSNR and SSIM, convention `soft`; the PSNR chooses the best checkpoint.
 
     Args:

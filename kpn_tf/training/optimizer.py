@@ -3,12 +3,14 @@
 import keras
 import tensorflow as tf
 
+from kpn_tf.training.config import TrainingConfig
+
 # Steps in which the learning rate rises from nothing, if a training is ten times as long: without them, one seed in
 # a few saturates the shares of the filters for good.
 WARMUP_STEPS = 500
 
 
-def learning_rate_schedule(config):
+def learning_rate_schedule(config: TrainingConfig) -> keras.optimizers.schedules.LearningRateSchedule:
     """A linear warm-up and a cosine.
 
     Args:
@@ -26,7 +28,7 @@ def learning_rate_schedule(config):
     )
 
 
-def make_optimizer(config):
+def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     """Adam with the schedule and clipping of a configuration, the same for `model.fit` and the loop.
 
     Args:

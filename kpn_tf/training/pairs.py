@@ -1,10 +1,11 @@
 """Pairs of (low dose, normal dose) patches for training, drawn on the fly from slices and noise fields."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kpn_tf.dose.series_noise import SeriesNoise, series_noise
 from kpn_tf.dose.simulation import SPECTRA
@@ -45,7 +46,17 @@ class SimulatedPairs(keras.utils.PyDataset):
         ValueError: If there is no slice, one is smaller than a patch, or the dose is not between 0 and 1.
     """
 
-    def __init__(self, slices, *, batch_size, steps, patch=96, dose=0.25, most_noise_hu=30.0, seed=0):
+    def __init__(
+        self,
+        slices: Any,
+        *,
+        batch_size: int,
+        steps: int,
+        patch: int = 96,
+        dose: float = 0.25,
+        most_noise_hu: float = 30.0,
+        seed: int = 0,
+    ):
         super().__init__()
         slices = SlicesInMemory(slices) if isinstance(slices, (list, tuple)) else slices
         if not len(slices):
@@ -64,7 +75,15 @@ class SimulatedPairs(keras.utils.PyDataset):
         self._up_to = _shares_up_to(slices.weights)
 
     @classmethod
-    def from_volume(cls, volume_hu, pixel_spacing_mm, *, noise=None, seed=0, **arguments):
+    def from_volume(
+        cls,
+        volume_hu: ArrayLike,
+        pixel_spacing_mm: float,
+        *,
+        noise: SeriesNoise | float | None = None,
+        seed: int = 0,
+        **arguments: Any,
+    ) -> "SimulatedPairs":
         """Pairs from the slices of one series, an array.
 
         Args:
@@ -104,7 +123,7 @@ class SimulatedPairs(keras.utils.PyDataset):
         """
         return _batch(self, index)
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         """What decides the batches, for the record of a run.
 
         Returns:
@@ -175,7 +194,7 @@ class MeasuredPairs(keras.utils.PyDataset):
         ValueError: If there is no pair, one is smaller than a patch, or its two slices differ in shape.
     """
 
-    def __init__(self, pairs, *, batch_size, steps, patch=64, seed=0):
+    def __init__(self, pairs: Any, *, batch_size: int, steps: int, patch: int = 64, seed: int = 0):
         super().__init__()
         self.pairs = [pair for item in pairs for pair in _measured(item)]
         if not self.pairs or min(min(pair.normal_hu.shape) for pair in self.pairs) < patch:
@@ -195,7 +214,7 @@ class MeasuredPairs(keras.utils.PyDataset):
         """Batch `index`: `(low, normal)` as of `SimulatedPairs`."""
         return _batch(self, index)
 
-    def describe(self):
+    def describe(self) -> dict[str, Any]:
         """What decides the batches, for the record of a run: as `SimulatedPairs.describe`."""
         return {
             "slices": len(self.pairs),

@@ -15,7 +15,7 @@ class WorkerLostError(RuntimeError):
     """Another machine of the training has gone; the run folder has what all of them go on from."""
 
 
-def strategy_for(workers):
+def strategy_for(workers: int | str) -> tf.distribute.Strategy:
     """The strategy in whose scope a network is created that several devices will train.
 
     Args:
@@ -38,7 +38,7 @@ def strategy_for(workers):
     train(network, pairs, config)  # each device gets half of every batch
     ```
     """
-    if workers == TF_CONFIG:
+    if isinstance(workers, str):
         address = _own_address()
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
