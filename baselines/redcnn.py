@@ -1,6 +1,7 @@
 """RED-CNN, the residual encoder-decoder that the paper compares kernel prediction with."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -54,7 +55,7 @@ class REDCNN(SliceNetwork):
     Med Imaging 36 (2017), Fig. 1.
     """
 
-    def __init__(self, *, dtype=None, trainable=True, name=None):
+    def __init__(self, *, dtype: Any = None, trainable: bool = True, name: str | None = None):
         super().__init__(dtype=dtype, trainable=trainable, name=name)
         policy = self.dtype_policy
         self.encoder = [
@@ -88,7 +89,7 @@ class REDCNN(SliceNetwork):
             features = ops.relu(features)
         return features * UNIT_HU + _ZERO_HU
 
-    def denoise_whole(self, slice_hu):
+    def denoise_whole(self, slice_hu: Any) -> Any:
         """The network as it is exported, which is the network itself.
 
         Args:
@@ -119,7 +120,7 @@ class REDCNN(SliceNetwork):
         """How far an output pixel looks, in pixels: the convolutions one way, the transposed ones the other."""
         return DEPTH * (KERNEL_SIZE - 1)
 
-    def gmac(self, rows=512, columns=512):
+    def gmac(self, rows: int = 512, columns: int = 512) -> float:
         """Multiply-accumulates for one slice in units of 1e9.
 
         A convolution multiplies its whole kernel at every pixel of its output, a transposed one at every pixel

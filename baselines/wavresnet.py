@@ -1,6 +1,7 @@
 """WavResNet, the wavelet residual network that the paper compares kernel prediction with."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -55,7 +56,7 @@ class WavResNet(SliceNetwork):
     IEEE Trans Med Imaging 37 (2018); widths, depths and the start of the last convolution from its authors' code.
     """
 
-    def __init__(self, *, dtype=None, trainable=True, name=None):
+    def __init__(self, *, dtype: Any = None, trainable: bool = True, name: str | None = None):
         super().__init__(dtype=dtype, trainable=trainable, name=name)
         self.entrance = _convolutions(DEPTH, self.dtype_policy)
         self.modules = [_convolutions(DEPTH, self.dtype_policy) for _ in range(MODULES)]
@@ -86,7 +87,7 @@ class WavResNet(SliceNetwork):
         merged = self.merging(ops.concatenate(outputs, axis=-1), training=training)
         return slice_hu - contourlet.confine(self.head(merged)) * UNIT_HU
 
-    def denoise_whole(self, slice_hu):
+    def denoise_whole(self, slice_hu: Any) -> Any:
         """The network as it is exported: batch normalisation by the statistics of the training.
 
         Args:
@@ -118,7 +119,7 @@ class WavResNet(SliceNetwork):
         chain = DEPTH + MODULES * DEPTH + MERGING_DEPTH + 1
         return chain * (KERNEL_SIZE // 2) + 2 * contourlet.REACH
 
-    def gmac(self, rows=512, columns=512):
+    def gmac(self, rows: int = 512, columns: int = 512) -> float:
         """Multiply-accumulates for one slice in units of 1e9, the transform's 1.4 among them.
 
         Args:

@@ -1,13 +1,9 @@
-"""The pages for Keras users: their code runs as written, top to bottom, in one folder; and the site is built."""
+"""The pages for Keras users: their code runs as written, top to bottom, in one folder."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
-import pytest
 
 from tests.test_readme import blocks_of
 
@@ -45,18 +41,3 @@ def test_the_tutorial_runs_and_what_it_exports_is_what_keras_has(tmp_path, monke
     np.testing.assert_allclose(names["kernels"].sum(axis=(1, 2)), 1, atol=1e-4)
     np.testing.assert_allclose(names["here"], names["there"], atol=0.05)
     assert "Keras and LiteRT differ by 0.0" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning(tmp_path):
-    finished = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    pages = (tmp_path / "site/api/networks/index.html").read_text(encoding="utf-8")
-    assert "from_preset" in pages

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kpn_tf.losses import PSNR, SSIM, StructureAwareLoss
+from kpn_tf.training.config import TrainingConfig
 from kpn_tf.training.optimizer import make_optimizer
 from kpn_tf.training.provenance import identity, provenance
 from kpn_tf.training.run_folder import score
@@ -44,7 +47,16 @@ def validation_scores(network: Any, pairs: Any) -> dict[str, float]:
 
 
 @all_workers_needed()
-def train(network, pairs, config, *, loss=None, validation=(), run=None, progress=True):
+def train(
+    network: Any,
+    pairs: Any,
+    config: TrainingConfig,
+    *,
+    loss: Any = None,
+    validation: Sequence[Any] = (),
+    run: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> list[float]:
     """Trains a network with `tf.GradientTape`; continues exactly where a killed run of the same folder stopped.
 
     With the same seed, data and optimizer the losses are those of `model.fit`. A network that was created in the scope

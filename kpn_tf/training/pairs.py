@@ -238,7 +238,7 @@ class Ahead:
         pairs: `SimulatedPairs`, or anything whose item `i` is the batch of step `i`.
     """
 
-    def __init__(self, pairs):
+    def __init__(self, pairs: Any):
         self._pairs = pairs
         self._thread = ThreadPoolExecutor(1)
         self._index, self._coming = None, None
