@@ -1,5 +1,8 @@
 """Squared error where it is small, absolute where it is large: least at the mean where structure is faint."""
 
+from typing import Any
+
+import keras
 from keras import ops
 
 from kpn_tf.hounsfield import UNIT_HU
@@ -8,7 +11,8 @@ from kpn_tf.hounsfield import UNIT_HU
 SQUARED_BELOW_HU = 30.0
 
 
-def huber_error(normal_hu, denoised_hu):
+@keras.saving.register_keras_serializable("kpn_tf")
+def huber_error(normal_hu: Any, denoised_hu: Any) -> Any:
     """Huber's error of denoised slices in unit scale: the loss `huber`.
 
     Absolute error is least at the median of what a slice may hold, which drops a lesion that is less likely than not;

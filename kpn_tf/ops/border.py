@@ -1,5 +1,6 @@
 """Mirrored borders: `1234` becomes `32 1234 32`, the edge pixel not repeated."""
 
+import keras
 from keras import ops
 
 
@@ -29,11 +30,23 @@ def reflect_to_multiple(image, multiple):
     if multiple == 1:
         return image
     below, right = (missing_to_multiple(side, multiple) for side in ops.shape(image)[1:3])
+    if keras.backend.backend() == "torch":
+        return _mirrored_by_slices(image, below, right)
     grown = ops.pad(image, [[0, 0], [0, below], [0, right], [0, 0]], mode="reflect")
     if hasattr(grown, "set_shape"):
         # TensorFlow forgets the channels when it traces a padding that is a tensor; LiteRT's convolution needs them.
         grown.set_shape((image.shape[0], None, None, image.shape[3]))
     return grown
+
+
+def _mirrored_by_slices(image, below, right):
+    """PyTorch, whose padding wants both sides of two axes, or none: here often only one is missing."""
+    for axis, missing in ((1, below), (2, right)):
+        if missing:
+            last = image.shape[axis] - 1
+            mirrored = ops.flip(ops.take(image, list(range(last - missing, last)), axis=axis), axis=axis)
+            image = ops.concatenate([image, mirrored], axis=axis)
+    return image
 
 
 def missing_to_multiple(length, multiple):
