@@ -4,9 +4,10 @@ import itertools
 import os
 import threading
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kpn_tf.denoiser import artefact, devices
 from kpn_tf.denoiser.cpu import Cpu
@@ -72,7 +73,7 @@ class Denoiser:
             raise ValueError(f"Expected strength from 0 to 1. Received: {strength!r}")
         if threads is not None and (not isinstance(threads, Integral) or threads < 1):
             raise ValueError(f"Expected at least one thread. Received: threads={threads!r}")
-        self.artefact = artefact.open_artefact(weights)
+        self.artefact: artefact.Artefact = artefact.open_artefact(weights)
         self.strength = float(strength)
         self.threads = devices.default_threads() if threads is None else int(threads)
         self.device, self.device_note, self.adapter = "cpu", None, None
@@ -96,7 +97,7 @@ class Denoiser:
         return Identity(*(getattr(self.artefact, name) for name in Identity._fields))
 
     @property
-    def slices(self):
+    def slices(self) -> int:
         """How many neighbouring slices the network sees; the middle one is denoised."""
         return self.artefact.slices
 
@@ -142,7 +143,14 @@ class Denoiser:
             denoised_hu[padding] = source_hu[padding]
         return denoised_hu
 
-    def volume(self, volume_hu, *, slice_spacing_mm, padding=None, progress=iter):
+    def volume(
+        self,
+        volume_hu: ArrayLike,
+        *,
+        slice_spacing_mm: float,
+        padding: ArrayLike | None = None,
+        progress: Any = iter,
+    ) -> np.ndarray:
         """Denoises a series slice by slice, each with its neighbours if the network sees them.
 
         Beyond the two volumes it holds one stack at a time.

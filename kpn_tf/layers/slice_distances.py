@@ -1,5 +1,7 @@
 """What a network is told of where the slices of a stack lie."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,22 +21,22 @@ class SliceDistances(keras.layers.Layer):
         channels: Number of features.
     """
 
-    def __init__(self, channels, **kwargs):
+    def __init__(self, channels: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.channels = channels
         self.dense = keras.layers.Dense(channels, use_bias=False, dtype=self.dtype_policy)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.dense.build((input_shape[0], (1 + len(_FALL_MM)) * input_shape[1]))
 
-    def call(self, distances_mm):
+    def call(self, distances_mm: Any) -> Any:
         there = ops.cast(distances_mm > 0, distances_mm.dtype)
         falling = [there * ops.exp(-distances_mm / mm) for mm in _FALL_MM]
         features = self.dense(ops.concatenate([there, *falling], axis=-1))
         return ops.expand_dims(ops.expand_dims(features, 1), 1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return (input_shape[0], 1, 1, self.channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "channels": self.channels}

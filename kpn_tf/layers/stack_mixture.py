@@ -1,5 +1,8 @@
 """A mixture of learnt unit-sum filters of all slices of a stack, as a layer."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,8 +13,8 @@ from kpn_tf.ops.stack_bank import small_kernels, small_responses, wide_kernels, 
 
 # Side of the small filters, and how many small and wide ones there are: the middle slice's, and each neighbour's.
 # Numbers are (isotropic Gaussians, directions of elongated ones); the first isotropic filter of the middle is a delta.
-_MIDDLE = {"side": 9, "small": (4, 8), "wide": (4, 8)}
-_NEIGHBOUR = {"side": 7, "small": (2, 6), "wide": (2, 0)}
+_MIDDLE: dict[str, Any] = {"side": 9, "small": (4, 8), "wide": (4, 8)}
+_NEIGHBOUR: dict[str, Any] = {"side": 7, "small": (2, 6), "wide": (2, 0)}
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
@@ -28,18 +31,18 @@ class StackMixture(keras.layers.Layer):
     Source: METHOD: linear kernel prediction is a filter bank, `kpn_tf.ops.stack_bank`.
     """
 
-    def __init__(self, kernel_size, slices, **kwargs):
+    def __init__(self, kernel_size: int, slices: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.kernel_size = kernel_size
         self.slices = slices
         self._kinds = [_MIDDLE if z == slices // 2 else _NEIGHBOUR for z in range(slices)]
 
     @property
-    def filters(self):
+    def filters(self) -> Any:
         """Number of filters `C` of all slices."""
         return sum(sum(kind["small"]) + sum(kind["wide"]) for kind in self._kinds)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.banks = []
         for z, kind in enumerate(self._kinds):
             sides = {"small": kind["side"], "wide": wide_side(self.kernel_size)}
@@ -52,7 +55,7 @@ class StackMixture(keras.layers.Layer):
                 )
                 self.banks.append(weight)
 
-    def unit_sum_banks(self):
+    def unit_sum_banks(self) -> Any:
         """The filters as they are applied, for each slice the small ones `(n, n, C)` and the wide ones."""
         banks = [
             bank - (ops.sum(bank, axis=(0, 1), keepdims=True) - 1.0) / bank.shape[0] ** 2
@@ -60,7 +63,7 @@ class StackMixture(keras.layers.Layer):
         ]
         return list(zip(banks[::2], banks[1::2], strict=True))
 
-    def kernels(self):
+    def kernels(self) -> Any:
         """Every filter as a kernel of every phase: NumPy arrays `(4, k, k, C)`, one for each slice."""
         return [
             np.concatenate(
@@ -73,11 +76,11 @@ class StackMixture(keras.layers.Layer):
             for small, wide in self.unit_sum_banks()
         ]
 
-    def shares(self, scores):
+    def shares(self, scores: Any) -> Any:
         """Softmax over the filters of all slices: four phases `(B, H/2, W/2, C)`, row phase slowest."""
         return [ops.softmax(phase, axis=-1) for phase in ops.split(scores, 4, axis=-1)]
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Any]) -> Any:
         stack, scores = inputs
         responses = []
         for image, (small, wide) in zip(
@@ -90,8 +93,8 @@ class StackMixture(keras.layers.Layer):
         ]
         return depth_to_space(ops.concatenate(sums, axis=-1), 2)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return (*input_shape[0][:-1], 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel_size": self.kernel_size, "slices": self.slices}

@@ -1,12 +1,13 @@
 """An observer that looks for a known signal as an eye sees it, and does not undo the grain of the noise."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Most sensitive at four cycles a degree; the picture is looked at from half a metre at its own size.
 _EXPONENT, _PEAK_PER_DEGREE, _VIEWING_MM = 1.3, 4.0, 500.0
 
 
-def eye_filter(frequency_per_mm):
+def eye_filter(frequency_per_mm: ArrayLike) -> np.ndarray:
     """How much of a frequency an eye sees: `E(f) = f^1.3 exp(-c f^2)` with f in cycles a degree, 1 at its peak.
 
     Args:
@@ -22,7 +23,7 @@ def eye_filter(frequency_per_mm):
     return relative**_EXPONENT * np.exp(-_EXPONENT / 2 * (relative**2 - 1))
 
 
-def eye_filtered_d_prime(absent, present, signal, pixel_mm):
+def eye_filtered_d_prime(absent: ArrayLike, present: ArrayLike, signal: ArrayLike, pixel_mm: float) -> float:
     """d' of the non-prewhitening observer with eye filter, from images with and without a known signal.
 
     Its template is the signal seen twice through the filter, once for the eye and once for what it looks for; d' is

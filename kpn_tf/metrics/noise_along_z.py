@@ -1,6 +1,9 @@
 """How far the noise of one slice is that of the next: its correlation along z."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kpn_tf.metrics.noise import flat_regions, planes_removed
 
@@ -8,7 +11,9 @@ from kpn_tf.metrics.noise import flat_regions, planes_removed
 _FLAT_IN_BOTH = 1.25
 
 
-def noise_correlation_along_z(volume_hu, pixel_spacing_mm, most_slices=3):
+def noise_correlation_along_z(
+    volume_hu: ArrayLike, pixel_spacing_mm: float | Sequence[float], most_slices: int = 3
+) -> np.ndarray:
     """Correlation of the noise of slices at distances of one, two, ... slices, in flat soft tissue.
 
     The boxes are those of `flat_regions`, without their planes; only boxes that are about as flat in the other

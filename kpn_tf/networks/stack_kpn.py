@@ -1,8 +1,12 @@
 """StackKPN: a network that predicts kernels over neighbouring slices."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from kpn_tf.layers import StackMixture
 from kpn_tf.networks.trunks import StackTrunk
@@ -51,7 +55,15 @@ class StackKPN(keras.Model):
     2018 (kernels over the frames of a burst).
     """
 
-    def __init__(self, slices=5, kernel_size=21, *, dtype=None, trainable=True, name=None):
+    def __init__(
+        self,
+        slices: int = 5,
+        kernel_size: int = 21,
+        *,
+        dtype: Any = None,
+        trainable: bool = True,
+        name: str | None = None,
+    ):
         super().__init__(dtype=dtype, trainable=trainable, name=name)
         if slices not in SLICES:
             raise ValueError(f"Expected slices to be one of {SLICES}. Received: {slices}")
@@ -77,13 +89,13 @@ class StackKPN(keras.Model):
         self.predictor.build((None, None, None, self.trunk.channels))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[Any]) -> Any:
         stack_hu, distances_mm = inputs
         denoised = self.denoise_whole([reflect_to_multiple(stack_hu, self.multiple), distances_mm])
         shape = ops.shape(stack_hu)
         return denoised[:, : shape[1], : shape[2], :]
 
-    def denoise_whole(self, inputs):
+    def denoise_whole(self, inputs: Sequence[Any]) -> Any:
         """The network on stacks whose sides divide by `multiple`.
 
         Args:
@@ -100,31 +112,33 @@ class StackKPN(keras.Model):
         return denoised_hu + (stack_hu - seen_hu)[..., middle : middle + 1]
 
     @property
-    def input_dtype(self):
+    def input_dtype(self) -> str:
         """`"float32"`, whatever the dtype policy: slices are HU."""
         return "float32"
 
     @property
-    def title(self):
+    def title(self) -> str:
         """What the network is called."""
         return f"StackKPN-{self.slices}"
 
     @property
-    def multiple(self):
+    def multiple(self) -> int:
         """What both sides of a slice must divide by in `denoise_whole`; others are mirrored up to it and cropped."""
         return 4
 
     @property
-    def least_side(self):
+    def least_side(self) -> int:
         """Smallest side of a slice in pixels: that of a kernel."""
         return self.kernel_size
 
     @property
-    def reach(self):
+    def reach(self) -> int:
         """How far an output pixel looks, in pixels."""
         return max(self.trunk.reach, self.kernel_size // 2)
 
-    def kernels_at(self, stack_hu, distances_mm, rows, columns):
+    def kernels_at(
+        self, stack_hu: ArrayLike, distances_mm: ArrayLike, rows: ArrayLike, columns: ArrayLike
+    ) -> np.ndarray:
         """The kernels that were applied at chosen pixels, to slices within `kpn_tf.hounsfield.SEEN`.
 
         Args:
@@ -166,5 +180,5 @@ class StackKPN(keras.Model):
         ]
         return np.stack(kernels, axis=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "slices": self.slices, "kernel_size": self.kernel_size}

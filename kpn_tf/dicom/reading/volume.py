@@ -1,5 +1,6 @@
 """A CT series on disk as one array, for scripts that want the whole of it."""
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ class Volume(NamedTuple):
     slice_spacing_mm: float
 
 
-def read_volume(path):
+def read_volume(path: str | os.PathLike[str]) -> Volume:
     """Reads the one CT series under a path.
 
     Args:
