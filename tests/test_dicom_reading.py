@@ -159,10 +159,6 @@ def test_what_is_no_ct_slice_is_refused_by_name(name, reason, failure):
             {"SeriesInstanceUID": "", "FrameOfReferenceUID": None},
             "has neither SeriesInstanceUID nor FrameOfRef",
         ),
-        (
-            {"StudyInstanceUID": None, "FrameOfReferenceUID": None},
-            "has neither StudyInstanceUID nor FrameOfRef",
-        ),
         ({"RescaleSlope": None}, "has no RescaleSlope"),
         ({"RescaleIntercept": None}, "has no RescaleIntercept"),
         ({"RescaleSlope": "0"}, "unusable RescaleSlope of 0"),
