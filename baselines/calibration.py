@@ -27,7 +27,7 @@ def calibrated_sigma_hu(slice_hu, factor):
     Returns:
         `factor` times the standard deviation in the flattest soft-tissue boxes of 21 x 21 pixels, in HU; times 32 HU
         in a slice without such a box (air, lung apices, fewer than 21 pixels along a side); 0 in one whose boxes
-        show no noise (below 0.1 HU), which was drawn rather than scanned.
+        show no noise (below 0.1 HU), which is synthetic.
 
     Example:
 

@@ -1,6 +1,6 @@
 """What files and senders that ask for much cost: `python -m benchmarks.attacks [BEFORE]`, the table of docs/attacks.md.
 
-BEFORE is another checkout, to compare with. Times are those of the processor: other programs do not count.
+BEFORE is another checkout, to compare with. Times are those of the CPU: other programs do not count.
 """
 
 import contextlib
@@ -171,7 +171,7 @@ def _stored(node, content, number, syntax, sop_class):
 
 
 def _used(process):
-    """Seconds of the processor and most MB of memory of a process so far; those of one that has ended are lost."""
+    """Seconds of the CPU and most MB of memory of a process so far; those of one that has ended are lost."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
         times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]

@@ -1,6 +1,6 @@
 """Patches that the input of a training gives a second, and that its step takes: `python -m benchmarks.training_rate`.
 
-Also a part of `make bench`. What a training waits for its input must be a small share of its time, on a processor that
+Also a part of `make bench`. What a training waits for its input must be a small share of its time, on a CPU that
 does both as well as beside a GPU.
 """
 

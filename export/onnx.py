@@ -29,7 +29,7 @@ def to_onnx(network: Any, path: str | os.PathLike[str], release: Release) -> dic
     """Writes a network as ONNX: float32, any `B`, `H, W >= 21`, input `slice_hu`, output `denoised_hu`, in HU.
 
     The report lies in the file as the metadata property `kpn_tf` (JSON). The file is compared with Keras first,
-    by onnxruntime on the processor, and written whole or not at all.
+    by onnxruntime on the CPU, and written atomically.
 
     Args:
         network: Keras model, slices `(B, H, W, 1)` in HU to the same.

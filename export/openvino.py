@@ -1,4 +1,4 @@
-"""A network in OpenVINO's intermediate representation, for Intel processors."""
+"""A network in OpenVINO's intermediate representation, for Intel CPUs."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def to_openvino(network: Any, path: str | os.PathLike[str], release: Release) ->
 
     The report lies in the `.xml` as the runtime information `kpn_tf` (JSON); its `"compile_with"` holds the
     properties that a program must compile the model with. The model is compared with Keras first, on the
-    processor, and written whole or not at all.
+    processor, and written atomically.
 
     Args:
         network: Keras model, slices `(B, H, W, 1)` in HU to the same.

@@ -81,7 +81,7 @@ def compare(run, network, tolerance_hu, *, side=None, multiple=1):
         A list with a dict per slice: `slice`, `rows`, `columns`, `largest_hu`, `rms_hu`, `tolerance_hu`.
 
     Raises:
-        ParityError: If a pixel of any slice is further off, or is no number.
+        ParityError: If a pixel of any slice is further off, or is NaN.
     """
     report = []
     for name, slice_hu in comparison_slices(side).items():

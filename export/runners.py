@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def run_artefact(path, threads):
-    """Opens an artefact in its runtime, on the processor; no other runtime is loaded.
+    """Opens an artefact in its runtime, on the CPU; no other runtime is loaded.
 
     Args:
         path: A `.tflite`, `.onnx`, OpenVINO's `.xml`, a `.keras`, or the folder of a SavedModel's version.

@@ -31,7 +31,7 @@ def to_saved_model(network: Any, base: str | os.PathLike[str], release: Release)
     `(B, H, W, 1)` in the first two. The trainable variables stay trainable (`trainable_variables` of what
     `tf.saved_model.load` returns).
 
-    The folder is compared with Keras through all three before it appears, whole or not at all; beside it
+    The folder is compared with Keras through all three before it appears, atomically; beside it
     `models.config` and `batching.config` are written unless they exist.
 
     Args:

@@ -46,7 +46,7 @@ def printable(text):
 
 
 @contextlib.contextmanager
-def hushed():
+def silenced():
     """Silences standard error of native code: LiteRT announces its delegate there at each start."""
     sys.stderr.flush()
     kept = os.dup(2)

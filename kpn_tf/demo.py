@@ -127,7 +127,7 @@ def main(argv=None):
     start = time.perf_counter()
     summary.write_text("This demonstration was not finished.\n", encoding="utf-8")
     print("Drawing a torso of known HU, scanning it at a quarter of the dose, denoising it ...", flush=True)
-    with console.hushed():
+    with console.silenced():
         denoiser = Denoiser("edge")
     text = (
         "Digital torso, 24 slices, against the truth; means over slices. PSNR and SSIM: full frame, clipped "

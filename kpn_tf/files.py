@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and when they are safely on disk."""
+"""Files that are written atomically, and when they are safely on disk."""
 
 import contextlib
 import os
@@ -53,7 +53,7 @@ def replacing(path, *, private=False):
 
 
 def write_text(path, text):
-    """Writes a file whole or not at all; an older one is replaced.
+    """Writes a file atomically; an older one is replaced.
 
     Args:
         path: A `pathlib.Path`.

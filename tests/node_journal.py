@@ -75,11 +75,11 @@ class Site:
         for row in deliveries.due(self.journal, destination, now, 900.0, count):
             deliveries.sent(self.journal, row["id"], now)
 
-    def bury(self, destination, count, reason, now):
+    def keep_dead_letter(self, destination, count, reason, now):
         """Objects that are due become dead letters."""
         for row in deliveries.due(self.journal, destination, now, 900.0, count):
-            file = self.spool.bury(row["file"], destination, row["series"])
-            deliveries.bury(self.journal, row["id"], file, reason, now)
+            file = self.spool.keep_dead_letter(row["file"], destination, row["series"])
+            deliveries.keep_dead_letter(self.journal, row["id"], file, reason, now)
 
     def arrive_everywhere(self, number, slices, now, note=""):
         """A whole life: received, denoised, sent; returns the number of the series."""

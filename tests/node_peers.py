@@ -1,4 +1,4 @@
-"""Real peers for the node: Orthanc as scanner and archive, pynetdicom as an ill-bred scanner, the node itself.
+"""Real peers for the node: Orthanc as scanner and archive, pynetdicom as a malformed scanner, the node.
 
 Orthanc and dcmtk are Debian packages; `make test` installs them as root, else what needs them skips.
 """

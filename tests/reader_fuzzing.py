@@ -28,7 +28,7 @@ from tests.enhanced_fixtures import enhanced_ct, slices_of
 
 _ROUND = 100
 
-# Of the processor: ten times what the largest header allowed takes here, and what the largest file may take in memory.
+# Of the CPU: ten times what the largest header allowed takes here, and what the largest file may take in memory.
 MOST_S = 60.0
 MOST_BYTES = 2_500_000_000
 

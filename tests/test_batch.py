@@ -1,4 +1,4 @@
-"""Every CT series becomes a derived series, whole or not at all, in bounded memory, the input untouched."""
+"""Every CT series becomes a derived series, atomically, in bounded memory, the input untouched."""
 
 import collections
 import errno

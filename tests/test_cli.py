@@ -349,7 +349,7 @@ def test_info_in_lines_says_the_same(capfd, weights, monkeypatch):
     out = capfd.readouterr().out
     assert re.search(r"^kpn_tf \d+\.\d+\.\d+$", out, re.MULTILINE)
     assert re.search(r"^device CPU: .+, \d+ physical cores, \d threads by default$", out, re.MULTILINE)
-    assert "device GPU: not used: LiteRT finds no graphics adapter that it can use\n" in out
+    assert "device GPU: not used: LiteRT finds no GPU that it can use\n" in out
     assert "0 parameters, 0.0128 GMAC per 512x512 slice, version 1, " in out
     fixed = artefact.open_artefact("edge_64")
     hashes = f"file sha256 {fixed.file_sha256}, weights sha256 ?"

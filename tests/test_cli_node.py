@@ -73,7 +73,7 @@ def troubled(site):
     fourth = site.receive(4, 5, now)
     site.complete(fourth, now)
     site.denoise(fourth, 5, now)
-    site.bury("pacs", 2, "refuses it with status A900", now)
+    site.keep_dead_letter("pacs", 2, "refuses it with status A900", now)
     site.send("pacs", 3, now)
     site.send("archive", 5, now)
     steps.settle(site.journal, now)

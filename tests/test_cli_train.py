@@ -245,7 +245,7 @@ def test_a_loss_that_is_no_number_is_one_line_and_its_batch_is_kept(data, tmp_pa
         (["--workers", "two"], "expected a whole number from 1 on or TF_CONFIG, received two"),
         (
             ["--workers", "2"],
-            "kpn train: Expected to divide the processor among 2 workers before TensorFlow's",
+            "kpn train: Expected to divide the CPU among 2 workers before TensorFlow's",
         ),
         (["--workers", "TF_CONFIG"], "kpn train: Expected TF_CONFIG to name all workers and which of them"),
     ],

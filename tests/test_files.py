@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files appear atomically."""
 
 import stat
 

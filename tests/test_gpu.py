@@ -1,4 +1,4 @@
-"""The graphics adapter computes what the processor computes, or is not used; on SwiftShader's Vulkan, in software."""
+"""The GPU computes what the CPU computes, or is not used; on SwiftShader's Vulkan, in software."""
 
 import ctypes.util
 import itertools
@@ -35,7 +35,7 @@ SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
 @pytest.fixture
 def swiftshader(tmp_path, monkeypatch):
-    """A machine whose only graphics adapter is Chromium's, which computes on the processor."""
+    """A machine whose only GPU is Chromium's, which computes on the CPU."""
     if not SWIFTSHADER.is_file() or ctypes.util.find_library("vulkan") is None:
         pytest.skip(f"needs {SWIFTSHADER} and libvulkan (Debian: chromium-common, libvulkan1)")
     monkeypatch.setenv("VK_ICD_FILENAMES", str(SWIFTSHADER))
@@ -44,7 +44,7 @@ def swiftshader(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_adapter(monkeypatch):
-    """A machine without a graphics adapter: Vulkan, if it is there, finds no driver."""
+    """A machine without a GPU: Vulkan, if it is there, finds no driver."""
     monkeypatch.setenv("VK_ICD_FILENAMES", "/nonexistent")
 
 
@@ -92,7 +92,7 @@ def edge_128(tmp_path_factory):
 def shifts(tmp_path_factory):
     """A kernel for every pixel, applied as 441 shifted slices, each times its tap, added up.
 
-    Right on the processor. On a graphics adapter LiteRT fuses the sum into one program that binds more textures
+    Right on the CPU. On a GPU LiteRT fuses the sum into one program that binds more textures
     than WebGPU allows; the adapter rejects it, and the output is what lay in memory.
     """
     k, side = 21, 64
@@ -151,7 +151,7 @@ def test_wrong_numbers_fail(wrong):
 
 
 class FakeGpu:
-    """An adapter that computes on the processor and is told what it is."""
+    """An adapter that computes on the CPU and is told what it is."""
 
     software = False
 
@@ -163,7 +163,7 @@ class FakeGpu:
     def __call__(self, batch_hu):
         return self.run(batch_hu)
 
-    def heed(self):
+    def check(self):
         pass
 
     def close(self):
@@ -200,7 +200,7 @@ def test_without_an_adapter_the_cpu_computes_and_one_line_says_why(no_adapter, s
     denoise = Denoiser("edge", device=device, threads=1)
     assert (denoise.device, denoise.adapter) == ("cpu", None)
     assert denoise.device_note == (
-        "computing on the CPU; the GPU is not used: LiteRT finds no graphics adapter that it can use"
+        "computing on the CPU; the GPU is not used: LiteRT finds no GPU that it can use"
     )
     assert denoise.identity == Denoiser("edge", threads=1).identity
     slice_hu = slice_of(70, 33)
@@ -220,7 +220,7 @@ def test_a_job_without_an_adapter_says_so_once_and_goes_on(no_adapter, small_ins
     assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--device", "gpu") == 0
     out, err = capfd.readouterr()
     assert err == (
-        "kpn denoise: computing on the CPU; the GPU is not used: LiteRT finds no graphics adapter that it can use\n"
+        "kpn denoise: computing on the CPU; the GPU is not used: LiteRT finds no GPU that it can use\n"
     )
     assert "1 series, 2 slices" in out
 
@@ -229,7 +229,7 @@ def test_info_says_why_there_is_no_gpu(no_adapter, small_installation, capfd):
     assert kpn("info") == 0
     out, err = capfd.readouterr()
     assert err == ""
-    assert "device GPU: not used: LiteRT finds no graphics adapter that it can use\n" in out
+    assert "device GPU: not used: LiteRT finds no GPU that it can use\n" in out
 
 
 def test_a_driver_that_crashes_while_loading_leaves_the_cpu(small_installation, monkeypatch, tmp_path):

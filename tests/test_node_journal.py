@@ -121,7 +121,7 @@ def test_a_dead_letter_of_one_sender_is_not_taken_back_by_another(journal):
         receive(journal, arrival(1, peer=peer))
         assert steps.complete(journal, series, rule, "", 1.0) == []
         (row,) = deliveries.due(journal, "a", 2.0, 900.0, 5)
-        deliveries.bury(journal, row["id"], f"dead/{peer}", "refused", 2.0)
+        deliveries.keep_dead_letter(journal, row["id"], f"dead/{peer}", "refused", 2.0)
     assert deliveries.dead_letters(journal, 1) == deliveries.dead_letters(journal, 2) == 1
 
 
@@ -177,7 +177,7 @@ def test_a_dead_letter_settles_its_series_and_a_retry_opens_it_again(journal):
     steps.complete(journal, 1, Rule("x", ("a",), originals=True, preset=""), "", 5.0)
     steps.denoised(journal, 1, [], "", None, 6.0)
     (row,) = deliveries.due(journal, "a", 10.0, 900.0, 5)
-    deliveries.bury(journal, row["id"], "dead/x", "refused", 11.0)
+    deliveries.keep_dead_letter(journal, row["id"], "dead/x", "refused", 11.0)
     assert deliveries.due(journal, "a", 10.0, 900.0, 5) == []
     assert steps.retry(journal, 12.0) == (0, 1)
     (row,) = deliveries.due(journal, "a", 13.0, 900.0, 5)
@@ -191,7 +191,7 @@ def test_an_object_that_comes_again_after_it_became_a_dead_letter_is_queued_anew
     steps.complete(journal, 1, rule, "", 1.0)
     steps.denoised(journal, 1, [], "", None, 1.0)
     (row,) = deliveries.due(journal, "a", 2.0, 900.0, 5)
-    deliveries.bury(journal, row["id"], "dead/x", "refused", 2.0)
+    deliveries.keep_dead_letter(journal, row["id"], "dead/x", "refused", 2.0)
     steps.settle(journal, 3.0)
     forget_series(spool, journal, 1, 4.0)
     assert receive(journal, arrival(1)) == 2
@@ -221,7 +221,7 @@ def test_what_is_forgotten_leaves_no_identifier_and_dead_letters_stay(journal, t
     steps.complete(journal, 1, RULE, "", 5.0)
     rows = deliveries.due(journal, "a", 6.0, 900.0, 5) + deliveries.due(journal, "b", 6.0, 900.0, 5)
     deliveries.sent(journal, rows[0]["id"], 7.0)
-    deliveries.bury(journal, rows[1]["id"], "dead/x", "refused", 7.0)
+    deliveries.keep_dead_letter(journal, rows[1]["id"], "dead/x", "refused", 7.0)
     forget_series(spool, journal, 1, 8.0)
     assert states(journal) == ["complete"]
     steps.denoised(journal, 1, [], "", None, 8.0)

@@ -151,7 +151,7 @@ def test_the_queue_tells_of_each_destination_and_its_outage(site):
     site.complete(series, NOW)
     site.denoise(series, 6, NOW)
     site.send("pacs", 2, NOW)
-    site.bury("pacs", 1, "refuses it with status A900", NOW)
+    site.keep_dead_letter("pacs", 1, "refuses it with status A900", NOW)
     deliveries.unreachable(site.journal, "archive", "cannot be connected to", lambda failures: 5.0, NOW - 100)
     pacs, archive = (told := told_of(site))["destinations"]
     assert (pacs["queued"], pacs["dead"], pacs["sent_hour"], pacs["outage"]) == (3, 1, 2, None)
@@ -237,7 +237,7 @@ def test_nothing_that_is_told_says_whose_images_these_are(site):
     series = site.receive(7, 3, NOW)
     site.complete(series, NOW)
     site.denoise(series, 3, NOW)
-    site.bury("pacs", 2, f"says {ROOT}.9.7.1 of {folder}/x is wrong", NOW)
+    site.keep_dead_letter("pacs", 2, f"says {ROOT}.9.7.1 of {folder}/x is wrong", NOW)
     deliveries.unreachable(site.journal, "archive", f"{folder} is gone", lambda failures: 5.0, NOW)
     told = told_of(site, busy=(log.pseudonym(site.journal.key, f"{ROOT}.7"), 1, 3))
     for text in renderings(told):
@@ -265,7 +265,7 @@ def test_hostile_words_are_text(site):
     series = site.receive(3, 1, NOW)
     site.complete(series, NOW)
     site.denoise(series, 1, NOW)
-    site.bury("pacs", 1, hostile, NOW)
+    site.keep_dead_letter("pacs", 1, hostile, NOW)
     deliveries.unreachable(site.journal, "archive", hostile, lambda failures: 5.0, NOW)
     told = told_of(site, busy=(hostile, 0, 1))
     told["node"]["ae_title"] = hostile + "\n"

@@ -82,7 +82,7 @@ def test_the_model_holds_the_report_and_has_one_input_and_one_output(exported):
     assert json.loads(model.get_rt_info("kpn_tf").astype(str)) == report
     assert report["model"] == network.title
     assert report["multiple"] == 1
-    # Without it a processor with bfloat16 computes in that.
+    # Without it a CPU with bfloat16 computes in that.
     assert report["compile_with"] == {"INFERENCE_PRECISION_HINT": "f32"}
     for tensors, name in ((model.inputs, "slice_hu"), (model.outputs, "denoised_hu")):
         (tensor,) = tensors

@@ -1,4 +1,4 @@
-"""What a slice costs with a method: seconds and memory, in a process of its own on the processor."""
+"""What a slice costs with a method: seconds and memory, in a process of its own on the CPU."""
 
 import json
 import statistics
@@ -31,7 +31,7 @@ print(json.dumps([finished.stdout, seconds, resource.getrusage(resource.RUSAGE_C
 # One slice to compile and to touch the memory, then a few that count, at most so many seconds of them.
 _TIMED = """
 import os, sys, time
-# A graphics adapter runs some methods only, and its memory is none of the process.
+# A GPU runs some methods only, and its memory is none of the process.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np

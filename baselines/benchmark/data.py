@@ -32,8 +32,8 @@ class _TestData:
 
     Args:
         folder: Where they are.
-        every: Takes one in so many.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th.
+        note: Callback `(line, failure)` for skipped inputs.
     """
 
     _kind = ""
@@ -74,9 +74,9 @@ class SimulatedData(_TestData):
         test: Folder with the series of the test patients.
         train: That of the training patients; `None` if nothing is trained.
         validation: That of the validation patients, who choose the best weights; `None` if nothing is trained.
-        every: Takes one test slice in so many.
+        every: Takes every n-th test slice.
         patch: Side of the training patches in pixels.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
     """
 
     _kind = "simulated"
@@ -144,9 +144,9 @@ class NihData(_TestData):
 
     Args:
         folder: See `kpn_tf.datasets.nih`.
-        every: Takes one pair in so many, of both parts.
+        every: Takes every n-th pair, of both parts.
         twin: Whether it is the synthetic twin, which every table then says.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
     """
 
     _kind = "nih"
@@ -191,8 +191,8 @@ class PhantomData(_TestData):
 
     Args:
         folder: See `kpn_tf.datasets.phantom`.
-        every: Takes one pair of a scan in so many.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th pair of a scan.
+        note: Callback `(line, failure)` for skipped inputs.
     """
 
     _kind = "phantom"

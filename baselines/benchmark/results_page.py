@@ -110,7 +110,7 @@ def _table_text(table, benchmark):
     if table.in_full and processors:
         lines += [
             "",
-            f"Seconds and memory of a slice of 512×512 in a process of its own on the processor "
+            f"Seconds and memory of a slice of 512×512 in a process of its own on the CPU "
             f"({', '.join(sorted(processors))}): networks in Keras, except those that are shipped (LiteRT). Times mean "
             "something only if the machine did nothing else. GMAC: per slice of 512×512.",
         ]

@@ -30,7 +30,7 @@ class Runs:
             return None  # A file that is no document is not finished: it will be replaced.
 
     def keep(self, name, key, result):
-        """Keeps a result, a dict for `json.dumps`, whole or not at all; returns it as it will be recalled."""
+        """Keeps a result, a dict for `json.dumps`, atomically; returns it as it will be recalled."""
         path = self._path(name, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"name": name, "key": key, "result": result}, indent=2)

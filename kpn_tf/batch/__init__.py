@@ -1,4 +1,4 @@
-"""The main job: CT series on disk -> derived CT series on disk, whole or not at all."""
+"""The main job: CT series on disk -> derived CT series on disk, atomically."""
 
 from kpn_tf.batch.denoising import denoise
 from kpn_tf.batch.outcome import JobReport, Progress, SeriesReport

@@ -1,4 +1,4 @@
-"""Every CT series under a path becomes a derived series of its own, whole or not at all."""
+"""Every CT series under a path becomes a derived series of its own, atomically."""
 
 import os
 import time

@@ -104,17 +104,19 @@ def run(todo, process, writer):
     reader = threading.Thread(
         target=stage, args=(_decode_all, todo, process, decoded), name="kpn-decode", daemon=True
     )
-    scribe = threading.Thread(target=stage, args=(writer.write_all, derived), name="kpn-write", daemon=True)
+    writer_thread = threading.Thread(
+        target=stage, args=(writer.write_all, derived), name="kpn-write", daemon=True
+    )
     reader.start()
-    scribe.start()
+    writer_thread.start()
     try:
         with contextlib.suppress(BeltStoppedError):
             _process_all(decoded, derived, process.slices_around)
-            scribe.join()
+            writer_thread.join()
     finally:
         # Only after an interruption is anybody still at work here.
         stop()
-        _leave(reader, scribe)
+        _leave(reader, writer_thread)
     if failures:
         raise failures[0]
 

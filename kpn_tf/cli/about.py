@@ -30,7 +30,7 @@ _DISTRIBUTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class InfoConfig:
-    """What `kpn info` is told."""
+    """Options of `kpn info`."""
 
     json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
 
@@ -127,7 +127,7 @@ def _known(value):
 
 
 def _gpu():
-    """The graphics adapter and what its self-test found, with the first shipped network that can run there."""
+    """The GPU and what its self-test found, with the first shipped network that can run there."""
     gpu = {"device": "GPU", "name": None, "software": None, "reason": None, "self_test": None}
     artefact = next((network for network in shipped() if fixed_form(network)), None)
     if artefact is None:
@@ -180,7 +180,7 @@ def _network(name, artefact, trained):
 
 
 def _fixed_form(artefact):
-    """The same weights as a file for graphics adapters, or `None`."""
+    """The same weights as a file for GPUs, or `None`."""
     fixed = fixed_form(artefact)
     if fixed is None:
         return None
@@ -202,7 +202,7 @@ def _version(distribution):
 
 def run(config):
     """Prints it and returns the exit status."""
-    with console.hushed():
+    with console.silenced():
         about = installation()
     print(json.dumps(about, indent=2, allow_nan=False) if config.json else "\n".join(lines(about)))
     return OK

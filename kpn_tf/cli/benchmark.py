@@ -16,7 +16,7 @@ STEPS = 200
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
-    """What `kpn benchmark` is told."""
+    """Options of `kpn benchmark`."""
 
     test: Path | None = field(
         default=None, metadata={"help": "folder with normal-dose series of the test patients"}
@@ -31,9 +31,7 @@ class BenchmarkConfig:
     phantom: Path | None = field(
         default=None, metadata={"help": "scans of a phantom for Fig. 5 (default: a synthetic one)"}
     )
-    every: int = field(
-        default=1, metadata={"help": "take one slice in so many (default 1)", "kind": kinds.count}
-    )
+    every: int = field(default=1, metadata={"help": "take every N-th slice (default 1)", "kind": kinds.count})
     row: tuple[str, ...] = field(
         default=(), metadata={"help": "only this row, such as redcnn-l1; repeatable (default: all)"}
     )
@@ -87,7 +85,7 @@ def run(config):
         return USAGE
     # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with console.hushed():
+    with console.silenced():
         from baselines.benchmark.budget import Budget
         from baselines.benchmark.results_page import page
         from baselines.benchmark.rows import Benchmark, Plan

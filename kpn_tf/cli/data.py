@@ -19,7 +19,7 @@ from kpn_tf.datasets.idc import collection
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """What `kpn data` is told."""
+    """Options of `kpn data`."""
 
     source: str = field(
         metadata={

@@ -12,7 +12,7 @@ from kpn_tf.cli.network_in_use import NetworkInUse
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DenoiseConfig(NetworkInUse):
-    """What `kpn denoise` is told."""
+    """Options of `kpn denoise`."""
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
     output: Path = field(metadata={"help": "folder for the derived series; nothing in it is overwritten"})
@@ -44,7 +44,7 @@ def run(config):
     from kpn_tf.cli.batch_command import run_batch
     from kpn_tf.denoiser import Denoiser
 
-    with console.hushed():
+    with console.silenced():
         # On a cluster a core takes one series, not a part of a slice.
         threads = config.threads or (1 if config.cluster else None)
         denoiser = Denoiser(config.network, device=config.device, threads=threads, strength=config.strength)

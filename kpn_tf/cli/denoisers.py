@@ -78,7 +78,7 @@ def _open(word, threads):
         return (_bm3d if name == "bm3d" else _ksvd)(word)
     if ":" in word and Path(word).suffix != ".tflite":
         return _function(word)
-    with console.hushed():
+    with console.silenced():
         denoiser = Denoiser(word, threads=threads)
     about = {**denoiser.identity._asdict(), "threads": denoiser.threads}
     return NamedDenoiser(Path(word).stem, denoiser, about)
@@ -161,7 +161,7 @@ def _keras(word):
 def _limit_tensorflow(threads):
     extras.require("--denoiser with a .keras", "train")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with console.hushed():
+    with console.silenced():
         import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)

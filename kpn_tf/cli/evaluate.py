@@ -21,7 +21,7 @@ DOSE, SEED = 0.25, 0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """What `kpn evaluate` is told."""
+    """Options of `kpn evaluate`."""
 
     input: Path = field(
         metadata={
@@ -40,9 +40,7 @@ class EvaluateConfig:
     seed: int | None = field(
         default=None, metadata={"help": f"seed of the noise (default {SEED})", "kind": kinds.seed}
     )
-    every: int = field(
-        default=1, metadata={"help": "take one slice in so many (default 1)", "kind": kinds.count}
-    )
+    every: int = field(default=1, metadata={"help": "take every N-th slice (default 1)", "kind": kinds.count})
     denoiser: tuple[str, ...] = field(
         default=("edge",),
         metadata={

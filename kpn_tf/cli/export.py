@@ -26,7 +26,7 @@ CALIBRATION_SLICES, CALIBRATION_DOSE = 16, 0.25
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """What `kpn export` is told."""
+    """Options of `kpn export`."""
 
     network: str = field(
         metadata={
@@ -81,7 +81,7 @@ def run(config):
     if config.calibration:
         calibration = _low_dose_slices(config.calibration)
     try:
-        with console.hushed():
+        with console.silenced():
             report = _export(network, release, config, calibration)
     except ValueError as error:
         console.say(f"kpn export: {error}", sys.stderr)

@@ -1,4 +1,4 @@
-"""What every command is told that denoises with one network."""
+"""Options of every command that denoises with one network."""
 
 import dataclasses
 from dataclasses import field

@@ -37,7 +37,7 @@ def load_network(word):
         )
     # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with console.hushed():
+    with console.silenced():
         from kpn_tf.networks import load_saved
 
         try:

@@ -20,7 +20,7 @@ from kpn_tf.node.status.snapshot import snapshot
 
 @dataclasses.dataclass(frozen=True)
 class NodeConfig:
-    """What `kpn node` is told."""
+    """Options of `kpn node`."""
 
     action: str = field(
         metadata={
@@ -81,7 +81,7 @@ def _purge(settings, spool, journal):
     letters = journal.all("SELECT id FROM delivery WHERE state = 'dead'")
     return {
         "series": len(series),
-        "letters": sum(deliveries.discard(journal, row["id"], spool.exhume) for row in letters),
+        "letters": sum(deliveries.discard(journal, row["id"], spool.remove_dead_letter) for row in letters),
     }
 
 

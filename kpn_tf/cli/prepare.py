@@ -16,7 +16,7 @@ from kpn_tf.training.data.folders import prepare
 
 @dataclasses.dataclass(frozen=True)
 class PrepareConfig:
-    """What `kpn prepare` is told."""
+    """Options of `kpn prepare`."""
 
     input: tuple[Path, ...] = field(
         metadata={

@@ -40,7 +40,7 @@ def _realisations(word):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QualityConfig:
-    """What `kpn quality` is told."""
+    """Options of `kpn quality`."""
 
     input: Path | None = field(
         default=None,
@@ -61,7 +61,7 @@ class QualityConfig:
         default=("edge",), metadata={"help": "as of kpn evaluate (default edge); repeatable"}
     )
     every: int | None = field(
-        default=None, metadata={"help": "take one slice in so many (default 1)", "kind": kinds.count}
+        default=None, metadata={"help": "take every N-th slice (default 1)", "kind": kinds.count}
     )
     dose: tuple[float, ...] = field(
         default=(),

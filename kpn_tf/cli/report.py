@@ -9,13 +9,13 @@ from pathlib import Path
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.network_in_use import NetworkInUse
-from kpn_tf.console import Notes, bar, hushed, say
+from kpn_tf.console import Notes, bar, say, silenced
 from kpn_tf.report import USUAL_SLICES, is_report, plan, report_slices, write_report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportConfig(NetworkInUse):
-    """What `kpn report` is told."""
+    """Options of `kpn report`."""
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
     output: Path = field(
@@ -27,7 +27,7 @@ class ReportConfig(NetworkInUse):
     every: int | None = field(
         default=None,
         metadata={
-            "help": f"take one slice in so many (default: so many as make {USUAL_SLICES} at most, one of each series)",
+            "help": f"take every N-th slice (default: as many as make {USUAL_SLICES} at most, one of each series)",
             "kind": kinds.count,
         },
     )
@@ -44,7 +44,7 @@ def run(config):
         return USAGE
     from kpn_tf.denoiser import Denoiser
 
-    with hushed():
+    with silenced():
         denoiser = Denoiser(
             config.network, device=config.device, threads=config.threads, strength=config.strength
         )

@@ -12,7 +12,7 @@ from kpn_tf.node.settings import SettingsError, check_networks, read_settings
 
 @dataclasses.dataclass(frozen=True)
 class ServeDicomConfig:
-    """What `kpn serve-dicom` is told."""
+    """Options of `kpn serve-dicom`."""
 
     config: Path = field(default=None, metadata={"help": "TOML file: docs/node.md", "required": True})
     check: bool = field(default=False, metadata={"help": "only check the file"})

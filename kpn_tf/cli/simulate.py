@@ -11,7 +11,7 @@ from kpn_tf.cli.batch_command import run_batch
 
 @dataclasses.dataclass(frozen=True)
 class SimulateConfig:
-    """What `kpn simulate` is told."""
+    """Options of `kpn simulate`."""
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
     output: Path = field(metadata={"help": "folder for the derived series; nothing in it is overwritten"})

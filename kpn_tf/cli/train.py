@@ -23,7 +23,7 @@ LESIONS = 0.7
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """What `kpn train` is told."""
+    """Options of `kpn train`."""
 
     data: Path = field(
         metadata={
@@ -103,7 +103,7 @@ def run(config):
 
 
 def _train(config, spilled):
-    with console.hushed():
+    with console.silenced():
         import keras
 
         from kpn_tf.losses import StructureAwareLoss, absolute_error, huber_error
@@ -211,11 +211,11 @@ def _network(config):
 
     if config.workers == TF_CONFIG:
         tell("waiting until every worker of TF_CONFIG has started")
-    with console.hushed(), _stoppable():
+    with console.silenced(), _stoppable():
         strategy = strategy_for(config.workers)
     expect_equal_parts(strategy, config.batch)
     baselines = {"redcnn": REDCNN, "wavresnet": WavResNet}
-    with console.hushed(), strategy.scope():
+    with console.silenced(), strategy.scope():
         if config.slices > 1:
             network = StackKPN(config.slices)
         else:

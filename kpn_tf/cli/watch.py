@@ -11,7 +11,7 @@ from kpn_tf.cli.network_in_use import NetworkInUse
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WatchConfig(NetworkInUse):
-    """What `kpn denoise --watch` is told."""
+    """Options of `kpn denoise --watch`."""
 
     input: Path = field(metadata={"help": "folder that series are put into; it is only read"})
     output: Path = field(

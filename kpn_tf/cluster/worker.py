@@ -127,7 +127,7 @@ def _denoiser(terms, worker_threads):
             "and output must lie on a shared file system, under the same path, and belong to the same user"
         )
     try:
-        with console.hushed():
+        with console.silenced():
             denoiser = Denoiser(terms.network, threads=terms.threads, strength=terms.strength)
     except (OSError, ValueError) as error:
         raise WorkerError(str(error)) from None

@@ -65,8 +65,8 @@ def dose(folder, *, every=1, note):
 
     Args:
         folder: Holds the folders `low` and `normal`, which are searched recursively.
-        every: Takes every so many-th slice of a low-dose series.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th slice of a low-dose series.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         An `UnpairedStream`.

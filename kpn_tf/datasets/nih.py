@@ -50,8 +50,8 @@ def nih(folder, *, part="test", every=1, note):
     Args:
         folder: Searched to the bottom.
         part: "train" or "test".
-        every: Takes every so many-th pair of a series.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th pair of a series.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         A `PairStream`, whose patients go by their public numbers.

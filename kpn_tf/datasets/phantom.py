@@ -39,7 +39,7 @@ def phantom_scans(folder, note):
 
     Args:
         folder: CT file, or folder that is searched recursively.
-        note: Called with `(line, failure)` for everything that is left out: files that are no CT, series that
+        note: Callback `(line, failure)` for skipped inputs: files that are no CT, series that
             this package made, and series of unknown or varying voltage or current.
 
     Returns:
@@ -80,8 +80,8 @@ def phantom(folder, *, every=1, note):
 
     Args:
         folder: CT file, or folder that is searched recursively.
-        every: Takes every so many-th pair of a scan.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th pair of a scan.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         A `PairStream`. Each pair's `patient` is its `Setting` as a string, so that a table has a row per point.

@@ -10,7 +10,7 @@ from kpn_tf.denoiser.tiling import least_side
 
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 
-# Rows and columns of the fixed form that a shipped network has beside it for graphics adapters.
+# Rows and columns of the fixed form that a shipped network has beside it for GPUs.
 FIXED_SIDE = 512
 
 # Longest side that goes through a network in one piece, unless its file names a shorter one: what the activations
@@ -153,7 +153,7 @@ def shipped():
 
 
 def fixed_form(artefact):
-    """Finds the form of a network that a graphics adapter can run: there every size must be known beforehand.
+    """Finds the form of a network that a GPU can run: there every size must be known beforehand.
 
     Args:
         artefact: An `Artefact`.

@@ -1,10 +1,10 @@
-"""A network on the processor: LiteRT's interpreter, any size the file takes."""
+"""A network on the CPU: LiteRT's interpreter, any size the file takes."""
 
 from ai_edge_litert.interpreter import Interpreter
 
 
 class Cpu:
-    """A network as a callable on the processor: `(1, H, W, 1)` HU to the same, or a stack and its distances.
+    """A network as a callable on the CPU: `(1, H, W, 1)` HU to the same, or a stack and its distances.
 
     Args:
         path: The .tflite.

@@ -36,15 +36,15 @@ class Denoiser:
     are cut into tiles that overlap by what an output pixel can see, so that memory stays bounded and the seams
     are exact.
 
-    A graphics adapter is used only for a network of fixed size, only if all of the network runs on it, and only
+    A GPU is used only for a network of fixed size, only if all of the network runs on it, and only
     after a self-test in which every value agreed with the processor's. Otherwise, and from the moment when it
-    fails, the processor computes; `device` and `device_note` tell.
+    fails, the CPU computes; `device` and `device_note` tell.
 
     Args:
         weights: Name of a shipped network, or path of a .tflite that carries its metadata.
-        device: `"cpu"`; `"gpu"` for the graphics adapter if it passes; `"auto"` for the graphics adapter if it
-            passes, is faster and is not itself a program on the processor.
-        threads: Threads to compute with on the processor; the physical cores, at most four, if `None`.
+        device: `"cpu"`; `"gpu"` for the GPU if it passes; `"auto"` for the GPU if it
+            passes, is faster and is not itself a program on the CPU.
+        threads: Threads to compute with on the CPU; the physical cores, at most four, if `None`.
         strength: Share of the correction that is applied, 0 to 1: `x + strength * (net(x) - x)`.
 
     Raises:

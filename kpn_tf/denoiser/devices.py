@@ -1,4 +1,4 @@
-"""What this machine computes with: the processor, its cores, and how many threads a slice is given."""
+"""What this machine computes with: the CPU, its cores, and how many threads a slice is given."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""A network on the graphics adapter, in a process of its own: a driver that crashes or hangs ends that process.
+"""A network on the GPU, in a process of its own: a driver that crashes or hangs ends that process.
 
 Protocol over pipes: after loading, and then for every request, a reply = status (0 done, 1 refused), length, then
 pixels or the reason; request = the pixels of one tile. Pixels are float32 in native byte order.
@@ -30,14 +30,14 @@ _COMPLAINT = re.compile(r"^E\d{4} |^ERROR|[Ee]rror: |\b[Ll]ost\b")
 
 
 class Adapter(NamedTuple):
-    """A graphics adapter: its name, and whether it is a program on the processor that only acts as one."""
+    """A GPU: its name, and whether it is a program on the CPU that only acts as one."""
 
     name: str
     software: bool
 
 
 class GpuError(RuntimeError):
-    """The graphics adapter cannot be used, or no longer; half a sentence that says why."""
+    """The GPU cannot be used, or no longer; a short reason."""
 
     def __init__(self, reason, adapter=None):
         super().__init__(reason)
@@ -45,7 +45,7 @@ class GpuError(RuntimeError):
 
 
 class Gpu:
-    """A network of fixed size as a callable on the graphics adapter, `(1, side, side, 1)` HU to the same.
+    """A network of fixed size as a callable on the GPU, `(1, side, side, 1)` HU to the same.
 
     The adapter is the one that LiteRT chooses (WebGPU: on Linux over Vulkan). All of the network runs on it, in
     float32. Whether it computes the right numbers is not known here: `kpn_tf.denoiser.self_test`.
@@ -56,7 +56,7 @@ class Gpu:
 
     Raises:
         GpuError: If there is no adapter, or it cannot run all of the network. In a call: if it failed, complained
-            or returned what is no number. After that it is closed.
+            or returned NaN. After that it is closed.
     """
 
     def __init__(self, path, side):
@@ -83,7 +83,7 @@ class Gpu:
 
     def __call__(self, batch_hu):
         denoised_hu = self.run(batch_hu)
-        self.heed()
+        self.check()
         if not np.isfinite(denoised_hu).all():
             self._fail("it returned values that are not finite")
         return denoised_hu
@@ -93,7 +93,7 @@ class Gpu:
         payload = self._exchange(np.ascontiguousarray(batch_hu, np.float32).tobytes())
         return np.frombuffer(payload, np.float32).reshape(self._shape)
 
-    def heed(self):
+    def check(self):
         """Looks at what was logged since the last look.
 
         A command that the adapter rejects is only logged: the run succeeds, with numbers from somewhere else.
@@ -148,7 +148,7 @@ class Gpu:
 
     def _reason(self, message):
         if "No adapters found" in self._whole_log():
-            return "LiteRT finds no graphics adapter that it can use"
+            return "LiteRT finds no GPU that it can use"
         if "not accelerated" in message:
             return "it cannot run all of the network"
         return f"LiteRT refused it ({message.splitlines()[-1].lstrip('└ ')})"

@@ -1,4 +1,4 @@
-"""The process behind `gpu`: one network on the graphics adapter until standard input closes. Not for import."""
+"""The process behind `gpu`: one network on the GPU until standard input closes. Not for import."""
 
 import os
 import signal

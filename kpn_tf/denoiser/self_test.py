@@ -1,4 +1,4 @@
-"""Whether a graphics adapter computes what the processor computes: values are the only proof.
+"""Whether a GPU computes what the CPU computes: values are the only proof.
 
 LiteRT calls a graph fully accelerated, and its run a success, where the adapter had rejected a command and the
 output still held the noisy slice.
@@ -25,8 +25,8 @@ class SelfTest(NamedTuple):
 
     Args:
         largest_hu: Largest difference of any pixel of any tile; NaN or infinite if a value was.
-        gpu_ms: Milliseconds for a tile on the graphics adapter, the way to it and back included.
-        cpu_ms: Milliseconds for a tile on the processor.
+        gpu_ms: Milliseconds for a tile on the GPU, the way to it and back included.
+        cpu_ms: Milliseconds for a tile on the CPU.
     """
 
     largest_hu: float
@@ -76,7 +76,7 @@ def _random_tile(side):
 
 def _anatomical_tile(side):
     """What the network was made for: a torso and its noise."""
-    # Here, because the phantom brings pydicom along, and who stays on the processor needs neither.
+    # Here, because the phantom brings pydicom along, and who stays on the CPU needs neither.
     from kpn_tf.phantom import torso
 
     body_hu = torso(side, side, slices=1, pixel_spacing_mm=_FIELD_OF_VIEW_MM / side).volume_hu[0]

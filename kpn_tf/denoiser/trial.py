@@ -1,4 +1,4 @@
-"""The attempt to compute on a graphics adapter: what came of it, whatever stood in the way."""
+"""The attempt to compute on a GPU: what came of it, whatever stood in the way."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class Trial(NamedTuple):
     """What came of the attempt.
 
     Args:
-        reason: Why the adapter is not used, half a sentence, or `None` if it is.
+        reason: Why the adapter is not used, a short reason, or `None` if it is.
         artefact: The network of fixed size, or `None` if there is none.
         adapter: The `Adapter` that LiteRT chose, or `None`.
         self_test: Its result, or `None` if it did not come to it.
@@ -27,18 +27,18 @@ class Trial(NamedTuple):
 
 
 def try_gpu(artefact, threads, *, only_if_faster=False):
-    """Loads a network on the graphics adapter, and proves it there.
+    """Loads a network on the GPU, and proves it there.
 
     Args:
         artefact: The network; its form of fixed size is what runs.
-        threads: Threads of the processor, which gives the numbers and the time to compare with.
-        only_if_faster: Whether an adapter in software, or one that is slower than the processor, is turned down.
+        threads: Threads of the CPU, which gives the numbers and the time to compare with.
+        only_if_faster: Whether an adapter in software, or one that is slower than the CPU, is turned down.
 
     Returns:
         A `Trial`.
 
     Raises:
-        ValueError: If LiteRT cannot run the network on the processor either.
+        ValueError: If LiteRT cannot run the network on the CPU either.
         RuntimeError: Likewise.
     """
     fixed = fixed_form(artefact)
@@ -57,7 +57,7 @@ def try_gpu(artefact, threads, *, only_if_faster=False):
             raise GpuError(
                 f"its self-test differs from the CPU by {test.largest_hu:.3g} HU, more than {TOLERANCE_HU} HU"
             )
-        gpu.heed()
+        gpu.check()
         if only_if_faster and test.gpu_ms >= test.cpu_ms:
             raise GpuError(f"it takes {test.gpu_ms:.0f} ms a tile and the CPU {test.cpu_ms:.0f} ms")
     except GpuError as error:

@@ -16,7 +16,7 @@ from kpn_tf.metrics import flat_noise_std_hu, flat_regions, noise_power_spectrum
 # falls to nothing there, in proportion to the frequency: the ramp.
 RAMP_BELOW_PER_MM = 0.2
 
-# Rounding to whole HU alone is noise of 0.3 HU; below this a slice was drawn, not scanned.
+# Rounding to whole HU alone is noise of 0.3 HU; below this a slice is synthetic.
 NO_NOISE_HU = 0.1
 
 
@@ -25,7 +25,7 @@ class NoFlatTissueError(ValueError):
 
 
 class NoNoiseError(ValueError):
-    """The flat soft tissue shows no noise: a series that was drawn, not scanned."""
+    """The flat soft tissue shows no noise: a synthetic series."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class NoiseMeter:
         if std_hu < NO_NOISE_HU:
             raise NoNoiseError(
                 f"Expected noise of {NO_NOISE_HU} HU or more in the flat soft tissue. Received: {std_hu:.2g} HU; "
-                "a series that was drawn or denoised is no normal dose"
+                "a synthetic or denoised series is no normal dose"
             )
         frequency, density = noise_power_spectrum(np.stack(self._regions), self._pixel_spacing_mm)
         at_ramp = np.interp(RAMP_BELOW_PER_MM, frequency, density)
@@ -223,7 +223,7 @@ def slab_means(volume_hu, count):
 
 
 def quiet_slabs(volume_hu, pixel_spacing_mm, slice_step_mm, *, most_noise_hu=12.0, most_thickness_mm=9.0):
-    """A series as quiet targets: slab means, as thick as needed and no thicker than allowed.
+    """A series as low-noise targets: slab means, as thick as needed and no thicker than allowed.
 
     Args:
         volume_hu: Slices `(Z, H, W)` in HU, sorted by position and evenly spaced.

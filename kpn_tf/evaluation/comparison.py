@@ -22,7 +22,7 @@ class Pair:
 
     Args:
         low_hu: `(H, W)` in HU, what denoisers see.
-        normal_hu: `(H, W)` in HU, what they are judged by.
+        normal_hu: `(H, W)` in HU, their reference.
         patient: Whose slice it is; the table has a row per patient.
         name: Names the slice in errors and in the JSON.
         pixel_spacing_mm: `(rows, columns)` distance between pixels.

@@ -32,8 +32,8 @@ def simulated_pairs(folder, *, dose, seed, every, note):
         folder: CT file, or folder that is searched recursively.
         dose: Fraction of the dose of the series, between 0 and 1.
         seed: Of the noise, 0 or more.
-        every: Takes every so many-th slice of a series.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th slice of a series.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         A `PairStream`.
@@ -82,8 +82,8 @@ def paired(low_folder, normal_folder, *, every, note):
     Args:
         low_folder: CT file, or folder that is searched recursively.
         normal_folder: The same for the normal dose.
-        every: Takes every so many-th pair of a series.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th pair of a series.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         A `PairStream`.
@@ -101,8 +101,8 @@ def matched_pairs(data_name, matched, *, every, note, label=None):
     Args:
         data_name: What they are.
         matched: What `matched_series` returned.
-        every: Takes every so many-th pair of a series.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th pair of a series.
+        note: Callback `(line, failure)` for skipped inputs.
         label: Function from a low-dose slice and its series to the patient's name in tables; by default no name,
             but the end of the SeriesInstanceUID in which the patient is first seen.
 
@@ -137,8 +137,8 @@ def single_slices(folder, *, every, note):
 
     Args:
         folder: CT file, or folder that is searched recursively.
-        every: Takes every so many-th slice of a series.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th slice of a series.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         A `PairStream`.
@@ -207,11 +207,11 @@ def _holds_hu(series, note):
 
 
 def chosen_slices(slices, every):
-    """Takes every so many-th slice, from the middle of the first such group; one at least.
+    """Takes every n-th slice, from the middle of the first such group; one at least.
 
     Args:
         slices: Of a series, in order.
-        every: Takes one in so many.
+        every: Takes every n-th.
 
     Returns:
         List of `(number, slice)`, counted from 1.

@@ -55,7 +55,7 @@ def laid_out(figure):
 
 @in_style
 def write(figure, path):
-    """Writes a figure, whole or not at all; the same figure gives the same bytes.
+    """Writes a figure, atomically; the same figure gives the same bytes.
 
     Args:
         figure: `matplotlib.figure.Figure`.

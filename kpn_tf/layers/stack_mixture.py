@@ -28,7 +28,7 @@ class StackMixture(keras.layers.Layer):
         kernel_size: Odd side `k` of the kernels, 21 or more by multiples of 2.
         slices: Slices `S` of a stack, odd; the middle one has more filters than the others.
 
-    Source: METHOD: linear kernel prediction is a filter bank, `kpn_tf.ops.stack_bank`.
+    Source: linear kernel prediction is a filter bank, `kpn_tf.ops.stack_bank`.
     """
 
     def __init__(self, kernel_size: int, slices: int, **kwargs: Any):

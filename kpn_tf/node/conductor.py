@@ -104,7 +104,7 @@ class Conductor:
             notes.append("no rule matches")
         elif row["processed"] and rule.preset:
             notes.append("not denoised: made by kpn_tf")
-        self._exhume(steps.complete(self._journal, series, rule, "; ".join(notes), now))
+        self._remove_dead_letters(steps.complete(self._journal, series, rule, "; ".join(notes), now))
         log.info(
             "complete",
             series=self._name(row),
@@ -202,7 +202,9 @@ class Conductor:
         if answer.get("outside"):
             notes.append(answer["outside"])
         note = "; ".join(notes)
-        self._exhume(steps.denoised(self._journal, row["id"], objects, note, answer["seconds"], time.time()))
+        self._remove_dead_letters(
+            steps.denoised(self._journal, row["id"], objects, note, answer["seconds"], time.time())
+        )
         log.info(
             "denoised",
             series=self._name(row),
@@ -212,9 +214,9 @@ class Conductor:
             seconds=round(answer["seconds"], 3),
         )
 
-    def _exhume(self, files):
+    def _remove_dead_letters(self, files):
         for file in files:
-            self._spool.exhume(file)
+            self._spool.remove_dead_letter(file)
 
     def _fail(self, row, reason):
         note = f"{row['note']}; {reason}" if row["note"] else reason

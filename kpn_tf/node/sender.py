@@ -196,7 +196,7 @@ class Sender:
             raise _OutOfReachError("is out of resources")
         if status.Status in _ACCEPTED:
             deliveries.sent(self._journal, row["id"], time.time())
-            self._spool.exhume(row["file"])
+            self._spool.remove_dead_letter(row["file"])
         else:
             self._refused(row, f"refuses it with status {status.Status:04X}")
 
@@ -215,7 +215,7 @@ class Sender:
         # Said once, not at every offer; a dead letter is said again.
         self._new_refusals[reason] += count == 1 < limit
         if count >= limit:
-            self._bury(row, reason)
+            self._dead_letter(row, reason)
         else:
             deliveries.refused(self._journal, row["id"], reason, now + self._settings.retry.pause_s(count))
 
@@ -228,13 +228,15 @@ class Sender:
         if now - outage["since"] >= patience_s:
             for row in rows:
                 if now - row["queued"] >= patience_s:
-                    self._bury(row, reason)
+                    self._dead_letter(row, reason)
 
-    def _bury(self, row, reason):
-        self._give_up(row, self._spool.bury(row["file"], self._destination.name, row["series"]), reason)
+    def _dead_letter(self, row, reason):
+        self._give_up(
+            row, self._spool.keep_dead_letter(row["file"], self._destination.name, row["series"]), reason
+        )
 
     def _give_up(self, row, file, reason):
-        deliveries.bury(self._journal, row["id"], file, reason, time.time())
+        deliveries.keep_dead_letter(self._journal, row["id"], file, reason, time.time())
         series = self._journal.one("SELECT uid FROM series WHERE id = ?", row["series"])
         name = log.pseudonym(self._journal.key, series["uid"])
         log.warning("dead letter", series=name, destination=self._destination.name, reason=reason)

@@ -1,4 +1,4 @@
-"""What a node is told: one TOML file, checked whole before anything starts."""
+"""Settings of the node: one TOML file, checked before anything starts."""
 
 import ipaddress
 import os

@@ -144,7 +144,7 @@ class Spool:
         sync_folder(self.derived(series).parent)
         return sorted((self.derived(series) / uid).glob("*.dcm"))
 
-    def bury(self, file, destination, series):
+    def keep_dead_letter(self, file, destination, series):
         """Keeps a file that cannot be delivered, beyond the deletion of its series.
 
         Returns:
@@ -157,7 +157,7 @@ class Spool:
             try:
                 os.link(source, grave)
             except OSError:
-                # A file system without hard links. Whole or not at all, here too.
+                # A file system without hard links. Atomically, here too.
                 copy = grave.with_suffix(".part")
                 shutil.copyfile(source, copy)
                 os.chmod(copy, 0o600)
@@ -165,7 +165,7 @@ class Spool:
         sync_folder(grave.parent)
         return str(grave.relative_to(self.folder))
 
-    def exhume(self, file):
+    def remove_dead_letter(self, file):
         """Deletes a dead letter that has been delivered after all; any other file stays."""
         path = self.folder / file
         if path.is_relative_to(self.dead):

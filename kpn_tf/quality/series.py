@@ -11,7 +11,7 @@ def measure_series(pairs, denoisers, *, referenced, data_name, note):
     Args:
         pairs: `kpn_tf.evaluation.Pair`s; read once, one at a time.
         denoisers: Callables `(H, W)` HU -> `(H, W)` HU by name.
-        referenced: Whether the normal dose of the pairs is another scan: then it is the judge and has a column.
+        referenced: Whether the normal dose of the pairs is another scan: then it is the reference and has a column.
         data_name: Names the data in the table.
         note: Called with `(line, failure)` for every slice that cannot be measured, or that a denoiser fails on.
 

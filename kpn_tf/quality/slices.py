@@ -35,7 +35,7 @@ class SliceMeasures:
     """Measures slices one by one and keeps only numbers.
 
     Args:
-        kinds: "before", the denoisers, and the name of the judge where that is another slice.
+        kinds: "before", the denoisers, and the name of the reference where that is another slice.
         length: "mm" or "pixel".
     """
 
@@ -55,7 +55,7 @@ class SliceMeasures:
             judge_hu: `(H, W)` in HU: what flat regions, classes and the bias are found with.
             pixel_spacing_mm: `(rows, columns)` distance between pixels.
             slices_hu: Dict of `(H, W)` in HU by kind.
-            regions: Boxes to measure noise in; by default `flat_regions` of the judge.
+            regions: Boxes to measure noise in; by default `flat_regions` of the reference.
 
         Raises:
             ValueError: If the slice is smaller than the windows; nothing was added then.
@@ -182,15 +182,15 @@ class SliceMeasures:
         unit = self._length
         return {
             "noise SD": "root mean square of the SDs about a plane in the flattest soft-tissue boxes of "
-            f"15 × 15 {unit}, found in the judge: reference or truth, else before",
+            f"15 × 15 {unit}, found in the reference: reference or truth, else before",
             "NPS": f"the same {regions} boxes of {size} pixels, each about its plane; |DFT|² averaged over boxes, then "
             f"over rings; mean frequency Σ f·NPS / Σ NPS; HU²·{unit}²",
             "noise SD map": f"SD about a plane in a window of {WINDOW_MM:g} {unit} around each pixel; median over "
             "pixels of class flat between -160 and 240 HU",
-            "HU bias": "mean difference to the judge (reference or truth, else before) in cells of "
+            "HU bias": "mean difference to the reference (reference or truth, else before) in cells of "
             f"{_CELL_MM:g} {unit}, those above -950 HU; RMS over cells holds the noise that a cell's mean has",
             "structure": "tensor of 11 × 11 pixels in [-160, 240] HU; class by the largest weight of the "
-            "structure-aware loss in the judge; strength √(λ1/121)",
+            "structure-aware loss in the reference; strength √(λ1/121)",
             "intervals": resampling("slices"),
         }
 

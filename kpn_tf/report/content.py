@@ -43,7 +43,7 @@ class Plan:
     Args:
         chosen: List of `(series, number in it from 1, slice file, normal-dose slice file or None)`.
         total: How many slices there are to choose from.
-        every: One in so many was chosen.
+        every: Every n-th was chosen.
     """
 
     chosen: list
@@ -76,8 +76,8 @@ def plan(folder, reference, every, note):
     Args:
         folder: CT file, or folder that is searched recursively.
         reference: The same for the normal dose, or `None`.
-        every: Takes every so many-th slice; `None` for as many as make 30 at most, though one of each series.
-        note: Called with `(line, failure)` for everything that is left out.
+        every: Takes every n-th slice; `None` for as many as make 30 at most, though one of each series.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         A `Plan`.

@@ -26,7 +26,7 @@ _PRESETS = {"Soft": WINDOWS["soft"], "Lung": WINDOWS["lung"], "Bone": Window(-45
 
 
 def write_report(path, subject, slices, denoiser, planned=None):
-    """Writes a report, whole or not at all, one slice in memory at a time.
+    """Writes a report, atomically, one slice in memory at a time.
 
     Args:
         path: The .html file; an older one is replaced. It is readable by its owner alone (mode 0600): it holds

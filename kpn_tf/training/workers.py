@@ -19,7 +19,7 @@ def strategy_for(workers: int | str) -> tf.distribute.Strategy:
     """The strategy in whose scope a network is created that several devices will train.
 
     Args:
-        workers: Number of devices of this machine: its GPUs or, where it has none, logical devices of its processor,
+        workers: Number of devices of this machine: its GPUs or, where it has none, logical devices of its CPU,
             which share its cores. Or `"TF_CONFIG"`: the machines that the environment variable names, each with all
             its GPUs; returns when all of them have started.
 
@@ -59,7 +59,7 @@ def strategy_for(workers: int | str) -> tf.distribute.Strategy:
 
 
 def _divide_processor(workers):
-    """Makes logical devices of the processor, unless the caller has."""
+    """Makes logical devices of the CPU, unless the caller has."""
     (processor,) = tf.config.list_physical_devices("CPU")
     if len(tf.config.get_logical_device_configuration(processor) or ()) >= workers:
         return
@@ -69,7 +69,7 @@ def _divide_processor(workers):
         )
     except RuntimeError as error:
         raise ValueError(
-            f"Expected to divide the processor among {workers} workers before TensorFlow's first operation. "
+            f"Expected to divide the CPU among {workers} workers before TensorFlow's first operation. "
             "Received: a call after it; call strategy_for first"
         ) from error
 

@@ -1,4 +1,4 @@
-"""A dataset -> a file: whole or not at all, and never over another one."""
+"""A dataset -> a file, atomically, and never over another one."""
 
 import os
 import tempfile

@@ -86,7 +86,7 @@ def refused_so_far(journal, destination):
     return row if row["objects"] else None
 
 
-def bury(journal, delivery, file, reason, now):
+def keep_dead_letter(journal, delivery, file, reason, now):
     """The object is not offered any more; `file` is where it is kept."""
     journal.change(
         "UPDATE delivery SET state = 'dead', settled = ?, file = ?, reason = ? WHERE id = ?",

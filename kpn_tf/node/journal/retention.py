@@ -40,7 +40,7 @@ def delete_due(settings, spool, journal, now):
         "SELECT id FROM delivery WHERE state = 'dead' AND settled <= ?", now - kept.dead_days * _DAY_S
     )
     for row in letters:
-        deliveries.discard(journal, row["id"], spool.exhume)
+        deliveries.discard(journal, row["id"], spool.remove_dead_letter)
     # Of a letter that was delivered after its series had been forgotten.
     journal.change(
         "DELETE FROM delivery WHERE state = 'sent' AND series IN (SELECT id FROM series WHERE state = 'done')"

@@ -34,7 +34,7 @@ class _Networks:
     def get(self, preset, strength, device, threads):
         key = preset, strength, device, threads
         if key not in self._made:
-            with console.hushed():
+            with console.silenced():
                 self_test(Denoiser(preset, device=device, threads=threads))
                 self._made[key] = Denoiser(preset, device=device, threads=threads, strength=strength)
         return self._made[key]

@@ -26,14 +26,14 @@ VALIDATION_SLICES = 6
 
 
 def training_folder(folder, patch, rng, *, spill, note, tell=lambda line: None, progress=lambda name: iter):
-    """Quiet targets with noise fields from every usable series of a folder, or those of a store.
+    """Low-noise targets with noise fields from every usable series of a folder, or those of a store.
 
     Args:
         folder: CT file, folder that is searched recursively, or store.
         patch: Side of the patches to come in pixels: series of smaller slices are left out.
         rng: `numpy.random.Generator`; a store has its noise already.
         spill: Folder that is not there yet, for a store of what is no store.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
         tell: Called with a line for every series that is taken.
         progress: From the name of a series to what wraps the iteration over its slices, such as `tqdm`.
 
@@ -53,7 +53,7 @@ def training_folder(folder, patch, rng, *, spill, note, tell=lambda line: None, 
 
 
 def prepare(inputs, folder, rng, *, note, tell=lambda line: None, progress=lambda name: iter):
-    """Writes quiet targets with noise fields from every usable series into a store, one series in memory at a time.
+    """Writes low-noise targets with noise fields from every usable series into a store, one series in memory at a time.
 
     The same call goes on where a killed one stopped: what is in the store is neither read nor computed again.
 
@@ -61,7 +61,7 @@ def prepare(inputs, folder, rng, *, note, tell=lambda line: None, progress=lambd
         inputs: CT files, or folders that are searched recursively, one after the other.
         folder: For the store: new, empty, or left unfinished by the same call.
         rng: `numpy.random.Generator` that has drawn nothing.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
         tell: Called with a line for every series that is taken.
         progress: From the name of a series to what wraps the iteration over its slices, such as `tqdm`.
 
@@ -114,7 +114,7 @@ def validation_folder(folder, rng, *, note):
     Args:
         folder: CT file, or folder that is searched recursively.
         rng: `numpy.random.Generator`.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         List of `kpn_tf.evaluation.Pair`.
@@ -147,7 +147,7 @@ def volumes(folder, note):
 
     Args:
         folder: CT file, or folder that is searched recursively.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Yields:
         `(name, volume_hu, pixel_mm, step_mm)`, as of `volume`.
@@ -164,7 +164,7 @@ def normal_dose_series(folder, note):
 
     Args:
         folder: CT file, or folder that is searched recursively.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Yields:
         `(name, series)`: what to call it, and a `kpn_tf.dicom.Series`, one for each thickness and acquisition.

@@ -23,7 +23,7 @@ def training_volumes(folder, cache, seed, *, note, tell=lambda line: None, progr
         folder: CT file, or folder that is searched recursively.
         cache: Folder for the volumes; what is there already is not made again.
         seed: Of the noise.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
         tell: Called with a line for every series that is taken.
         progress: From the name of a series to what wraps the iteration over its slices, such as `tqdm`.
 

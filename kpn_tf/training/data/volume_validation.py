@@ -63,7 +63,7 @@ def validation_stacks(folder, slices, seed, *, note):
         folder: CT file, or folder that is searched recursively.
         slices: Slices of a stack, odd.
         seed: Of the noise.
-        note: Called with `(line, failure)` for everything that is left out.
+        note: Callback `(line, failure)` for skipped inputs.
 
     Returns:
         List of `Stack`.
