@@ -109,6 +109,7 @@ def test_json_is_one_document_with_everything_of_the_summary(tmp_path, capfd):
     assert set(series) == {
         "source", "kernel", "outcome", "slices", "written", "kept", "derived_uid",
         "noise_before_hu", "noise_after_hu", "seconds_per_slice", "inference_seconds_per_slice", "reason",
+        "outside",
     }  # fmt: skip
     assert series["outcome"] == "written"
     assert (tmp_path / "out" / series["derived_uid"]).is_dir()

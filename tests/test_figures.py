@@ -288,7 +288,7 @@ def test_a_figure_without_its_extra_says_in_one_sentence_how_to_install_it(absen
         if name.startswith(("kpn_tf.figures.", f"{absent}.")):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, absent, None)
-    sentence = rf"kpn_tf.figures.structure_figure needs {absent}: pip install 'kpn-tf\[{extra}\]'"
+    sentence = rf"kpn_tf.figures.structure_figure needs {absent}: in a checkout, pip install '\.\[{extra}\]'"
     with pytest.raises(ImportError, match=sentence):
         _ = figures.structure_figure
 

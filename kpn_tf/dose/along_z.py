@@ -29,7 +29,7 @@ def side_tap(correlation):
         raise ValueError(
             f"Expected a correlation of neighbouring slices from 0 to {MOST_CORRELATION:.3f}. Received: {correlation}"
         )
-    return correlation / (1 + np.sqrt(max(0.0, 1 - 2 * correlation**2)))
+    return float(correlation / (1 + np.sqrt(max(0.0, 1 - 2 * correlation**2))))
 
 
 def correlated_along_z(fields, correlation):
