@@ -92,7 +92,7 @@ def mixture_of_filters(image, shares, filters, stride):
         Tensor `(B, H, W, 1)`, equal to `local_conv` with the kernels `sum_c shares_c * filters_c`.
     """
     phases = stride * stride
-    responses = filter_bank_phases(image, filters, stride) * shares
+    responses = ops.multiply(filter_bank_phases(image, filters, stride), shares)
     # One sum per phase rather than a reshape: no size enters the graph, so it runs on any slice.
     sums = [ops.sum(phase, axis=-1, keepdims=True) for phase in ops.split(responses, phases, axis=-1)]
     return depth_to_space(ops.concatenate(sums, axis=-1), stride)

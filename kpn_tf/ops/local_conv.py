@@ -47,7 +47,8 @@ def local_conv(image, kernels):
     Source: Xu et al., ICIP 2021, Eq. 1 (written there with a flipped index: the same family of
         operators once the kernels are learnt).
     """
-    return ops.sum(patches(image, kernel_side(kernels.shape[-1])) * kernels, axis=-1, keepdims=True)
+    weighed = ops.multiply(patches(image, kernel_side(kernels.shape[-1])), kernels)
+    return ops.sum(weighed, axis=-1, keepdims=True)
 
 
 def kernel_side(taps):
