@@ -119,7 +119,8 @@ def test_a_trunk_in_bfloat16_leaves_hu_in_float32():
 def test_wrong_stacks_are_refused(network):
     with pytest.raises(ValueError, match=r"slices to be one of \(3, 5\). Received: 2"):
         StackKPN(2)
-    with pytest.raises(ValueError, match=r"odd kernel_size of 9 or more. Received: 7"):
-        StackKPN(kernel_size=7)
+    for wrong in (5, 20, 23):
+        with pytest.raises(ValueError, match=rf"multiple of 4 plus one: .* Received: {wrong}"):
+            StackKPN(kernel_size=wrong)
     with pytest.raises(ValueError, match=rf"stack of shape \(H, W, {network.slices}\)"):
         network.kernels_at(np.zeros((24, 24)), distances_of(network.slices), [0], [0])

@@ -35,7 +35,7 @@ class StackKPN(keras.Model):
 
     Args:
         slices: Slices `S` of a stack: 3 or 5.
-        kernel_size: Odd side `k` of the kernels, 9 or more.
+        kernel_size: Side `k` of the kernels, 9 or more, a multiple of 4 plus one.
         dtype: Dtype policy of the trunk; the global one if `None`.
         trainable: As in every Keras layer.
         name: As in every Keras layer.
@@ -67,9 +67,10 @@ class StackKPN(keras.Model):
         super().__init__(dtype=dtype, trainable=trainable, name=name)
         if slices not in SLICES:
             raise ValueError(f"Expected slices to be one of {SLICES}. Received: {slices}")
-        if kernel_size < _LEAST_KERNEL or kernel_size % 2 == 0:
+        if kernel_size < _LEAST_KERNEL or kernel_size % 4 != 1:
             raise ValueError(
-                f"Expected an odd kernel_size of {_LEAST_KERNEL} or more. Received: {kernel_size}"
+                f"Expected a kernel_size of {_LEAST_KERNEL} or more, a multiple of 4 plus one: the wide filters are "
+                f"centred on a block of 2×2 pixels. Received: {kernel_size}"
             )
         self.slices = slices
         self.kernel_size = kernel_size

@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from kpn_tf.ops.border import reflect_border
-from kpn_tf.ops.filter_bank import filter_bank_phases
+from kpn_tf.ops.filter_bank import filter_bank_phases, polyphase_filters
+from kpn_tf.ops.space_depth import depth_to_space, space_to_depth
 
 # Bilinear interpolation of 2×2 means, along one axis: the weights of the two blocks that a pixel lies between.
 _WEIGHTS = ((0.25, 0.75), (0.75, 0.25))
@@ -36,8 +37,8 @@ def wide_responses(image, filters):
     """Correlates the 2×2 means of a slice with wide filters and interpolates between them.
 
     Args:
-        image: Tensor `(B, H, W, 1)`, `H` and `W` even.
-        filters: Tensor `(n, n, C)`, `n` odd, in blocks of 2×2 pixels.
+        image: Tensor `(B, H, W, 1)`, `H` and `W` multiples of 4.
+        filters: Tensor `(n, n, C)`, `n` odd with `n - 1` a multiple of 2, in blocks of 2×2 pixels.
 
     Returns:
         List of four tensors `(B, H/2, W/2, C)`: the phases, row phase slowest.
@@ -45,7 +46,10 @@ def wide_responses(image, filters):
     size, _, count = filters.shape
     padded = reflect_border(image, size + 1)
     blocks = ops.average_pool(padded, 2, 2, data_format="channels_last")
-    responses = ops.conv(blocks, ops.expand_dims(filters, 2), padding="valid", data_format="channels_last")
+    # Phase by phase: XNNPACK keeps an index for every pixel and tap, which of one channel is most of the memory.
+    bank = polyphase_filters(filters, 2)
+    phases = ops.conv(space_to_depth(blocks, 2), bank, padding="valid", data_format="channels_last")
+    responses = depth_to_space(phases, 2)
     # One block more on each side than the slice has: (B, H/2 + 2, W/2 + 2, C).
     phases = []
     for rows, row_weights in zip((responses[:, :-1], responses[:, 1:]), _WEIGHTS, strict=True):
