@@ -193,6 +193,7 @@ def test_the_manifest_tells_what_became_of_each_series_and_nothing_of_the_patien
             "network": box.identity._asdict(),
             "strength": 1.0,
             **dataclasses.asdict(series),
+            "outside": list(series.outside),
         }
         for series in report.series
     }
