@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kpn_tf.ops.local_conv import reflect_border
+from kpn_tf.ops.border import missing_to_multiple, reflect_border
 
 # How often each scale is split by direction, coarsest scale first: 2, 4 and 8 bands.
 LEVELS = (1, 2, 3)
@@ -165,8 +165,7 @@ def _convolve_phases(image, kernels, spacing):
     """
     import tensorflow as tf
 
-    _, rows, columns, _ = ops.shape(image)
-    added = [[0, -rows % spacing], [0, -columns % spacing]]
+    added = [[0, missing_to_multiple(side, spacing)] for side in ops.shape(image)[1:3]]
     if spacing > 1:
         image = tf.space_to_batch(image, [spacing, spacing], added)
     for kernel in kernels:
