@@ -53,25 +53,38 @@ def folder(tmp_path_factory):
     return folder
 
 
+class Script:
+    """The python blocks as one script: a later block uses names and files of earlier ones, each of which runs once."""
+
+    def __init__(self):
+        blocks = blocks_of(README.read_text(encoding="utf-8"))
+        self._waiting = [block for block in blocks if block.language == "python" and not block.reason]
+        self._names = {"__name__": "__main__"}
+
+    def run(self, line):
+        """Runs what has not run yet, up to a line of README."""
+        while self._waiting and self._waiting[0].line <= line:
+            block = self._waiting.pop(0)
+            # The empty lines make a traceback name README's own line.
+            exec(compile("\n" * (block.line - 1) + block.code, README.name, "exec"), self._names)
+
+
 @pytest.fixture(scope="module")
-def names():
-    """The names that the python blocks define: a later block may use an earlier one's."""
-    return {"__name__": "__main__"}
+def script():
+    return Script()
 
 
 @pytest.mark.parametrize("block", list(runnable()))
-def test_readme_block_runs(block, folder, names, monkeypatch):
+def test_readme_block_runs(block, folder, script, monkeypatch):
     if block.reason:
         pytest.skip(f"README says: {block.reason}")
     monkeypatch.chdir(folder)
-    if block.language == "python":
-        # The empty lines make a traceback name README's own line.
-        exec(compile("\n" * (block.line - 1) + block.code, README.name, "exec"), names)
-    else:
+    script.run(block.line)
+    if block.language == "bash":
         environment_bin = Path(sys.executable).parent
         monkeypatch.setenv("PATH", str(environment_bin), prepend=":")
         run = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.code], capture_output=True, text=True, timeout=300
+            ["bash", "-euo", "pipefail", "-c", block.code], capture_output=True, text=True, timeout=900
         )
         assert run.returncode == 0, run.stdout + run.stderr
 
