@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from kpn_tf.node.addresses import Destination, Peer
 from kpn_tf.node.journal import arrivals, deliveries, steps
 from kpn_tf.node.journal.journal import Journal, Object
 from kpn_tf.node.listener.arrival import Arrival
 from kpn_tf.node.rule import Rule, Traits
-from kpn_tf.node.settings import Destination, Own, Peer, Settings
+from kpn_tf.node.settings import Own, Settings
 from kpn_tf.node.spool import Spool
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 
 from kpn_tf import batch
-from kpn_tf.batch import pipeline
+from kpn_tf.batch import pipeline, writer
 from kpn_tf.batch.outcome import Progress
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import DicomError
@@ -239,8 +239,8 @@ def test_an_output_that_fails_in_mid_series_ends_the_job_in_one_sentence(tmp_pat
             raise DicomError(path, "cannot be written") from OSError(code, os.strerror(code), str(path))
         original(dataset, path)
 
-    original = pipeline.write_slice
-    monkeypatch.setattr(pipeline, "write_slice", write)
+    original = writer.write_slice
+    monkeypatch.setattr(writer, "write_slice", write)
     threads = threading.active_count()
     report = batch.denoise(tmp_path / "in", tmp_path / "out", box)
     assert report.stopped == f"cannot write to {tmp_path / 'out'}: {os.strerror(code)}"
@@ -274,7 +274,7 @@ def test_a_bug_in_a_thread_is_raised_and_leaves_no_partial_series(tmp_path, box,
     def derive(*args):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(pipeline, "derive_slice", derive)
+    monkeypatch.setattr(writer, "derive_slice", derive)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         batch.denoise(tmp_path / "in", tmp_path / "out", box)
     assert list((tmp_path / "out").iterdir()) == []
@@ -296,9 +296,9 @@ def test_memory_does_not_grow_with_the_series(tmp_path, box, monkeypatch):
         time.sleep(0.002)
         write(dataset, path)
 
-    write = pipeline.write_slice
+    write = writer.write_slice
     monkeypatch.setattr(pipeline, "read_slice", read)
-    monkeypatch.setattr(pipeline, "write_slice", write_late)
+    monkeypatch.setattr(writer, "write_slice", write_late)
     gc.collect()
     report = batch.denoise(tmp_path / "in", tmp_path / "out", box)
     assert report.slices_written == 60
@@ -321,7 +321,7 @@ def test_decoding_inference_and_writing_overlap(tmp_path, box, monkeypatch):
         return wrapped
 
     monkeypatch.setattr(pipeline, "read_slice", met("read", 3, pipeline.read_slice))
-    monkeypatch.setattr(pipeline, "write_slice", met("write", 1, pipeline.write_slice))
+    monkeypatch.setattr(writer, "write_slice", met("write", 1, writer.write_slice))
     denoise = met("infer", 2, box)
     denoise.identity, denoise.strength = box.identity, box.strength
     denoise.device = box.device

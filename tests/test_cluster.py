@@ -19,8 +19,9 @@ from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 
 from kpn_tf import __version__, batch, cli
+from kpn_tf.batch import writer
 from kpn_tf.batch.denoising import Denoising
-from kpn_tf.batch.pipeline import series_report
+from kpn_tf.batch.outcome import series_report
 from kpn_tf.batch.process import Task
 from kpn_tf.batch.staging import Staging
 from kpn_tf.cli import extras
@@ -269,7 +270,7 @@ def test_an_error_that_nobody_foresaw_reaches_dask_without_its_text(terms, tmp_p
     monkeypatch.setattr(
         worker, "get_worker", lambda: types.SimpleNamespace(state=types.SimpleNamespace(nthreads=1))
     )
-    monkeypatch.setattr(worker.pipeline, "derive_slice", lambda *words: {}["Secret^Person"])
+    monkeypatch.setattr(writer, "derive_slice", lambda *words: {}["Secret^Person"])
     with pytest.raises(worker.UnforeseenError, match=r"^KeyError$") as told:
         worker.denoise_series(order)
     assert told.value.__suppress_context__

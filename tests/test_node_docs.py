@@ -18,7 +18,7 @@ from pynetdicom._globals import DEFAULT_TRANSFER_SYNTAXES
 from kpn_tf.dicom import identity
 from kpn_tf.dicom.writing import derived
 from kpn_tf.node import reencoding, sender
-from kpn_tf.node.journal.journal import STATES
+from kpn_tf.node.journal.schema import STATES
 from kpn_tf.node.listener import receiver
 from kpn_tf.node.listener.server import LARGEST_PDU
 from kpn_tf.node.rule import Traits, first_match

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from kpn_tf.node import log
+from kpn_tf.node.addresses import Destination
 from kpn_tf.node.journal import deliveries, retention, steps
-from kpn_tf.node.settings import Destination, Limits, Own, Retention, Status
+from kpn_tf.node.settings import Limits, Own, Retention, Status
 from kpn_tf.node.status.page import page
 from kpn_tf.node.status.prometheus import prometheus
 from kpn_tf.node.status.server import StatusServer

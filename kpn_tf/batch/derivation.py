@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 from kpn_tf.batch import pipeline
-from kpn_tf.batch.outcome import JobReport, Progress
-from kpn_tf.batch.pipeline import series_report
+from kpn_tf.batch.outcome import JobReport, Progress, series_report
 from kpn_tf.batch.process import Task
 from kpn_tf.batch.staging import OutputError, Staging, sweep
+from kpn_tf.batch.writer import Writer
 from kpn_tf.dicom import find_series
 
 
@@ -48,7 +48,7 @@ def derive(input_path, output, process, *, progress=None):
         progress.planned(sum(len(task.left) for task in todo))
         try:
             with Staging(output) as staging:
-                writer = pipeline.Writer(staging, progress, reports, refusals)
+                writer = Writer(staging, progress, reports, refusals)
                 pipeline.run(todo, process, writer)
         except OutputError as error:
             stopped = str(error)

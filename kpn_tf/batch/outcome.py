@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from kpn_tf.batch.process import slice_count
 from kpn_tf.dicom import Refusal
 
 
@@ -43,6 +44,11 @@ class SeriesReport:
     inference_seconds_per_slice: float | None = None
     reason: str | None = None
     outside: tuple[str, ...] = ()
+
+
+def series_report(parts, outcome, **fields):
+    """Returns a `SeriesReport` that names its source without saying whose it is."""
+    return SeriesReport(parts[0].label, parts[0].kernel, outcome, slice_count(parts), **fields)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from distributed.scheduler import KilledWorker
 
 from kpn_tf.batch.denoising import Denoising
 from kpn_tf.batch.derivation import plan
-from kpn_tf.batch.outcome import JobReport, Progress
-from kpn_tf.batch.pipeline import series_report
+from kpn_tf.batch.outcome import JobReport, Progress, series_report
 from kpn_tf.batch.staging import OutputError, Staging
 from kpn_tf.cluster.manifest import Manifest
 from kpn_tf.cluster.scheduler import connected

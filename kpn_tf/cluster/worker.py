@@ -10,9 +10,10 @@ from distributed import get_worker
 from kpn_tf import __version__, console
 from kpn_tf.batch import JobReport, Progress, pipeline
 from kpn_tf.batch.denoising import Denoising
-from kpn_tf.batch.pipeline import series_report
+from kpn_tf.batch.outcome import series_report
 from kpn_tf.batch.process import Task
 from kpn_tf.batch.staging import GuestStaging, OutputError
+from kpn_tf.batch.writer import Writer
 from kpn_tf.denoiser import Denoiser
 
 
@@ -83,7 +84,7 @@ def denoise_series(order):
     reports, refusals = [], []
     try:
         with GuestStaging(terms.output, terms.staging) as staging:
-            writer = pipeline.Writer(staging, Progress(), reports, refusals)
+            writer = Writer(staging, Progress(), reports, refusals)
             pipeline.run([task.resumed(terms.output)], Denoising(denoiser), writer)
     except OutputError as error:
         raise WorkerError(str(error)) from None

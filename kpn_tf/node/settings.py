@@ -1,19 +1,15 @@
 """Settings of the node: one TOML file, checked before anything starts."""
 
-import ipaddress
-import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kpn_tf.node.addresses import Destination, Peer, Tls, checked_port, checked_title
 from kpn_tf.node.rule import Rule
 from kpn_tf.node.tables import MistakesError, built, check
 
 # What is more is no machine's.
 _MOST_THREADS = 1024
-
-# Of a destination: as long as the names of files may be, with room to spare.
-_LONGEST_NAME = 64
 
 
 class SettingsError(MistakesError):
@@ -45,9 +41,9 @@ class Own:
     def __post_init__(self):
         threads = self.threads
         check(
-            _title(self.ae_title),
+            checked_title(self.ae_title),
             (self.device in ("cpu", "gpu", "auto"), "device cpu, gpu or auto", repr(self.device)),
-            _port(self.port),
+            checked_port(self.port),
             *_above_0(self, "quiet_s"),
             (threads is None or 0 < threads <= _MOST_THREADS, f"threads of 1 to {_MOST_THREADS}", threads),
         )
@@ -138,93 +134,7 @@ class Status:
     port: int = 8104
 
     def __post_init__(self):
-        check(_port(self.port, lowest=0))
-
-
-@dataclass(frozen=True)
-class Tls:
-    """`[tls]`: certificates, PEM. Peers must show one that the authorities signed, and so must destinations.
-
-    Args:
-        certificate: The node's certificate chain.
-        key: Its private key.
-        authorities: Certificates of the authorities that are trusted.
-    """
-
-    certificate: Path
-    key: Path
-    authorities: Path
-
-    def __post_init__(self):
-        check(
-            *(
-                (
-                    os.access(getattr(self, name), os.R_OK),
-                    f"{name} to name a file that can be read",
-                    getattr(self, name),
-                )
-                for name in ("certificate", "key", "authorities")
-            )
-        )
-
-
-@dataclass(frozen=True)
-class Peer:
-    """`[[peer]]`: who may send.
-
-    Args:
-        ae_title: Calling AE title.
-        addresses: Its addresses or networks, such as `"192.0.2.7"` or `"192.0.2.0/24"`.
-    """
-
-    ae_title: str
-    addresses: tuple[str, ...]
-
-    def __post_init__(self):
-        check(
-            _title(self.ae_title),
-            (bool(self.addresses), "at least one address", "none"),
-            *(
-                (_is_network(address), "addresses such as 192.0.2.7 or 192.0.2.0/24", repr(address))
-                for address in self.addresses
-            ),
-        )
-
-    def is_at(self, address):
-        """Whether it may send from an address."""
-        return any(ipaddress.ip_address(address) in ipaddress.ip_network(known) for known in self.addresses)
-
-
-@dataclass(frozen=True)
-class Destination:
-    """`[[destination]]`: where series go.
-
-    Args:
-        name: As rules name it.
-        ae_title: Called AE title.
-        host: Its host name or address.
-        port: Its port.
-        tls: Whether it is spoken to over TLS.
-    """
-
-    name: str
-    ae_title: str
-    host: str
-    port: int
-    tls: bool = False
-
-    def __post_init__(self):
-        check(
-            # It becomes the name of a folder, too.
-            (
-                self.name.replace("-", "").replace("_", "").isalnum() and len(self.name) <= _LONGEST_NAME,
-                f"name of letters and digits, at most {_LONGEST_NAME}",
-                repr(self.name),
-            ),
-            _title(self.ae_title),
-            (bool(self.host) and self.host.isprintable(), "a host", repr(self.host)),
-            _port(self.port),
-        )
+        check(checked_port(self.port, lowest=0))
 
 
 @dataclass(frozen=True)
@@ -314,24 +224,6 @@ def check_networks(settings):
             mistakes.append(f"rule {rule.name!r}: {error}")
     if mistakes:
         raise SettingsError(mistakes)
-
-
-def _is_network(address):
-    try:
-        ipaddress.ip_network(address)
-    except ValueError:
-        return False
-    return True
-
-
-def _title(title):
-    # PS3.5 table 6.2-1, AE: 16 characters, no backslash, not only spaces.
-    right = 0 < len(title) <= 16 and title == title.strip() and title.isascii() and title.isprintable()
-    return right and "\\" not in title, "ae_title of 1 to 16 printable characters", repr(title)
-
-
-def _port(port, lowest=1):
-    return lowest <= port < 65536, f"port between {lowest} and 65535", port
 
 
 def _above_0(table, *names):

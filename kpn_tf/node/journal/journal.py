@@ -7,123 +7,12 @@ simply taken again.
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-# received: slices are coming; complete: no more are; denoised: what goes out is on disk; sent: every destination has
-# settled; done: its files are deleted. failed: nothing could be made of it, its originals are kept for `dead_days`.
-STATES = ("received", "complete", "denoised", "sent", "done", "failed")
-
-_VERSION = 2
-
-# `series.uid` tells a series of a sender from all others: a UID made from patient, study and series
-# (`kpn_tf.dicom.identity.series_key`).
-# `total` only ever grows, whatever retention deletes: a counter that monitoring can rely on.
-_SCHEMA = """
-CREATE TABLE series (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    uid TEXT NOT NULL,
-    peer TEXT NOT NULL,
-    state TEXT NOT NULL,
-    opened REAL NOT NULL,
-    changed REAL NOT NULL,
-    expected INTEGER NOT NULL DEFAULT 0,
-    slices INTEGER NOT NULL DEFAULT 0,
-    modality TEXT NOT NULL,
-    description TEXT NOT NULL,
-    kernel TEXT NOT NULL,
-    thickness_mm REAL,
-    processed INTEGER NOT NULL DEFAULT 0,
-    rule TEXT NOT NULL DEFAULT '',
-    preset TEXT NOT NULL DEFAULT '',
-    strength REAL NOT NULL DEFAULT 1.0,
-    destinations TEXT NOT NULL DEFAULT '',
-    note TEXT NOT NULL DEFAULT '',
-    attempts INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL DEFAULT 0.0,
-    derived INTEGER NOT NULL DEFAULT 0,
-    seconds REAL,
-    denoised REAL
-);
-CREATE UNIQUE INDEX open_series ON series (uid, peer) WHERE state = 'received';
-CREATE INDEX series_state ON series (state);
-CREATE INDEX series_uid ON series (uid);
-CREATE INDEX series_opened ON series (opened);
-CREATE INDEX series_denoised ON series (denoised);
-CREATE TABLE instance (
-    sop_uid TEXT NOT NULL,
-    series INTEGER NOT NULL REFERENCES series (id),
-    digest TEXT NOT NULL,
-    bytes INTEGER NOT NULL,
-    file TEXT NOT NULL,
-    sop_class TEXT NOT NULL,
-    syntax TEXT NOT NULL,
-    arrived REAL NOT NULL,
-    PRIMARY KEY (sop_uid, series)
-);
-CREATE INDEX instance_series ON instance (series);
-CREATE TABLE place (
-    series INTEGER NOT NULL REFERENCES series (id),
-    plane TEXT NOT NULL,
-    position_mm REAL NOT NULL
-);
-CREATE INDEX place_series ON place (series);
-CREATE TABLE delivery (
-    id INTEGER PRIMARY KEY,
-    series INTEGER NOT NULL REFERENCES series (id),
-    destination TEXT NOT NULL,
-    sop_uid TEXT NOT NULL,
-    sop_class TEXT NOT NULL,
-    syntax TEXT NOT NULL,
-    file TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'queued',
-    refusals INTEGER NOT NULL DEFAULT 0,
-    due REAL NOT NULL DEFAULT 0.0,
-    reason TEXT NOT NULL DEFAULT '',
-    queued REAL NOT NULL,
-    settled REAL,
-    UNIQUE (destination, sop_uid, series)
-);
-CREATE INDEX delivery_due ON delivery (destination, state, due);
-CREATE INDEX delivery_series ON delivery (series, state);
-CREATE INDEX delivery_settled ON delivery (destination, state, settled);
-CREATE TABLE outage (
-    destination TEXT PRIMARY KEY,
-    since REAL NOT NULL,
-    failures INTEGER NOT NULL,
-    due REAL NOT NULL,
-    reason TEXT NOT NULL
-);
-CREATE TABLE watched (
-    path BLOB PRIMARY KEY,
-    bytes INTEGER NOT NULL,
-    changed_ns INTEGER NOT NULL,
-    seen REAL NOT NULL,
-    digest TEXT NOT NULL
-);
-CREATE TABLE secret (key BLOB NOT NULL);
-CREATE TABLE total (
-    what TEXT NOT NULL,
-    destination TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    PRIMARY KEY (what, destination)
-);
-CREATE TRIGGER total_received AFTER UPDATE OF slices ON series BEGIN
-    INSERT INTO total VALUES ('received', '', NEW.slices - OLD.slices)
-    ON CONFLICT DO UPDATE SET number = number + excluded.number; END;
-CREATE TRIGGER total_denoised AFTER UPDATE OF state ON series WHEN NEW.state = 'denoised' BEGIN
-    INSERT INTO total VALUES ('denoised', '', NEW.derived)
-    ON CONFLICT DO UPDATE SET number = number + excluded.number; END;
-CREATE TRIGGER total_settled AFTER UPDATE OF state ON delivery WHEN NEW.state IN ('sent', 'dead') BEGIN
-    INSERT INTO total VALUES (NEW.state, NEW.destination, 1)
-    ON CONFLICT DO UPDATE SET number = number + excluded.number; END;
-"""
-
-_STATEMENTS = _SCHEMA.split(";\n")
-
+from kpn_tf.node.journal import schema
 
 # SQLITE_CORRUPT and SQLITE_NOTADB, of which there are kinds in the higher bits.
 _DAMAGED = {11, 26}
@@ -190,13 +79,10 @@ class Journal:
                 if found != "ok":
                     raise self._damage(found.rpartition("***\n")[2])
             with self.transaction() if not read_only else contextlib.nullcontext():
-                version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-                if version < _VERSION and not read_only:
-                    (self._make if version == 0 else self._migrate)()
-                    self._connection.execute(f"PRAGMA user_version = {_VERSION}")
-            if version > _VERSION:
+                version = (schema.version_of if read_only else schema.bring_up)(self._connection)
+            if version > schema.VERSION:
                 raise JournalError(
-                    f"Expected a journal of version {_VERSION}. Received: {path}, which is of {version}"
+                    f"Expected a journal of version {schema.VERSION}. Received: {path}, which is of {version}"
                 )
             self.key = self.one("SELECT key FROM secret")["key"]
         except (OSError, sqlite3.Error) as error:
@@ -205,24 +91,6 @@ class Journal:
             raise JournalError(
                 f"Expected a journal that can be opened. Received: {path} ({error})"
             ) from error
-
-    def _make(self):
-        for statement in _STATEMENTS:
-            self._connection.execute(statement)
-        self._connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
-
-    def _migrate(self):
-        # In version 1 a series was known by its SeriesInstanceUID alone. It keeps that, and what is sent again of it
-        # counts as new.
-        # Nor was it noted what was in a watched file.
-        for table, values in (("instance", "*"), ("delivery", "*"), ("watched", "*, ''")):
-            self._connection.execute(f"CREATE TABLE old AS SELECT * FROM {table}")
-            self._connection.execute(f"DROP TABLE {table}")
-            for statement in _STATEMENTS:
-                if f"TABLE {table} " in statement or f" ON {table} " in statement:
-                    self._connection.execute(statement)
-            self._connection.execute(f"INSERT INTO {table} SELECT {values} FROM old")
-            self._connection.execute("DROP TABLE old")
 
     def reader(self):
         """Returns a `Journal` that looks on through a connection of its own: neither waits for the other."""

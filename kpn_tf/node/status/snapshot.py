@@ -9,7 +9,7 @@ import re
 from kpn_tf import __version__
 from kpn_tf.node import log
 from kpn_tf.node.journal import deliveries
-from kpn_tf.node.journal.journal import STATES
+from kpn_tf.node.journal.schema import STATES
 
 _HOUR_S, _DAY_S = 3600.0, 86400.0
 
