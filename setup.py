@@ -115,6 +115,8 @@ EXTRAS = {
         "scikit-image",
         "scipy",
         "setuptools>=77",
+        # Assembles the report's WebAssembly, which a test compares with the file that is shipped.
+        "wasmtime>=50",
         "websockets>=17.1",
         "wheel",
     ],

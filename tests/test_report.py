@@ -4,17 +4,19 @@ import re
 import shutil
 import stat
 from dataclasses import replace
+from importlib import resources
 
 import numpy as np
 import pydicom
 import pytest
+import wasmtime
 
 from kpn_tf import Denoiser, StructKPN
 from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser import artefact
 from kpn_tf.evaluation.stream import chosen_slices
 from kpn_tf.metrics import window_side
-from kpn_tf.report import content, document, proof, simd
+from kpn_tf.report import content, document, proof
 from kpn_tf.report.codec import encode
 from kpn_tf.report.edge_network import NoEdgeNetworkError, read_edge_network
 from tests.command import BOX, kpn
@@ -134,11 +136,10 @@ def test_kernels_that_do_not_filter_as_the_denoiser_did_are_not_shown(monkeypatc
         proof.proved_network(Denoiser("edge", threads=1), noisy_volume()[1])
 
 
-# The numbers and codes are the examples of "LEB128" in Wikipedia, read 2026-11-22.
-def test_numbers_of_a_module_are_written_as_the_standard_says():
-    assert bytes(simd._number(624485)) == b"\xe5\x8e\x26"
-    assert bytes(simd._signed(-123456)) == b"\xc0\xbb\x78"
-    assert simd.module().startswith(b"\0asm\1\0\0\0")
+def test_the_webassembly_is_its_text_assembled():
+    page = resources.files("kpn_tf.report") / "page"
+    text = (page / "cell.wat").read_text(encoding="utf-8")
+    assert wasmtime.wat2wasm(text) == (page / "cell.wasm").read_bytes()
 
 
 def test_the_noise_map_looks_at_ten_millimetres():

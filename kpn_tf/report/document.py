@@ -11,7 +11,7 @@ from kpn_tf.files import replacing
 from kpn_tf.hounsfield import AIR_HU, SEEN, UNIT_HU, WINDOWS, Window
 from kpn_tf.metrics import window_side
 from kpn_tf.metrics.structure import NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
-from kpn_tf.report import numbers, simd
+from kpn_tf.report import numbers
 from kpn_tf.report.codec import OTHERS, OWN, UNIT, encode, text_of
 from kpn_tf.report.edge_network import NoEdgeNetworkError
 from kpn_tf.report.proof import proved_network
@@ -121,7 +121,7 @@ def _slice(file, number, piece):
 
 
 def _write_network(file, network):
-    _write_text(file, "wasm", text_of(simd.module()))
+    _write_text(file, "wasm", text_of((_PAGE / "cell.wasm").read_bytes()))
     _write_text(file, "bank", text_of(network.bank.astype("<f4")))
     for i, convolution in enumerate(network.convolutions):
         _write_text(file, f"filters-{i}", text_of(convolution.filters.astype("<f4")))

@@ -49,7 +49,7 @@ class Plane {
 
 class Engine {
   /**
-   * @param {BufferSource} wasm What `kpn_tf.report.simd.module` assembles.
+   * @param {BufferSource} wasm `cell.wat`, assembled.
    * @param {object} network `convolutions`, each with `shape` (rows, columns, in, out), `filters` and `bias`; `bank`
    *   (side, side, filters) with `side`; `seenHu`, `unitHu`, `softHu`.
    */
