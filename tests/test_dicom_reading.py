@@ -280,8 +280,7 @@ def test_threads_read_at_once_and_leave_the_warning_filters_alone(tmp_path):
 def test_after_the_decoder_process_died_the_next_file_is_read(tmp_path):
     path = save(ct_dataset(), tmp_path / "a.dcm", uid.JPEGLossless)
     read_slice(path)
-    decoder_process._worker.kill()
-    decoder_process._worker.wait()
+    decoder_process._worker.close()
     np.testing.assert_array_equal(read_slice(path).slice_hu, stored_values())
 
 

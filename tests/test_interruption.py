@@ -117,14 +117,11 @@ def test_a_decoder_that_was_interrupted_half_way_answers_the_next_file_alone(tmp
     class Interrupt(BaseException):
         pass
 
-    class Reply:
-        size = decoder_process.REPLY.size
-
-        def unpack(self, reply):
-            raise Interrupt
+    def interrupt(answers):
+        raise Interrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(decoder_process, "REPLY", Reply())
+        patched.setattr(decoder_process, "read_answer", interrupt)
         with pytest.raises(Interrupt):
             read_slice(paths[0])
     assert (read_slice(paths[1]).slice_hu == expected[1]).all()

@@ -1,24 +1,18 @@
 """A network on the GPU, in a process of its own: a driver that crashes or hangs ends that process.
 
-Protocol over pipes: after loading, and then for every request, a reply = status (0 done, 1 refused), length, then
-pixels or the reason; request = the pixels of one tile. Pixels are float32 in native byte order.
+It answers when the network is loaded, and then every request, the pixels of one tile, with pixels or the reason
+(`kpn_tf.child_process.read_answer`). Pixels are float32 in native byte order.
 """
 
-import contextlib
 import os
 import re
-import struct
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 import weakref
 from typing import NamedTuple
 
 import numpy as np
 
-REPLY = struct.Struct("<BI")
+from kpn_tf.child_process import ChildEndedError, ChildProcess, read_answer
 
 # A tile takes milliseconds, on an adapter in software seconds; a driver that hangs would hold the job for ever.
 _TIMEOUT_S = 60.0
@@ -61,22 +55,15 @@ class Gpu:
 
     def __init__(self, path, side):
         self._shape = (1, side, side, 1)
-        self._parent = os.getpid()
         self._log_seen = 0
         script = os.path.join(os.path.dirname(__file__), "gpu_worker.py")
         try:
             # What LiteRT logs; opened to append, so that reading here does not move where the worker writes.
             self._log = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115
-            # -P keeps this folder, whose modules have everyday names, off the worker's import path.
-            self._worker = subprocess.Popen(
-                [sys.executable, "-P", script, str(path), str(side)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-            )
+            self._worker = ChildProcess(script, str(path), str(side), stderr=self._log)
         except OSError as error:
             raise GpuError(f"its process could not be started ({error})") from error
-        self.close = weakref.finalize(self, _stop, self._worker, self._log, self._parent)
+        self.close = weakref.finalize(self, _close, self._worker, self._log)
         self._exchange(b"")
         self.adapter = self._selected() or Adapter("unnamed adapter", software=False)
         self._new_log()
@@ -106,27 +93,15 @@ class Gpu:
                 self._fail(f"it logged: {line.strip()}")
 
     def _exchange(self, request):
-        # After a fork two processes would read each other's slices from one pipe.
-        if os.getpid() != self._parent or not self.close.alive:
+        if not self._worker.open:
             raise GpuError("it belongs to another process or has been closed")
-        began = time.monotonic()
-        watchdog = threading.Timer(_TIMEOUT_S, self._worker.kill)
-        watchdog.start()
         try:
-            self._worker.stdin.write(request)
-            self._worker.stdin.flush()
-            status, length = REPLY.unpack(self._worker.stdout.read(REPLY.size))
-            payload = self._worker.stdout.read(length)
-            if len(payload) < length:
-                raise EOFError
-        except (OSError, EOFError, struct.error):
-            self._fail(self._end(time.monotonic() - began))
+            status, payload = self._worker.ask(request, read_answer, _TIMEOUT_S)
+        except ChildEndedError as ended:
+            self._fail(_end(ended))
         except BaseException:
-            # Interrupted half-way: the next reply would belong to this request.
             self.close()
             raise
-        finally:
-            watchdog.cancel()
         if status != 0:
             self._fail(self._reason(payload.decode("utf-8", "replace")))
         return payload
@@ -135,16 +110,6 @@ class Gpu:
         adapter = self._selected()
         self.close()
         raise GpuError(reason, adapter)
-
-    def _end(self, seconds):
-        """Says how a worker ended that has closed its pipe."""
-        if seconds >= _TIMEOUT_S:
-            return f"it did not answer within {_TIMEOUT_S:.0f} s"
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._worker.wait(timeout=5)
-        code = self._worker.poll()
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
-        return f"its driver or LiteRT broke down ({how})"
 
     def _reason(self, message):
         if "No adapters found" in self._whole_log():
@@ -168,12 +133,12 @@ class Gpu:
         return text.decode("utf-8", "replace")
 
 
-def _stop(worker, log, parent):
-    if os.getpid() != parent:
-        return
-    worker.kill()
-    worker.wait()
-    for file in (worker.stdin, worker.stdout, log):
-        # What the worker did not read any more cannot be written.
-        with contextlib.suppress(OSError):
-            file.close()
+def _end(ended):
+    if ended.timed_out:
+        return f"it did not answer within {_TIMEOUT_S:.0f} s"
+    return f"its driver or LiteRT broke down ({ended.how})"
+
+
+def _close(worker, log):
+    worker.close()
+    log.close()

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel, GpuOptions, HardwareAccelerator, Options
 
+# As `kpn_tf.child_process.read_answer` reads it; this process starts without the package.
 _REPLY = struct.Struct("<BI")
 
 

@@ -3,20 +3,17 @@
 All of them are native code that nothing else in their process runs beside: they hold the interpreter's lock, so that
 not even a signal would be noticed before they end.
 
-Protocol over pipes: request = length, rows, columns, precision (four uint32), 64 bytes transfer syntax, then
-the codestream; reply = status (0 decoded, 1 refused), length, then pixels or the reason.
+A request is length, rows, columns, precision (four uint32), 64 bytes of transfer syntax, then the codestream. The
+answer is the pixels or the reason (`kpn_tf.child_process.read_answer`).
 """
 
-import atexit
-import contextlib
 import os
 import struct
-import subprocess
-import sys
 import threading
 
-REQUEST = struct.Struct("<IIII64s")
-REPLY = struct.Struct("<BI")
+from kpn_tf.child_process import ChildEndedError, ChildProcess, read_answer
+
+_REQUEST = struct.Struct("<IIII64s")
 
 # A slice takes 10 ms; a decoder lost in damaged data would hold the job for ever.
 _TIMEOUT_S = 60.0
@@ -25,7 +22,6 @@ _SCRIPT = os.path.join(os.path.dirname(__file__), "decoder_worker.py")
 
 _lock = threading.Lock()
 _worker = None
-_worker_parent = None
 
 
 def decode(codestream, transfer_syntax, rows, columns, precision):
@@ -44,25 +40,15 @@ def decode(codestream, transfer_syntax, rows, columns, precision):
     Raises:
         ValueError: If the data is damaged, or takes longer than a minute.
     """
-    request = REQUEST.pack(len(codestream), rows, columns, precision, transfer_syntax.encode())
+    global _worker
+    request = _REQUEST.pack(len(codestream), rows, columns, precision, transfer_syntax.encode())
     with _lock:
-        worker = _running_worker()
-        watchdog = threading.Timer(_TIMEOUT_S, worker.kill)
-        watchdog.start()
+        if _worker is None or not _worker.running:
+            _worker = ChildProcess(_SCRIPT)
         try:
-            worker.stdin.write(request + codestream)
-            worker.stdin.flush()
-            status, length = REPLY.unpack(worker.stdout.read(REPLY.size))
-            payload = worker.stdout.read(length)
-        except (OSError, struct.error):
-            _stop_worker()
+            status, payload = _worker.ask(request + codestream, read_answer, _TIMEOUT_S)
+        except ChildEndedError:
             raise ValueError("the compressed data is damaged: the decoder broke down on it") from None
-        except BaseException:
-            # Interrupted half-way: the next reply would belong to this request.
-            _stop_worker()
-            raise
-        finally:
-            watchdog.cancel()
     if status != 0:
         raise ValueError(payload.decode("utf-8", "replace"))
     return payload
@@ -71,35 +57,5 @@ def decode(codestream, transfer_syntax, rows, columns, precision):
 def stop_decoding():
     """Ends what another thread decodes at this moment: its `decode` fails."""
     worker = _worker
-    if worker is not None and _worker_parent == os.getpid():
+    if worker is not None:
         worker.kill()
-
-
-def _running_worker():
-    global _worker, _worker_parent
-    # After a fork the child must not share its parent's pipes.
-    if _worker is not None and _worker.poll() is not None:
-        _stop_worker()
-    if _worker is None or _worker_parent != os.getpid():
-        # -P keeps this folder, whose modules have everyday names, off the worker's import path.
-        _worker = subprocess.Popen(
-            [sys.executable, "-P", _SCRIPT],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        _worker_parent = os.getpid()
-    return _worker
-
-
-@atexit.register
-def _stop_worker():
-    global _worker
-    worker, _worker = _worker, None
-    if worker is None or _worker_parent != os.getpid():
-        return
-    with contextlib.suppress(OSError):
-        worker.stdin.close()
-    worker.kill()
-    worker.wait()
-    worker.stdout.close()

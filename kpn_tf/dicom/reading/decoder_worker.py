@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 _REQUEST = struct.Struct("<IIII64s")
+# As `kpn_tf.child_process.read_answer` reads it; this process starts without the package.
 _REPLY = struct.Struct("<BI")
 
 # PS3.6 table A-1; everything else is GDCM's.

@@ -1,11 +1,9 @@
 """The node's side of a process of its own: made when needed, ended when it hangs."""
 
-import contextlib
 import json
-import subprocess
-import sys
 import threading
 
+from kpn_tf.child_process import ChildEndedError, ChildProcess
 from kpn_tf.node import log
 from kpn_tf.node.network.self_test import SelfTestError
 
@@ -43,27 +41,16 @@ class Worker:
             WorkerError: If there is none.
         """
         process = self._running()
+        line = (json.dumps(request) + "\n").encode()
         try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            while True:
-                watchdog = threading.Timer(self._stall_s, process.kill)
-                watchdog.start()
-                try:
-                    line = process.stdout.readline()
-                finally:
-                    watchdog.cancel()
-                if not line:
-                    raise WorkerError
-                answer = json.loads(line)
-                if "ok" in answer:
-                    return answer
+            while "ok" not in (answer := process.ask(line, _read, self._stall_s)):
                 if progress is not None:
                     progress(answer["slice"])
-        except (OSError, ValueError, WorkerError) as error:
+                line = b""
+        except (ChildEndedError, ValueError) as error:
             # It may still be about to end: it is never asked again.
-            self._clear()
             raise WorkerError("the network's process ended without an answer") from error
+        return answer
 
     def stop(self):
         """Ends the process, whatever it is doing. No other is made."""
@@ -76,26 +63,16 @@ class Worker:
         with self._lock:
             if self._stopped:
                 raise WorkerError("the node is stopping")
-            if self._process is None or self._process.poll() is not None:
-                self._process = subprocess.Popen(
-                    # -P: the current folder is not searched for modules.
-                    [sys.executable, "-P", "-m", self._module],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                )
+            if self._process is None or not self._process.running:
+                self._process = ChildProcess("-m", self._module)
             return self._process
 
-    def _clear(self):
-        with self._lock:
-            process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            process.stdout.close()
+
+def _read(answers):
+    line = answers.readline()
+    if not line:
+        raise EOFError
+    return json.loads(line)
 
 
 def tested_worker(settings):
