@@ -20,13 +20,14 @@ from export.signatures import signatures
 ROUNDED_TOLERANCE_HU = 0.5 + TOLERANCE_HU["float32"]
 
 # What the report says of inputs and outputs.
-SLICES = "HU, (B, H, W, 1): float32, int16 or bytes of int16, by signature"
+SLICES = "HU, (B, H, W, 1): float32, whole numbers or bytes of int16, by signature"
 
 
 def to_saved_model(network: Any, base: str | os.PathLike[str], release: Release) -> dict[str, Any]:
     """Writes a network as `<base>/<version>/`, ready for TensorFlow Serving.
 
-    Signatures: `serving_default` (`slice_hu` to `denoised_hu`, float32), `int16` (the same as whole HU) and `bytes`
+    Signatures: `serving_default` (`slice_hu` to `denoised_hu`, float32), `int16` (the same as whole HU: int32, refused
+    beyond int16, to int16) and `bytes`
     (`slice_bytes`, `rows` and `columns` to `denoised_bytes`: raw little-endian int16 HU). Slices of any size,
     `(B, H, W, 1)` in the first two. The trainable variables stay trainable (`trainable_variables` of what
     `tf.saved_model.load` returns).
@@ -111,7 +112,7 @@ def _parity(network, folder):
         return served["serving_default"](slice_hu=tf.constant(slice_hu))["denoised_hu"].numpy()
 
     def whole_hu(slice_hu):
-        stored_hu = np.rint(slice_hu).astype("int16")
+        stored_hu = np.rint(slice_hu).astype("int32")
         return served["int16"](slice_hu=tf.constant(stored_hu))["denoised_hu"].numpy().astype("float32")
 
     def raw_bytes(slice_hu):

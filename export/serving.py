@@ -31,7 +31,7 @@ def write_warm_up(path, model):
     slices = (1, side, side, 1)
     inputs = {
         "serving_default": {"slice_hu": tf.make_tensor_proto(0, tf.float32, slices)},
-        "int16": {"slice_hu": tf.make_tensor_proto(0, tf.int16, slices)},
+        "int16": {"slice_hu": tf.make_tensor_proto(0, tf.int32, slices)},
         "bytes": {
             "slice_bytes": tf.make_tensor_proto([np.zeros(side * side, "<i2").tobytes()]),
             "rows": tf.make_tensor_proto([side], tf.int32),

@@ -20,12 +20,12 @@ def signatures(denoise):
         return {"denoised_hu": denoise(slice_hu)}
 
     def whole_hu(slice_hu):
-        return {"denoised_hu": rounded(denoise(tf.cast(slice_hu, tf.float32)))}
+        return {"denoised_hu": rounded(denoise(tf.cast(within_int16(slice_hu), tf.float32)))}
 
     def raw_bytes(slice_bytes, rows, columns):
         def one(inputs):
             slice_hu = slice_from_bytes(*inputs)[None, :, :, None]
-            return bytes_of(whole_hu(slice_hu)["denoised_hu"])
+            return bytes_of(rounded(denoise(tf.cast(slice_hu, tf.float32))))
 
         # One slice after the other: their sizes may differ, and memory is that of one.
         return {
@@ -36,7 +36,8 @@ def signatures(denoise):
 
     return {
         "serving_default": (floats, [tf.TensorSpec(BATCH_OF_SLICES, tf.float32, name="slice_hu")]),
-        "int16": (whole_hu, [tf.TensorSpec(BATCH_OF_SLICES, tf.int16, name="slice_hu")]),
+        # Of 32 bits, so that a server still sees what does not fit 16: of 40000 as an int16 it would make -25536.
+        "int16": (whole_hu, [tf.TensorSpec(BATCH_OF_SLICES, tf.int32, name="slice_hu")]),
         "bytes": (
             raw_bytes,
             [
@@ -46,6 +47,33 @@ def signatures(denoise):
             ],
         ),
     }
+
+
+def within_int16(slice_hu):
+    """Whole HU as they are.
+
+    Args:
+        slice_hu: int32 tensor in HU, any shape.
+
+    Returns:
+        The same.
+
+    Raises:
+        tf.errors.InvalidArgumentError: If a value is beyond int16.
+
+    Example:
+
+    >>> within_int16(tf.constant([-32768, 32767])).numpy().tolist()
+    [-32768, 32767]
+    """
+    lowest, highest = tf.reduce_min(slice_hu), tf.reduce_max(slice_hu)
+    fits = tf.logical_and(lowest >= tf.int16.min, highest <= tf.int16.max)
+    complaint = [
+        "Expected slice_hu from -32768 to 32767 HU. Received:",
+        *(lowest, "to", highest, "HU; clip it, or ask serving_default"),
+    ]
+    with tf.control_dependencies([tf.debugging.Assert(fits, complaint)]):
+        return tf.identity(slice_hu)
 
 
 def rounded(slice_hu):

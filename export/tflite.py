@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from export.about import Release, describe
@@ -33,6 +34,9 @@ _INTEGER = {
 }
 PRECISIONS = ("float16", "float32", *_INTEGER)
 
+# What a file of any size is allocated for before anybody resizes it.
+DEFAULT_SIDE = 512
+
 # Greatest root mean square difference of an integer artefact from Keras in soft tissue, in HU: below what noise
 # is left of in a denoised slice.
 INTEGER_RMS_HU = 2.0
@@ -49,9 +53,10 @@ def to_tflite(
 ) -> dict[str, Any]:
     """Writes a network for LiteRT in builtin operations only.
 
-    The file takes `(1, H, W, 1)` float32 in HU, with sides that divide by the `multiple` in its report, and returns
-    the same; of a network for stacks, `(1, H, W, S)` and `(1, S)` distances from the middle slice in mm. It is compared
-    with Keras first, and written atomically.
+    The file takes `slice_hu`, `(1, H, W, 1)` float32 in HU, with sides that divide by the `multiple` in its report, and
+    returns `denoised_hu`, the same; of a network for stacks it takes `(1, H, W, S)` and `distances_mm`, `(1, S)` from
+    the middle slice. Before it is resized it is one of `DEFAULT_SIDE`. It is compared with Keras first, and written
+    atomically.
 
     Args:
         network: `StructKPN` or a network of `baselines`.
@@ -120,7 +125,12 @@ def _convert(network, precision, side, calibration):
         signature = [tf.TensorSpec((1, side, side, slices), tf.float32, name="slice_hu")]
         if slices > 1:
             signature.append(tf.TensorSpec((1, slices), tf.float32, name="distances_mm"))
-        archive.add_endpoint("serving_default", whole(network), input_signature=signature)
+        denoise = whole(network)
+        archive.add_endpoint(
+            "serving_default",
+            lambda *inputs: {"denoised_hu": denoise(*inputs)},
+            input_signature=signature,
+        )
         archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
         converter.target_spec.supported_ops = _INTEGER.get(precision, [_BUILTINS])
@@ -131,7 +141,7 @@ def _convert(network, precision, side, calibration):
         if calibration is not None:
             converter.representative_dataset = lambda: ([batch_hu] for batch_hu in calibration)
         try:
-            return converter.convert()
+            model = converter.convert()
         except Exception as error:
             # The converter's own class is private to TensorFlow; its text ends with the operations.
             missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither", str(error))))
@@ -140,6 +150,26 @@ def _convert(network, precision, side, calibration):
             raise ValueError(
                 f"Expected operations with a builtin form in TFLite. Received: {', '.join(missing)}; not written"
             ) from error
+    return (
+        model if side else _with_default_side(model, min(DEFAULT_SIDE, whole_side(network) or DEFAULT_SIDE))
+    )
+
+
+def _with_default_side(model, side):
+    """The model with square slices as its size before any resizing.
+
+    The converter writes 1 for a length that is free, and no network takes one pixel: without this `allocate_tensors`
+    fails on a file that was just loaded.
+    """
+    model = bytearray(model)
+    root = schema.Model.GetRootAs(model)
+    for number in range(root.SubgraphsLength()):
+        graph = root.Subgraphs(number)
+        for index in graph.InputsAsNumpy():
+            shape = graph.Tensors(index).ShapeAsNumpy()  # a view into `model`
+            if len(shape) == 4:
+                shape[1:3] = side
+    return bytes(model)
 
 
 def open_tflite(model, threads=None):

@@ -1,6 +1,9 @@
 import json
+import re
+import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,7 +23,9 @@ from kpn_tf import Denoiser, StructKPN
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
 from kpn_tf.networks.cost import gmac
 from kpn_tf.phantom import torso
+from tests.fresh_process import run_without
 
+BY_HAND = Path(__file__).parents[1] / "docs/by_hand.md"
 RELEASE = Release(version="1", licence="Apache-2.0", training_data="none")
 
 
@@ -69,6 +74,40 @@ def test_the_artefact_says_what_it_is(network, artefact):
     assert all(compared["largest_hu"] < 0.05 for compared in report["parity"])
 
 
+def test_a_loaded_file_allocates_and_runs_before_anybody_resizes_it(artefact, network):
+    interpreter = Interpreter(str(artefact[0]))
+    interpreter.allocate_tensors()
+    ((entry,), (exit_,)) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert entry["shape"].tolist() == exit_["shape"].tolist() == [1, 512, 512, 1]
+    assert entry["shape_signature"].tolist() == [1, -1, -1, 1]
+    # The middle of a larger slice: a pixel sees 45 pixels around.
+    slice_hu = np.random.default_rng(4).normal(0, 100, (1, 512, 512, 1)).astype("float32")
+    interpreter.set_tensor(entry["index"], slice_hu)
+    interpreter.invoke()
+    middle = interpreter.get_tensor(exit_["index"])[:, 248:260, 248:260]
+    expected_hu = network(slice_hu[:, 200:308, 200:308])[:, 48:60, 48:60]
+    np.testing.assert_allclose(middle, expected_hu, atol=0.05)
+
+
+def test_inputs_and_outputs_have_names_in_the_signature(artefact):
+    signatures = Interpreter(str(artefact[0])).get_signature_list()
+    assert signatures == {"serving_default": {"inputs": ["slice_hu"], "outputs": ["denoised_hu"]}}
+
+
+def test_the_page_runs_the_file_with_litert_alone(artefact, network, tmp_path):
+    example = re.search(r"## LiteRT\n.*?```python\n(.*?)```", BY_HAND.read_text(encoding="utf-8"), re.DOTALL)[
+        1
+    ]
+    shutil.copy(artefact[0], tmp_path)
+    # Both sides leave a remainder by 4.
+    np.save(tmp_path / "slice.npy", np.random.default_rng(9).normal(0, 100, (39, 58)))
+    printed = run_without(["kpn_tf", "export", "tensorflow", "keras"], example, tmp_path)
+    assert printed.startswith("StructKPN-edge 1 ")
+    slice_hu = np.load(tmp_path / "slice.npy").astype("float32")
+    expected_hu = np.asarray(network(slice_hu[None, :, :, None]))[0, :, :, 0]
+    np.testing.assert_allclose(np.load(tmp_path / "denoised.npy"), expected_hu, atol=0.05)
+
+
 def test_the_same_network_gives_the_same_file(network, artefact, tmp_path):
     to_tflite(network, tmp_path / "again.tflite", RELEASE, precision="float32")
     assert (tmp_path / "again.tflite").read_bytes() == artefact[0].read_bytes()
@@ -97,6 +136,9 @@ def test_a_side_off_the_grid_of_the_network_is_refused(network, tmp_path):
 def test_the_papers_network_in_strips_gives_its_own_numbers(paper, tmp_path):
     report = to_tflite(paper, tmp_path / "paper.tflite", RELEASE, precision="float32")
     assert report["multiple"] == 8
+    # Not 512: it goes through in pieces.
+    interpreter = Interpreter(str(tmp_path / "paper.tflite"))
+    assert interpreter.get_input_details()[0]["shape"].tolist() == [1, 256, 256, 1]
     assert max(compared["largest_hu"] for compared in report["parity"]) < 0.05
 
 

@@ -21,7 +21,7 @@ from kpn_tf import StructKPN
 
 RELEASE = Release(version="1", licence="Apache-2.0", training_data="none")
 BASELINES = {"RED-CNN": REDCNN, "WavResNet": WavResNet}
-PAGE = Path(__file__).parents[1] / "docs/intel.md"
+PAGE = Path(__file__).parents[1] / "docs/by_hand.md"
 
 
 def network_of(kind):

@@ -1,6 +1,7 @@
 """The SavedModel gives Keras's numbers through every signature, wherever it is loaded."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +20,12 @@ from kpn_tf import StructKPN
 from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
 from tests.fresh_process import run_without
+from tests.test_readme import blocks_of
 
+BY_HAND = [
+    block.code
+    for block in blocks_of((Path(__file__).parents[1] / "docs/by_hand.md").read_text(encoding="utf-8"))
+]
 C_LOADER = Path(__file__).parent / "c_loader.py"
 RELEASE = Release(version="3", licence="Apache-2.0", training_data="none")
 
@@ -52,7 +58,7 @@ def requests(slice_hu):
     whole_hu = np.rint(slice_hu).astype("<i2")
     return {
         "serving_default": {"slice_hu": slice_hu},
-        "int16": {"slice_hu": whole_hu},
+        "int16": {"slice_hu": whole_hu.astype("int32")},
         "bytes": {
             "slice_bytes": np.array([one.tobytes() for one in whole_hu], object),
             "rows": np.array([37, 37], "int32"),
@@ -108,7 +114,7 @@ def test_inputs_and_outputs_are_named_and_typed_and_sizes_are_free(loaded):
     any_batch = (None, None, None, 1)
     assert described == {
         "serving_default": {"slice_hu": ("float32", any_batch), "denoised_hu": ("float32", any_batch)},
-        "int16": {"slice_hu": ("int16", any_batch), "denoised_hu": ("int16", any_batch)},
+        "int16": {"slice_hu": ("int32", any_batch), "denoised_hu": ("int16", any_batch)},
         "bytes": {
             "slice_bytes": ("string", (None,)),
             "rows": ("int32", (None,)),
@@ -127,7 +133,8 @@ def test_one_request_of_bytes_holds_slices_of_different_sizes(loaded):
         columns=tf.constant([one.shape[1] for one in slices]),
     )
     for raw, one in zip(answer["denoised_bytes"].numpy(), slices, strict=True):
-        alone = loaded.signatures["int16"](slice_hu=tf.constant(one[None, :, :, None]))["denoised_hu"]
+        alone = loaded.signatures["int16"](slice_hu=tf.constant(one[None, :, :, None], tf.int32))
+        alone = alone["denoised_hu"]
         assert raw == alone.numpy().astype("<i2").tobytes()
 
 
@@ -144,16 +151,36 @@ def test_bytes_that_are_not_the_slice_they_claim_to_be_are_refused(loaded, raw, 
 
 def test_whole_hu_are_rounded_half_to_even_and_clipped_to_what_int16_holds():
     half_more, _ = signatures(lambda slice_hu: slice_hu + 0.5)["int16"]
-    stored_hu = np.array([0, 1, 2, -1, -2, 32766, 32767], "int16")
+    stored_hu = np.array([0, 1, 2, -1, -2, 32766, 32767], "int32")
     answer = half_more(tf.constant(stored_hu))["denoised_hu"]
     assert answer.numpy().tolist() == [0, 2, 2, 0, -2, 32766, 32767]
     lower, _ = signatures(lambda slice_hu: slice_hu - 40000.0)["int16"]
     assert lower(tf.constant(stored_hu))["denoised_hu"].numpy().tolist() == [-32768] * 5 + [-7234, -7233]
 
 
+@pytest.mark.parametrize(("beyond_hu", "words"), [(32768, "0 to 32768"), (-32769, "-32769 to 0")])
+def test_whole_hu_that_int16_would_wrap_are_refused(loaded, beyond_hu, words):
+    slice_hu = np.zeros((1, 22, 24, 1), "int32")
+    slice_hu[0, 3, 4] = beyond_hu
+    lowest, highest = words.split(" to ")
+    told = rf"from -32768 to 32767 HU\. Received:\] \[{lowest}\] \[to\] \[{highest}\] \[HU; clip it"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=told):
+        loaded.signatures["int16"](slice_hu=tf.constant(slice_hu))
+
+
 def test_every_value_of_int16_comes_as_its_two_little_endian_bytes():
     values = np.random.default_rng(7).permutation(np.arange(-(2**15), 2**15).astype("<i2"))
     assert bytes_of(tf.constant(values)).numpy() == values.tobytes()
+
+
+def test_the_page_runs_the_folder_with_tensorflow_alone(base, network, tmp_path):
+    (example,) = (code for code in BY_HAND if "saved_model" in code)
+    np.save(tmp_path / "slice.npy", np.random.default_rng(9).normal(0, 100, (39, 58)))
+    shutil.copytree(base / "3", tmp_path / "served/1")
+    run_without(["kpn_tf", "export", "baselines"], example, tmp_path)
+    slice_hu = np.load(tmp_path / "slice.npy").astype("float32")
+    expected_hu = np.asarray(network(slice_hu[None, :, :, None]))[0, :, :, 0]
+    np.testing.assert_allclose(np.load(tmp_path / "denoised.npy"), expected_hu, atol=0.05)
 
 
 def test_the_weights_are_there_once_and_train_through_the_default_signature(network, base, slice_hu):

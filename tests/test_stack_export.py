@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from export import Release, to_saved_model, to_tflite
 from kpn_tf import Denoiser
@@ -25,6 +26,10 @@ def test_an_exported_stack_network_denoises_a_volume_as_keras_does(network, tmp_
     report = to_tflite(network, tmp_path / "mine.tflite", RELEASE, precision="float32")
     assert report["slices"] == 3
     assert "(1, H, W, 3)" in report["input"]
+    interpreter = Interpreter(str(tmp_path / "mine.tflite"))
+    names = {"inputs": ["distances_mm", "slice_hu"], "outputs": ["denoised_hu"]}
+    assert interpreter.get_signature_list() == {"serving_default": names}
+    interpreter.allocate_tensors()
     denoiser = Denoiser(tmp_path / "mine.tflite", threads=1)
     assert denoiser.slices == 3
     volume_hu = np.random.default_rng(2).normal(0, 80, (3, 45, 62)).astype("float32")

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from baselines import shipped
 from baselines.redcnn import REDCNN
@@ -10,7 +11,7 @@ from baselines.wavresnet import WavResNet
 from export.about import weights_sha256
 from kpn_tf import StructKPN
 from kpn_tf.cli import train
-from kpn_tf.denoiser.artefact import open_artefact
+from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact
 from kpn_tf.networks.cost import gmac
 from kpn_tf.trained import TRAINED
 
@@ -51,6 +52,16 @@ def test_the_training_that_is_told_is_that_of_the_record(named):
 def test_a_file_for_kpn_denoise_has_the_weights_of_the_file_for_keras(name):
     network = keras.saving.load_model(TRAINED[name].path, compile=False)
     assert open_artefact(name).weights_sha256 == weights_sha256(network)
+
+
+@pytest.mark.parametrize(("name", "side"), [("edge", 512), ("edge_512", 512), ("paper", 256)])
+def test_a_shipped_file_has_a_size_when_it_is_loaded_and_names_in_its_signature(name, side):
+    interpreter = Interpreter(str(WEIGHTS_FOLDER / f"{name}.tflite"))
+    assert interpreter.get_input_details()[0]["shape"].tolist() == [1, side, side, 1]
+    names = {"inputs": ["slice_hu"], "outputs": ["denoised_hu"]}
+    assert interpreter.get_signature_list() == {"serving_default": names}
+    if name == "edge":
+        interpreter.allocate_tensors()
 
 
 def test_every_weight_that_comes_with_the_baselines_has_a_name():
