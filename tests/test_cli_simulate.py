@@ -82,9 +82,9 @@ def test_the_series_says_that_it_is_simulated_and_never_that_it_was_smoothed(sca
         "SIMULATED low dose: noise was added. For research use, not for diagnosis."
     )
     assert re.fullmatch(
-        r"SIMULATED low dose: 25% of the dose of the source\. Noise added by kpn_tf \S+, strength and "
-        r"texture as measured in the flat soft tissue of the source series \(slices SHA-256 [0-9a-f]{64}\), "
-        r"seed 0\. For research use, not for diagnosis\.",
+        r"SIMULATED low dose: 25% of the dose of the source\. Noise added by kpn_tf \S+, strength, texture and "
+        r"correlation along z as measured in the flat soft tissue of the source series "
+        r"\(slices SHA-256 [0-9a-f]{64}\), seed 0\. For research use, not for diagnosis\.",
         derived.DerivationDescription,
     )
     assert list(derived.ImageType) == ["DERIVED", "PRIMARY", "AXIAL"]

@@ -8,7 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from kpn_tf.dicom import CTSlice, find_series, read_slice
 from kpn_tf.dose import low_dose as module
-from kpn_tf.dose.low_dose import LowDoseError, low_dose, measured_slices, texture_sha256
+from kpn_tf.dose.along_z import correlated_along_z, side_tap
+from kpn_tf.dose.low_dose import LowDoseError, low_dose, texture_sha256
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from kpn_tf.training.data.folders import normal_dose_series, validation_folder
 from tests.ct_series import uid
@@ -52,9 +53,9 @@ def test_the_noise_follows_from_seed_and_slice_alone(scan):
     assert abs(np.corrcoef(noise.ravel(), other_noise.ravel())[0, 1]) < 0.05
 
 
-def test_two_slices_of_a_series_get_different_noise(scan):
+def test_slices_of_independent_noise_get_different_noise(scan):
     (a_hu, a), (b_hu, b) = lowered(scan, 0), lowered(scan, 1)
-    assert abs(np.corrcoef((a_hu - a.slice_hu).ravel(), (b_hu - b.slice_hu).ravel())[0, 1]) < 0.05
+    assert abs(np.corrcoef((a_hu - a.slice_hu).ravel(), (b_hu - b.slice_hu).ravel())[0, 1]) < 0.1
 
 
 def test_padding_is_untouched_and_no_ray_passes_through_it(scan):
@@ -80,22 +81,22 @@ def test_the_slice_given_is_left_alone(scan):
     np.testing.assert_array_equal(ct.slice_hu, before)
 
 
-def test_64_evenly_spaced_slices_of_each_group_are_measured_however_long_it_is(scan):
-    long = replace(scan, slices=tuple(replace(scan.slices[0], sop_instance_uid=str(i)) for i in range(316)))
-    assert [file.sop_instance_uid for file in measured_slices((scan, long))] == [
-        *(str(5 * i) for i in range(64)),
-        *(file.sop_instance_uid for file in scan.slices),
-    ]
-    assert measured_slices((scan,)) == scan.slices
-
-
-def test_no_more_than_the_measured_slices_are_read(scan, monkeypatch):
-    monkeypatch.setattr(module, "MEASURED_SLICES", 7)
-    long = replace(scan, slices=scan.slices * 4)
+def test_of_a_long_series_pairs_of_neighbours_are_read_evenly_spaced_however_long_it_is(scan, monkeypatch):
+    monkeypatch.setattr(module, "MEASURED_SLICES", 8)
+    long = replace(
+        scan,
+        slices=tuple(
+            replace(scan.slices[i % 3], position_mm=3.0 * i, sop_instance_uid=str(i), frame=i)
+            for i in range(32)
+        ),
+    )
     read = []
-    monkeypatch.setattr(module, "read_slice", lambda *file: (read.append(file), read_slice(*file))[1])
+    monkeypatch.setattr(module, "read_slice", lambda path, frame: (read.append(frame), read_slice(path))[1])
     low_dose((long,), dose=0.25, seed=0)
-    assert len(read) == 7
+    assert read == [0, 1, 10, 11, 20, 21, 30, 31]
+    read.clear()
+    low_dose((scan,), dose=0.25, seed=0)
+    assert len(read) == 3
 
 
 def test_a_part_of_a_series_is_another_source_of_texture(scan):
@@ -183,6 +184,81 @@ def test_where_the_noise_changes_inside_a_series_so_does_the_noise_that_is_added
         true_hu = 12 if int(file.path.parent.name) < 8 else 6
         # A quarter of the dose is twice the noise: three parts of variance more.
         assert (added_hu**2 / true_hu**2 + 1) ** 0.5 == pytest.approx(2.0, rel=0.1)
+
+
+def thin_scan(folder, correlation, steps_mm):
+    """Slices of a flat body, 1.2 mm a pixel, with noise of 12 HU that is correlated so from one to the next."""
+    rng = np.random.default_rng(11)
+    rows, columns = np.mgrid[:112, :128]
+    body = np.hypot((rows - 56) / 46, (columns - 64) / 55) < 1
+    white = rng.standard_normal((len(steps_mm) + 3, *body.shape)).astype("float32")
+    noise = correlated_along_z(np.stack([gaussian_filter(field, 0.7) for field in white]), correlation)
+    for i, position_mm in enumerate(np.cumsum([0, *steps_mm])):
+        slice_hu = np.where(body, 50.0, -1000.0) + noise[i] * (12 / noise[i].std())
+        header = {
+            "ImagePositionPatient": [0, 0, float(position_mm)],
+            "SliceThickness": 1,
+            "InstanceNumber": i + 1,
+        }
+        uids = {name: uid("thin", name) for name in ("SeriesInstanceUID", "StudyInstanceUID")}
+        header |= uids | {"SOPInstanceUID": uid("thin", i), "PixelSpacing": [1.2, 1.2]}
+        write_torso(folder / f"{i}", slice_hu[None], changes=header)
+    (series,), _ = find_series(folder)
+    return series
+
+
+def added_noise(series, parts=None):
+    """What a quarter of the dose adds in the middle of each slice, `(Z, h, w)`."""
+    lower, added = low_dose(parts or (series,), dose=0.25, seed=0), []
+    for file in series.slices:
+        ct = read_slice(file.path, file.frame)
+        low_hu = lower(ct, series.pixel_spacing_mm, file.sop_instance_uid)
+        added.append((low_hu - ct.slice_hu)[30:-30, 30:-30])
+    return lower, np.stack(added)
+
+
+def correlation_at(added, distance):
+    return np.corrcoef(added[:-distance].ravel(), added[distance:].ravel())[0, 1]
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+def test_the_noise_of_neighbours_is_correlated_as_in_the_series(tmp_path, correlation):
+    series = thin_scan(tmp_path, correlation, [1.0] * 9)
+    lower, added = added_noise(series)
+    (measured,) = {noise.correlation for noise in lower.noises.values()}
+    assert measured == pytest.approx(correlation, abs=0.05)
+    assert correlation_at(added, 1) == pytest.approx(correlation, abs=0.08)
+    # METHOD: three taps a, 1, a give a^2 / (1 + 2 a^2) at two slices.
+    a = side_tap(correlation)
+    assert correlation_at(added, 2) == pytest.approx(a**2 / (1 + 2 * a**2), abs=0.08)
+
+
+def test_behind_a_gap_and_at_one_position_the_noise_is_another(tmp_path):
+    series = thin_scan(tmp_path, 0.5, [1.0, 1.0, 3.0, 1.0, 1.0, 0.0, 1.0])
+    _, added = added_noise(series)
+    pairs = [correlation_at(added[i : i + 2], 1) for i in range(7)]
+    expected = [0.5, 0.5, 0.0, 0.5, 0.5, 0.0, 0.5]
+    assert pairs == pytest.approx(expected, abs=0.2)
+
+
+# METHOD.md, 10, and README.md of the data: correlation at distances of one and two slices.
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lidc_0013_abdomen_2.5mm", (0.28, 0.04)),
+        pytest.param("lidc_0314_chest_1mm", (0.22, 0.04), marks=pytest.mark.slow),
+        pytest.param("rider_0117_chest_thin", (0.52, 0.14), marks=pytest.mark.slow),
+        pytest.param("lungfcp_0001_chest_2mm", (0.70, 0.29), marks=pytest.mark.slow),
+    ],
+)
+def test_the_simulated_noise_of_real_series_is_correlated_as_in_the_table(name, expected, ct_data):
+    found, _ = find_series(ct_data / "normal_dose" / name)
+    series = max(found, key=lambda one: len(one.slices))
+    series = replace(series, slices=series.slices[10:26])
+    lower, added = added_noise(replace(series, slices=series.slices[4:9]), (series,))
+    assert lower.noises[series.slices[4].sop_instance_uid].correlation == pytest.approx(expected[0], abs=0.1)
+    for distance, value in enumerate(expected, 1):
+        assert correlation_at(added, distance) == pytest.approx(value, abs=0.1)
 
 
 def test_thin_and_thick_slices_of_a_series_are_trained_and_judged_on_apart(tmp_path):

@@ -3,6 +3,7 @@
 from kpn_tf import __version__
 from kpn_tf.batch.derivation import derive
 from kpn_tf.dicom import DerivedBy
+from kpn_tf.neighbours import Neighbour
 
 
 class Denoising:
@@ -39,27 +40,15 @@ class Denoising:
     def for_series(self, parts):
         if not self.slices_around:
             return lambda ct, series, slice_file: self._denoiser(ct.slice_hu, ct.padding)
-        from kpn_tf.denoiser import Neighbour, neighbours_of  # Loaded by whoever made the denoiser.
-
-        places = {}  # of every slice: its index, and the positions of all of its geometry
-        for part in parts:
-            positions_mm = [file.position_mm for file in part.slices]
-            for index, file in enumerate(part.slices):
-                places[file.path, file.frame] = (index, positions_mm)
+        indices = {(file.path, file.frame): index for part in parts for index, file in enumerate(part.slices)}
 
         def denoise(ct, series, slice_file, around):
-            index, positions_mm = places[slice_file.path, slice_file.frame]
-            # Instance numbers give the order of slices, not their distance.
-            known = (
-                neighbours_of(index, positions_mm, self._denoiser.slices)
-                if series.ruler != "instance_number"
-                else ()
-            )
+            index = indices[slice_file.path, slice_file.frame]
             beside = [
                 Neighbour(around[place[0] - index].slice_hu, place[1], around[place[0] - index].padding)
                 if place and place[0] - index in around
                 else None
-                for place in known
+                for place in series.neighbours(index, self._denoiser.slices)
             ]
             return self._denoiser(ct.slice_hu, ct.padding, beside)
 

@@ -66,6 +66,11 @@ def open_denoisers(words, threads):
     ]
 
 
+def most_slices(functions):
+    """Slices of a stack that the widest of the denoisers sees: 1 where none sees neighbours."""
+    return max(getattr(function, "slices", 1) for function in functions)
+
+
 def _open(word, threads):
     if is_network(word):
         return _keras(word)

@@ -11,7 +11,7 @@ from pathlib import Path
 from kpn_tf import __version__
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
-from kpn_tf.cli.denoisers import open_denoisers
+from kpn_tf.cli.denoisers import most_slices, open_denoisers
 from kpn_tf.console import Notes, bar, say
 from kpn_tf.evaluation import DenoiserError, evaluate, paired, simulated_pairs
 from kpn_tf.files import write_text
@@ -78,8 +78,8 @@ def run(config):
         say(f"kpn evaluate: {error}", sys.stderr)
         return USAGE
     note = Notes()
-    stream = _stream(config, note)
     functions = {denoiser.name: denoiser.denoise for denoiser in denoisers}
+    stream = _stream(config, note, most_slices(functions.values()))
     with bar(stream.pairs, stream.slices) as pairs:
         try:
             results = evaluate(
@@ -118,15 +118,16 @@ def _wrong(config):
     return None
 
 
-def _stream(config, note):
+def _stream(config, note, slices):
     if config.reference is not None:
-        return paired(config.input, config.reference, every=config.every, note=note)
+        return paired(config.input, config.reference, every=config.every, note=note, slices=slices)
     return simulated_pairs(
         config.input,
         dose=DOSE if config.dose is None else config.dose,
         seed=SEED if config.seed is None else config.seed,
         every=config.every,
         note=note,
+        slices=slices,
     )
 
 

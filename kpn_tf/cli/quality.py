@@ -11,7 +11,7 @@ from pathlib import Path
 from kpn_tf import __version__
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
-from kpn_tf.cli.denoisers import open_denoisers
+from kpn_tf.cli.denoisers import most_slices, open_denoisers
 from kpn_tf.console import Notes, bar, say
 from kpn_tf.evaluation import paired, single_slices
 from kpn_tf.files import write_text
@@ -134,11 +134,9 @@ def _measure(config, functions, note):
         )
         with bar(phantom.scans, phantom.count) as scans:
             return measure_phantom(phantom, scans, functions, note=note)
-    every = config.every or 1
-    if config.reference:
-        stream = paired(config.input, config.reference, every=every, note=note)
-    else:
-        stream = single_slices(config.input, every=every, note=note)
+    how = {"every": config.every or 1, "note": note, "slices": most_slices(functions.values())}
+    folders = (config.input, config.reference) if config.reference else (config.input,)
+    stream = (paired if config.reference else single_slices)(*folders, **how)
     with bar(stream.pairs, stream.slices) as pairs:
         return measure_series(
             pairs, functions, referenced=bool(config.reference), data_name=stream.data_name, note=note

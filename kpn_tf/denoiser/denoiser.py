@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from kpn_tf.denoiser import artefact, devices
 from kpn_tf.denoiser.cpu import Cpu
 from kpn_tf.denoiser.gpu import GpuError
-from kpn_tf.denoiser.neighbours import Neighbour, neighbours_of, stacked
 from kpn_tf.denoiser.slice_input import as_hu
 from kpn_tf.denoiser.tiling import MINIMUM_SIDE, grown, tiles, window_length
 from kpn_tf.denoiser.trial import try_gpu
 from kpn_tf.hounsfield import AIR_HU
+from kpn_tf.neighbours import Neighbour, neighbours_of, stacked
 
 
 class Identity(NamedTuple):

@@ -5,12 +5,14 @@ with noise of another texture learns that the targets' noise belongs to the pict
 and its spectrum are measured, and thin noisy slices are averaged into slabs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kpn_tf.dose.along_z import MOST_CORRELATION
 from kpn_tf.dose.simulation import NoiseSpectrum, noise_field
 from kpn_tf.metrics import flat_noise_std_hu, flat_regions, noise_power_spectrum, regional_noise_std_hu
+from kpn_tf.metrics.noise_along_z import correlation, noise_products
 
 # Below this frequency the anatomy of "flat" tissue outweighs the noise. The noise of filtered backprojection
 # falls to nothing there, in proportion to the frequency: the ramp.
@@ -35,10 +37,12 @@ class SeriesNoise:
     Args:
         std_hu: Standard deviation in the flat regions of soft tissue, HU, median over slices.
         spectrum: Its radial `NoiseSpectrum`.
+        correlation: Of the noise of neighbouring slices, from 0 to `MOST_CORRELATION`.
     """
 
     std_hu: float
     spectrum: NoiseSpectrum
+    correlation: float = 0.0
 
 
 class NoiseMeter:
@@ -51,10 +55,20 @@ class NoiseMeter:
     def __init__(self, pixel_spacing_mm):
         self._pixel_spacing_mm = pixel_spacing_mm
         self._strengths, self._regions = [], []
+        self._last, self._products = None, np.zeros(3)
 
-    def add(self, slice_hu):
-        """Takes the next slice `(H, W)` in HU; the order is that along z."""
+    def add(self, slice_hu, *, beside_last):
+        """Takes the next slice; the order is that along z.
+
+        Args:
+            slice_hu: `(H, W)` in HU.
+            beside_last: Whether it is the neighbour of the slice before it: how their noise is correlated counts then.
+        """
         boxes = flat_regions(slice_hu, self._pixel_spacing_mm)
+        if beside_last:
+            last_hu, last_boxes = self._last
+            self._products += noise_products(last_hu, slice_hu, last_boxes)
+        self._last = slice_hu, boxes
         self._strengths.append(flat_noise_std_hu(slice_hu, self._pixel_spacing_mm))
         self._regions += [np.array(slice_hu[box]) for box in boxes]
 
@@ -82,7 +96,10 @@ class NoiseMeter:
         frequency, density = noise_power_spectrum(np.stack(self._regions), self._pixel_spacing_mm)
         at_ramp = np.interp(RAMP_BELOW_PER_MM, frequency, density)
         density = np.where(frequency < RAMP_BELOW_PER_MM, at_ramp * frequency / RAMP_BELOW_PER_MM, density)
-        return SeriesNoise(std_hu, NoiseSpectrum(tuple(frequency), tuple(density)))
+        spectrum = NoiseSpectrum(tuple(frequency), tuple(density))
+        # Slices that overlap by more than three taps can give have what these can give; NaN is no pair of neighbours.
+        correlated = np.clip(np.nan_to_num(correlation(self._products)), 0, MOST_CORRELATION)
+        return SeriesNoise(std_hu, spectrum, float(correlated))
 
     def strengths_hu(self):
         """Strength of the noise in each slice.
@@ -104,10 +121,10 @@ class NoiseMeter:
 
 
 def series_noise(volume_hu, pixel_spacing_mm):
-    """Measures strength and texture of the noise in the flat soft tissue of a series.
+    """Measures strength, texture and correlation along z of the noise in the flat soft tissue of a series.
 
     Args:
-        volume_hu: Slices `(Z, H, W)` in HU, all of one pixel spacing.
+        volume_hu: Slices `(Z, H, W)` in HU, sorted by position, all of one pixel spacing.
         pixel_spacing_mm: Side of a pixel in mm.
 
     Returns:
@@ -128,24 +145,24 @@ def noise_along_z(volume_hu, pixel_spacing_mm):
         pixel_spacing_mm: Side of a pixel in mm.
 
     Returns:
-        List of a `SeriesNoise` for each slice; all have one spectrum.
+        List of a `SeriesNoise` for each slice; all have one spectrum and one correlation.
 
     Raises:
         As `series_noise`.
     """
     meter = _measured(volume_hu, pixel_spacing_mm)
-    spectrum = meter.series().spectrum
-    return [SeriesNoise(float(std_hu), spectrum) for std_hu in meter.strengths_hu()]
+    usual = meter.series()
+    return [replace(usual, std_hu=float(std_hu)) for std_hu in meter.strengths_hu()]
 
 
 def _measured(volume_hu, pixel_spacing_mm):
     meter = NoiseMeter(pixel_spacing_mm)
-    for slice_hu in volume_hu:
-        meter.add(slice_hu)
+    for index, slice_hu in enumerate(volume_hu):
+        meter.add(slice_hu, beside_last=index > 0)
     return meter
 
 
-def noise_like(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
+def noise_like(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng, rays=None):
     """CT noise for this anatomy, of given strength where the noise of a series is measured.
 
     `noise_field` has its strength over all soft tissue; in the flat regions, where `series_noise` looks, noise
@@ -157,6 +174,7 @@ def noise_like(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
         noise_std_hu: Standard deviation in the slice's flat regions, HU; over all its soft tissue if it has none.
         spectrum: `NoiseSpectrum`.
         rng: `numpy.random.Generator`.
+        rays: As of `noise_field`.
 
     Returns:
         Noise `(H, W)`, float32, in HU.
@@ -164,14 +182,14 @@ def noise_like(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng):
     Raises:
         ValueError: If the slice is not two-dimensional and finite.
     """
-    noise = noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng)
+    noise = noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng, rays=rays)
     boxes = flat_regions(slice_hu, pixel_spacing_mm)
     if boxes:
         noise *= np.float32(noise_std_hu / regional_noise_std_hu(noise, boxes))
     return noise
 
 
-def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise, rng):
+def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise, rng, rays=None):
     """Adds the noise that a fraction of the dose would have had.
 
     Args:
@@ -181,6 +199,7 @@ def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise, rng):
             that the slice already has.
         noise: `SeriesNoise` the slice already has.
         rng: `numpy.random.Generator`.
+        rays: As of `noise_field`; by default the noise shares nothing with that of the neighbours.
 
     Returns:
         Low-dose slice `(H, W)`, float32, in HU.
@@ -191,9 +210,8 @@ def simulate_low_dose(slice_hu, pixel_spacing_mm, *, dose, noise, rng):
     if not 0 < dose < 1:
         raise ValueError(f"Expected a dose between 0 and 1, a fraction of the normal dose. Received: {dose}")
     extra_std_hu = noise.std_hu * np.sqrt(1 / dose - 1)
-    return (slice_hu + noise_like(slice_hu, pixel_spacing_mm, extra_std_hu, noise.spectrum, rng)).astype(
-        "float32"
-    )
+    extra_hu = noise_like(slice_hu, pixel_spacing_mm, extra_std_hu, noise.spectrum, rng, rays)
+    return (slice_hu + extra_hu).astype("float32")
 
 
 def slab_means(volume_hu, count):

@@ -92,7 +92,7 @@ def kernel_spectrum(cutoff_per_mm, order):
 SPECTRA = {"soft": kernel_spectrum(0.31, 2), "sharp": kernel_spectrum(0.82, 6)}
 
 
-def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng, region=None):
+def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng, region=None, rays=None):
     """CT noise for this anatomy: of the given texture and, in soft tissue, the given strength.
 
     The photon count that yields `noise_std_hu` is found from the variance that reaches the soft-tissue
@@ -106,6 +106,8 @@ def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng, region=
         rng: `numpy.random.Generator`.
         region: `(row slice, column slice)` that is wanted, in less time and with the same noise; the whole slice if
             `None`.
+        rays: Function from the shape of the projections to their white noise, float32 of standard deviation one: noise
+            of neighbouring slices is correlated where this is. That of `rng` if `None`.
 
     Returns:
         Noise `(H, W)`, or that of the region, float32, in HU: stronger along directions and in regions that attenuate
@@ -137,7 +139,8 @@ def noise_field(slice_hu, pixel_spacing_mm, noise_std_hu, spectrum, rng, region=
     soft = soft[rng.choice(len(soft), min(len(soft), 500), replace=False)]
     photons = _photons_for(noise_std_hu, transmission, weights, soft, slice_hu.shape)
     ray_std = np.sqrt(_ray_variance(transmission, photons))
-    noise = rng.standard_normal(transmission.shape, dtype=np.float32) * ray_std
+    white = rays(transmission.shape) if rays else rng.standard_normal(transmission.shape, dtype=np.float32)
+    noise = white * ray_std
     return _backproject(noise, weights, slice_hu.shape, region or (slice(None), slice(None)))
 
 

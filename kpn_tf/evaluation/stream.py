@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from kpn_tf.dicom import DicomError, find_series, other_scale, read_slice
 from kpn_tf.dose.low_dose import LowDoseError, inside_hu, low_dose
 from kpn_tf.evaluation.comparison import Pair
 from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
 from kpn_tf.hounsfield import AIR_HU
+from kpn_tf.neighbours import Neighbour
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class PairStream:
     pairs: Iterator[Pair]
 
 
-def simulated_pairs(folder, *, dose, seed, every, note):
+def simulated_pairs(folder, *, dose, seed, every, note, slices=1):
     """Normal-dose series, each slice beside the same slice at a lower dose: what `kpn simulate` would write.
 
     Args:
@@ -34,6 +37,7 @@ def simulated_pairs(folder, *, dose, seed, every, note):
         seed: Of the noise, 0 or more.
         every: Takes every n-th slice of a series.
         note: Callback `(line, failure)` for skipped inputs.
+        slices: Slices of a stack, odd: each pair has the neighbours of the low-dose slice, so many less one.
 
     Returns:
         A `PairStream`.
@@ -49,10 +53,10 @@ def simulated_pairs(folder, *, dose, seed, every, note):
             series.setdefault(part.key, []).append(part)
     count = sum(len(chosen_slices(part.slices, every)) for parts in series.values() for part in parts)
     name = f"{100 * dose:g} % of the dose, simulated (seed {seed})" + _every(every)
-    return PairStream(name, count, _simulated(list(series.values()), dose, seed, every, note))
+    return PairStream(name, count, _simulated(list(series.values()), dose, seed, every, note, slices))
 
 
-def _simulated(series, dose, seed, every, note):
+def _simulated(series, dose, seed, every, note, slices):
     patients = _Patients()
     for parts in series:
         try:
@@ -61,22 +65,28 @@ def _simulated(series, dose, seed, every, note):
             note(f"{series_name(parts[0])}: {error}", False)
             continue
         for part in parts:
-            for number, file in chosen_slices(part.slices, every):
+
+            def made(file, part=part, lower=lower):
+                ct = read_slice(file.path, file.frame)
+                low_hu = lower(ct, part.pixel_spacing_mm, file.sop_instance_uid)
+                low_hu[ct.padding] = AIR_HU
+                return low_hu, ct
+
+            stacks = _Stacks(part, slices, made)
+            for number, _ in chosen_slices(part.slices, every):
                 try:
-                    ct = read_slice(file.path, file.frame)
-                    low_hu = lower(ct, part.pixel_spacing_mm, file.sop_instance_uid)
+                    low_hu, ct = stacks.at(number - 1)
                 except DicomError as error:
                     note(str(error), True)
                     continue
                 except LowDoseError as error:
                     note(f"{slice_name(part, number)}: {error}", False)
                     continue
-                low_hu[ct.padding] = AIR_HU
-                patient = patients.label(ct, part)
-                yield Pair(low_hu, inside_hu(ct), patient, slice_name(part, number), part.pixel_spacing_mm)
+                named = patients.label(ct, part), slice_name(part, number), part.pixel_spacing_mm
+                yield Pair(low_hu, inside_hu(ct), *named, stacks.neighbours(number - 1))
 
 
-def paired(low_folder, normal_folder, *, every, note):
+def paired(low_folder, normal_folder, *, every, note, slices=1):
     """Low-dose series and the normal-dose series of the same patient, size, kernel and place.
 
     Args:
@@ -84,6 +94,7 @@ def paired(low_folder, normal_folder, *, every, note):
         normal_folder: The same for the normal dose.
         every: Takes every n-th pair of a series.
         note: Callback `(line, failure)` for skipped inputs.
+        slices: As of `simulated_pairs`.
 
     Returns:
         A `PairStream`.
@@ -92,10 +103,10 @@ def paired(low_folder, normal_folder, *, every, note):
         DicomError: If a folder does not exist.
     """
     matched = matched_series(found_series(low_folder, note), found_series(normal_folder, note), note)
-    return matched_pairs("pairs of low and normal dose", matched, every=every, note=note)
+    return matched_pairs("pairs of low and normal dose", matched, every=every, note=note, slices=slices)
 
 
-def matched_pairs(data_name, matched, *, every, note, label=None):
+def matched_pairs(data_name, matched, *, every, note, label=None, slices=1):
     """The pairs of series that are matched already.
 
     Args:
@@ -105,21 +116,25 @@ def matched_pairs(data_name, matched, *, every, note, label=None):
         note: Callback `(line, failure)` for skipped inputs.
         label: Function from a low-dose slice and its series to the patient's name in tables; by default no name,
             but the end of the SeriesInstanceUID in which the patient is first seen.
+        slices: As of `simulated_pairs`.
 
     Returns:
         A `PairStream`.
     """
     chosen = [(low, chosen_slices(pairs, every)) for low, pairs in matched]
-    pairs = _matched_pairs(chosen, note, label or _Patients().label)
+    pairs = _matched_pairs(chosen, note, label or _Patients().label, slices)
     return PairStream(data_name + _every(every), sum(len(pairs) for _, pairs in chosen), pairs)
 
 
-def _matched_pairs(chosen, note, label):
+def _matched_pairs(chosen, note, label, slices):
     for low, pairs in chosen:
+        stacks = _Stacks(low, slices, _read)
         for _, (low_file, normal_file) in pairs:
-            name = slice_name(low, low.slices.index(low_file) + 1)
+            index = low.slices.index(low_file)
+            name = slice_name(low, index + 1)
             try:
-                low_ct, normal_ct = (read_slice(file.path, file.frame) for file in (low_file, normal_file))
+                low_hu, low_ct = stacks.at(index)
+                normal_hu, normal_ct = _read(normal_file)
             except DicomError as error:
                 note(str(error), True)
                 continue
@@ -127,18 +142,19 @@ def _matched_pairs(chosen, note, label):
                 note(f"{name}: lies elsewhere in its plane, or is tilted, against the normal dose", True)
                 continue
             outside = low_ct.padding | normal_ct.padding
-            low_hu, normal_hu = inside_hu(low_ct), inside_hu(normal_ct)
-            low_hu[outside] = normal_hu[outside] = AIR_HU
-            yield Pair(low_hu, normal_hu, label(low_ct, low), name, low.pixel_spacing_mm)
+            low_hu, normal_hu = (np.where(outside, np.float32(AIR_HU), hu) for hu in (low_hu, normal_hu))
+            named = label(low_ct, low), name, low.pixel_spacing_mm
+            yield Pair(low_hu, normal_hu, *named, stacks.neighbours(index))
 
 
-def single_slices(folder, *, every, note):
+def single_slices(folder, *, every, note, slices=1):
     """The slices of CT series, each its own normal dose: for what is measured before and after only.
 
     Args:
         folder: CT file, or folder that is searched recursively.
         every: Takes every n-th slice of a series.
         note: Callback `(line, failure)` for skipped inputs.
+        slices: As of `simulated_pairs`.
 
     Returns:
         A `PairStream`.
@@ -147,22 +163,65 @@ def single_slices(folder, *, every, note):
         DicomError: If the folder does not exist.
     """
     chosen = [(series, chosen_slices(series.slices, every)) for series in found_series(folder, note)]
-    count = sum(len(slices) for _, slices in chosen)
-    return PairStream("CT series" + _every(every), count, _single_slices(chosen, note))
+    count = sum(len(numbered) for _, numbered in chosen)
+    return PairStream("CT series" + _every(every), count, _single_slices(chosen, note, slices))
 
 
-def _single_slices(chosen, note):
+def _single_slices(chosen, note, slices):
     patients = _Patients()
-    for series, slices in chosen:
-        for number, file in slices:
+    for series, numbered in chosen:
+        stacks = _Stacks(series, slices, _read)
+        for number, _ in numbered:
             try:
-                ct = read_slice(file.path, file.frame)
+                slice_hu, ct = stacks.at(number - 1)
             except DicomError as error:
                 note(str(error), True)
                 continue
-            slice_hu = inside_hu(ct)
-            name = slice_name(series, number)
-            yield Pair(slice_hu, slice_hu, patients.label(ct, series), name, series.pixel_spacing_mm)
+            named = patients.label(ct, series), slice_name(series, number), series.pixel_spacing_mm
+            yield Pair(slice_hu, slice_hu, *named, stacks.neighbours(number - 1))
+
+
+def _read(file):
+    """A slice with air outside the field of view, and the `CTSlice`."""
+    ct = read_slice(file.path, file.frame)
+    return inside_hu(ct), ct
+
+
+class _Stacks:
+    """Slices of a series with their neighbours; as many are kept as a stack has, so that each is made once.
+
+    Args:
+        series: `Series`.
+        slices: Slices of a stack, odd.
+        made: Function from a `SliceFile` to `(slice_hu, ct)`; may raise `DicomError` or `LowDoseError`.
+    """
+
+    def __init__(self, series, slices, made):
+        self._series = series
+        self._slices = slices
+        self._make = made
+        self._kept = {}
+
+    def at(self, index):
+        """What `made` makes of a slice."""
+        if index not in self._kept:
+            self._kept[index] = self._make(self._series.slices[index])
+            if len(self._kept) > self._slices:
+                self._kept.pop(next(iter(self._kept)))
+        return self._kept[index]
+
+    def neighbours(self, index):
+        """`Neighbour`s of a slice, `None` for one that is not there or cannot be made: it is named in its turn."""
+        return tuple(
+            self._neighbour(*place) if place else None
+            for place in self._series.neighbours(index, self._slices)
+        )
+
+    def _neighbour(self, index, distance_mm):
+        try:
+            return Neighbour(self.at(index)[0], distance_mm)
+        except (DicomError, LowDoseError):
+            return None
 
 
 class _Patients:

@@ -1,6 +1,7 @@
 """How far the noise of one slice is that of the next: its correlation along z."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,19 +35,38 @@ def noise_correlation_along_z(
     True
     """
     volume_hu = np.asarray(volume_hu)
-    products = np.zeros((most_slices, 3))  # of both, of the one, of the other
+    products = np.zeros((most_slices, 3))
     for z, slice_hu in enumerate(volume_hu):
         regions = flat_regions(slice_hu, pixel_spacing_mm)
-        if not regions:
-            continue
-        here = planes_removed(np.stack([slice_hu[region] for region in regions]).astype(np.float64))
-        power = np.mean(here**2, axis=(1, 2))
         for distance in range(1, min(most_slices, len(volume_hu) - 1 - z) + 1):
-            other_hu = volume_hu[z + distance]
-            there = planes_removed(np.stack([other_hu[region] for region in regions]).astype(np.float64))
-            flat = np.mean(there**2, axis=(1, 2)) <= _FLAT_IN_BOTH**2 * power
-            pair = here[flat], there[flat]
-            products[distance - 1] += [np.sum(a * b) for a, b in (pair, (pair[0],) * 2, (pair[1],) * 2)]
-    both, one, other = products.T
+            products[distance - 1] += noise_products(slice_hu, volume_hu[z + distance], regions)
+    return correlation(products)
+
+
+def noise_products(slice_hu: ArrayLike, other_hu: ArrayLike, regions: Sequence[Any]) -> np.ndarray:
+    """Sums of products of the noise of two slices, of which `correlation` makes one number.
+
+    Args:
+        slice_hu: `(H, W)` in HU.
+        other_hu: Likewise.
+        regions: The first one's `flat_regions`; those in which the other is noisier than flat do not count.
+
+    Returns:
+        `(3,)`: of the one with the other, of the one with itself, of the other with itself; added up over pairs.
+    """
+    if not regions:
+        return np.zeros(3)
+    here, there = (
+        planes_removed(np.stack([np.asarray(hu, np.float64)[region] for region in regions]))
+        for hu in (slice_hu, other_hu)
+    )
+    flat = np.mean(there**2, axis=(1, 2)) <= _FLAT_IN_BOTH**2 * np.mean(here**2, axis=(1, 2))
+    here, there = here[flat], there[flat]
+    return np.array([np.sum(here * there), np.sum(here**2), np.sum(there**2)])
+
+
+def correlation(products: ArrayLike) -> np.ndarray:
+    """The correlation of noise from sums of `noise_products`, `(..., 3)` to `(...)`; NaN where nothing was summed."""
+    both, one, other = np.moveaxis(np.asarray(products), -1, 0)
     with np.errstate(invalid="ignore"):
         return both / np.sqrt(one * other)

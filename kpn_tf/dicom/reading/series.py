@@ -11,6 +11,7 @@ import numpy as np
 from kpn_tf.dicom.identity import series_key
 from kpn_tf.dicom.reading.slice_header import read_slice_headers
 from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
+from kpn_tf.neighbours import neighbours_of
 
 # Slices of one scan agree to the last digit; what differs by more was another reconstruction.
 _SAME_DIRECTION = 1e-3
@@ -93,6 +94,21 @@ class Series:
     def key(self):
         """Tells the series from all others: its UID alone does not."""
         return series_key(self.patient, self.study_uid, self.uid)
+
+    def neighbours(self, index, slices):
+        """The neighbours of a slice, as `kpn_tf.neighbours.neighbours_of` finds them.
+
+        Args:
+            index: Of the slice.
+            slices: Slices of a stack, odd.
+
+        Returns:
+            List of `slices - 1` entries, by position: `(index, distance_mm)`, or `None` where there is no neighbour, as
+            where the headers give only the order of the slices.
+        """
+        if self.ruler == "instance_number":
+            return [None] * (slices - 1)
+        return neighbours_of(index, [file.position_mm for file in self.slices], slices)
 
 
 def find_series(path):

@@ -16,8 +16,8 @@ class SimulatedBy:
         version: Version of this package.
         dose: Fraction of the source's dose, between 0 and 1.
         seed: Of the noise, 0 or more.
-        texture_sha256: Hash of the names of the slices in which strength and texture of the noise were
-            measured, hexadecimal: a part of a series can have another noise than the whole.
+        texture_sha256: Hash of the names of the slices of the source, hexadecimal: a part of a series can have
+            another noise than the whole.
 
     Raises:
         ValueError: If the dose or the seed is out of its range.
@@ -62,6 +62,6 @@ class SimulatedBy:
         """For DerivationDescription and ContributionDescription."""
         return (
             f"SIMULATED low dose: {self.percent} of the dose of the source. Noise added by {MANUFACTURER} "
-            f"{self.version}, strength and texture as measured in the flat soft tissue of the source series "
-            f"(slices SHA-256 {self.texture_sha256}), seed {self.seed}. {RESEARCH_USE}."
+            f"{self.version}, strength, texture and correlation along z as measured in the flat soft tissue of the "
+            f"source series (slices SHA-256 {self.texture_sha256}), seed {self.seed}. {RESEARCH_USE}."
         )

@@ -6,9 +6,7 @@ import numpy as np
 
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import DicomError
-from kpn_tf.dose.along_z import MOST_CORRELATION
 from kpn_tf.dose.series_noise import NoNoiseError, series_noise
-from kpn_tf.metrics import noise_correlation_along_z
 from kpn_tf.training.data.folders import normal_dose_series, volume
 from kpn_tf.training.data.volumes import load_volume, save_volume, training_volume, with_most_soft_tissue
 
@@ -57,7 +55,6 @@ def training_volumes(folder, cache, seed, *, note, tell=lambda line: None, progr
 def _made(series, cleaned, rng, progress):
     volume_hu, pixel_mm, step_mm = volume(series)
     noise = series_noise(volume_hu, pixel_mm)
-    correlation = noise_correlation_along_z(volume_hu, pixel_mm, 1)[0]
     target_hu = np.stack([cleaned(slice_hu) for slice_hu in with_most_soft_tissue(volume_hu)])
     try:
         left_hu = series_noise(target_hu, pixel_mm).std_hu
@@ -68,7 +65,7 @@ def _made(series, cleaned, rng, progress):
         pixel_mm,
         step_mm,
         noise=noise,
-        correlation=float(np.clip(np.nan_to_num(correlation), 0, MOST_CORRELATION)),
+        correlation=noise.correlation,
         noise_std_hu=left_hu,
         rng=rng,
         progress=progress,
