@@ -12,6 +12,7 @@ from export.about import Release, describe
 from export.graphs import any_size
 from export.parity import TOLERANCE_HU, compare
 from export.silent_openvino import openvino
+from kpn_tf.files import move
 
 # On processors that have bfloat16 OpenVINO takes it unless told otherwise, at the cost of up to 8 HU.
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -59,8 +60,8 @@ def to_openvino(network: Any, path: str | os.PathLike[str], release: Release) ->
         openvino.save_model(model, partial, compress_to_fp16=False)
         # Whoever finds the .xml finds its own .bin: it goes first and comes last.
         path.unlink(missing_ok=True)
-        partial.with_suffix(".bin").replace(path.with_suffix(".bin"))
-        partial.replace(path)
+        move(partial.with_suffix(".bin"), path.with_suffix(".bin"))
+        move(partial, path)
     return report
 
 

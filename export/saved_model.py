@@ -15,6 +15,7 @@ from export.about import Release, describe
 from export.parity import TOLERANCE_HU, compare
 from export.serving import write_configuration, write_warm_up
 from export.signatures import signatures
+from kpn_tf.files import move, write_text
 
 # A whole number lies up to half a HU from the float it was rounded from.
 ROUNDED_TOLERANCE_HU = 0.5 + TOLERANCE_HU["float32"]
@@ -64,10 +65,10 @@ def to_saved_model(network: Any, base: str | os.PathLike[str], release: Release)
         report = describe(network, release, parity, input=SLICES, output=SLICES, multiple=1)
         extra = partial / "assets.extra"
         extra.mkdir()
-        (extra / "kpn_tf.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        write_text(extra / "kpn_tf.json", json.dumps(report, indent=1))
         write_warm_up(extra / "tf_serving_warmup_requests", network.title)
         write_configuration(base, network.title)
-        partial.rename(folder)
+        move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return report

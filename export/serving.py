@@ -6,6 +6,8 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from kpn_tf.files import write_text
+
 WARM_UP_SIDE = 512
 
 BATCHING = """\
@@ -61,4 +63,4 @@ def write_configuration(base, model):
     served.model_config_list.config.append(entry)
     for name, text in (("models.config", text_format.MessageToString(served)), ("batching.config", BATCHING)):
         if not (base / name).exists():
-            (base / name).write_text(text, encoding="utf-8")
+            write_text(base / name, text)

@@ -20,6 +20,7 @@ from kpn_tf.batch.terminal import TerminalProgress
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.dose.simulation import SPECTRA, noise_field
+from kpn_tf.files import write_text
 from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.metrics import flat_regions, noise_std_hu, psnr, regional_noise_std_hu, rmse_hu, ssim
 from kpn_tf.phantom import NORMAL_DOSE_NOISE_HU, Tissue, torso, write_series
@@ -125,7 +126,7 @@ def main(argv=None):
             shutil.rmtree(output / name, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    summary.write_text("This demonstration was not finished.\n", encoding="utf-8")
+    write_text(summary, "This demonstration was not finished.\n")
     print("Drawing a torso of known HU, scanning it at a quarter of the dose, denoising it ...", flush=True)
     with console.silenced():
         denoiser = Denoiser("edge")
@@ -138,7 +139,7 @@ def main(argv=None):
         + "\nIn `torso.png` and `real_slice.png`: before, after, and of the torso the truth. "
         "Research use, not for diagnosis.\n"
     )
-    summary.write_text(text, encoding="utf-8")
+    write_text(summary, text)
     print(f"\n{text}\nAll of it is in {output} ({time.perf_counter() - start:.0f} s).")
 
 

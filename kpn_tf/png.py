@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from kpn_tf.files import replacing
+
 
 def grey(slice_hu, window):
     """HU as grey values: black at the lower end of the window, white at the upper.
@@ -47,10 +49,9 @@ def write_png(path, image):
     lines = np.hstack([np.zeros((height, 1), np.uint8), image]).tobytes()
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
-    Path(path).write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-            for kind, data in chunks
-        )
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
     )
+    with replacing(Path(path)) as part:
+        part.write_bytes(b"\x89PNG\r\n\x1a\n" + content)

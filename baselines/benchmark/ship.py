@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from kpn_tf.files import write_text
 from kpn_tf.training.run_folder import read_log
 
 _WEIGHTS = "model.weights.h5"
@@ -77,7 +78,7 @@ def take(runs, name, folder):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     halve(training / "best.keras", folder / f"{name}.keras")
-    (folder / f"{name}.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / f"{name}.json", json.dumps(told, indent=2) + "\n")
 
 
 if __name__ == "__main__":

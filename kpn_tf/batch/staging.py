@@ -6,8 +6,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from kpn_tf.dicom.writing.file import publish
-from kpn_tf.files import sync_folder
+from kpn_tf.files import move, publish, sync_folder
 from kpn_tf.locks import HeldError, hold
 
 _PREFIX = ".kpn-partial-"
@@ -70,8 +69,7 @@ class Stage:
         try:
             # The slices are on disk already; this makes their names last as well as their contents.
             sync_folder(self.folder / name)
-            os.rename(self.folder / name, target)
-            sync_folder(self.output)
+            move(self.folder / name, target)
         except OSError as error:
             self.drop_series(name)
             if os.path.lexists(target):
@@ -204,12 +202,12 @@ def _remove(folder, lock):
     """Removes a private folder. Under another name first: a guest that lives on can publish no series half removed."""
     gone = folder.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
     with contextlib.suppress(OSError):
-        os.rename(folder, gone)
+        move(folder, gone)
     if lock is not None:
         lock.release()
     # Windows moves no folder in which a file is open.
     with contextlib.suppress(OSError):
-        os.rename(folder, gone)
+        move(folder, gone)
     shutil.rmtree(gone, ignore_errors=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from kpn_tf import console
 from kpn_tf.cli import extras, kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
-from kpn_tf.files import write_text
+from kpn_tf.files import move, write_text
 
 STEPS = 200
 
@@ -211,5 +211,5 @@ def _twin(runs, write):
     if not folder.exists():
         part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         write(part)
-        part.rename(folder)
+        move(part, folder)
     return folder

@@ -18,7 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from kpn_tf.datasets.idc import UNFINISHED
-from kpn_tf.files import sync_folder
+from kpn_tf.files import move, remove_parts, replacing
 from kpn_tf.locks import HeldError, hold
 
 # Amazon's address of a public bucket.
@@ -104,13 +104,12 @@ def _download(series, folder, progress):
         return _check_finished(series, folder)
     part = folder.with_name(folder.name + UNFINISHED)
     part.mkdir(exist_ok=True)
+    remove_parts(part)
     files = _listed(series)
     missing = [file for file in files if not _is_whole(part / file.name, file)]
     _fetch(missing, part, progress)
     _check_names(files, part)
-    sync_folder(part)
-    part.rename(folder)
-    sync_folder(folder.parent)
+    move(part, folder)
 
 
 def _check_finished(series, folder):
@@ -187,12 +186,8 @@ def _fetch(files, folder, progress):
 
     def fetch(file):
         content = _get(file.url, file, stopped)
-        path = folder / f"{file.name}{UNFINISHED}"
-        with open(path, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        path.rename(folder / file.name)
+        with replacing(folder / file.name) as part:
+            part.write_bytes(content)
         return file.size
 
     pool = ThreadPoolExecutor(_CONNECTIONS)

@@ -6,6 +6,7 @@ import numpy as np
 
 from kpn_tf.dose.series_noise import SeriesNoise, noise_like, simulate_low_dose
 from kpn_tf.dose.simulation import SPECTRA
+from kpn_tf.files import move
 from kpn_tf.phantom import torso, write_series
 
 # No numbers of real patients.
@@ -59,4 +60,4 @@ def _write(volume_hu, folder, patient, description):
         patient_name=patient,
     )
     for path in paths:
-        path.rename(path.with_suffix(".IMA"))
+        move(path, path.with_suffix(".IMA"))

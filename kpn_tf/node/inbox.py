@@ -1,9 +1,8 @@
 """A spool whose derived series go to a folder for all to see."""
 
-import os
 from pathlib import Path
 
-from kpn_tf.files import sync_folder
+from kpn_tf.files import move
 from kpn_tf.node.spool import Spool
 
 # Below the output folder; hidden, and readable by its owner alone.
@@ -33,10 +32,8 @@ class Inbox(Spool):
         source, target = self.derived(series) / uid, self.output / uid
         names = sorted(path.name for path in source.glob("*.dcm"))
         if source.is_dir() and not target.exists():
-            os.rename(source, target)
+            move(source, target)
         for name in names:
             if not (target / name).exists():
-                os.rename(source / name, target / name)
-        sync_folder(target)
-        sync_folder(self.output)
+                move(source / name, target / name)
         return [target / name for name in names]

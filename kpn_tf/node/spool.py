@@ -16,7 +16,7 @@ import shutil
 import time
 from pathlib import Path
 
-from kpn_tf.files import sync_folder
+from kpn_tf.files import move, replacing, sync_folder
 from kpn_tf.locks import HeldError, hold
 
 # Whoever only asks whether a node runs holds the lock for a moment, too.
@@ -116,8 +116,7 @@ class Spool:
             sync_folder(self.series)
             sync_folder(originals.parent)
         target = originals / f"{hashlib.sha256(sop_uid.encode()).hexdigest()[:32]}.dcm"
-        os.replace(path, target)
-        sync_folder(originals)
+        move(path, target)
         return str(target.relative_to(self.folder))
 
     def drop(self, file):
@@ -157,11 +156,9 @@ class Spool:
             try:
                 os.link(source, grave)
             except OSError:
-                # A file system without hard links. Atomically, here too.
-                copy = grave.with_suffix(".part")
-                shutil.copyfile(source, copy)
-                os.chmod(copy, 0o600)
-                os.replace(copy, grave)
+                # A file system without hard links.
+                with replacing(grave, private=True) as part:
+                    shutil.copyfile(source, part)
         sync_folder(grave.parent)
         return str(grave.relative_to(self.folder))
 
@@ -208,7 +205,7 @@ class Spool:
     def _set_aside(self, path):
         # Its age counts from now.
         os.utime(path)
-        os.replace(path, self.unknown / f"{time.time_ns()}-{path.name}")
+        move(path, self.unknown / f"{time.time_ns()}-{path.name}")
 
     def forget_unknown(self, before):
         """Deletes what was set aside before a time in seconds since 1970."""

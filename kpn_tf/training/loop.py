@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from kpn_tf.files import remove_parts, replacing, write_text
 from kpn_tf.losses import PSNR, SSIM, StructureAwareLoss
 from kpn_tf.training.config import TrainingConfig
 from kpn_tf.training.optimizer import make_optimizer
@@ -167,6 +168,7 @@ class _Loop:
 
     def _open_run(self, same):
         self.run.mkdir(parents=True, exist_ok=True)
+        remove_parts(self.run)
         stated = self.run / "run.json"
         if stated.exists():
             before = json.loads(stated.read_text(encoding="utf-8"))
@@ -177,9 +179,7 @@ class _Loop:
                     f"{', '.join(others)}; choose a new folder or what its run.json says"
                 )
         else:
-            partial = self.run / "run.partial.json"
-            partial.write_text(json.dumps({**same, **provenance()}, indent=2) + "\n")
-            partial.replace(stated)
+            write_text(stated, json.dumps({**same, **provenance()}, indent=2) + "\n")
         if (self.run / "last.npz").exists():
             with np.load(self.run / "last.npz") as saved:
                 self.done, self.best = int(saved["done"]), float(saved["best"])
@@ -228,8 +228,8 @@ class _Loop:
             entry |= {f"validation_{name}": value for name, value in scores.items()}
         reached = score(entry)
         if self.run and reached > self.best:
-            self.network.save(self.run / "best.keras.partial.keras")
-            (self.run / "best.keras.partial.keras").replace(self.run / "best.keras")
+            with replacing(self.run / "best.keras", suffix=".keras") as part:
+                self.network.save(part)
         self.best = max(reached, self.best)
         for value, variable in zip(current, self.network.trainable_variables, strict=True):
             variable.assign(value)
@@ -244,9 +244,7 @@ class _Loop:
         self.saved = time.monotonic()
         if self.run:
             state = {f"v{i:05d}": np.asarray(v) for i, v in enumerate(self._state())}
-            partial = self.run / "last.partial.npz"
-            np.savez(partial, done=self.done, best=self.best, **state)
-            partial.replace(self.run / "last.npz")
+            _write_arrays(self.run / "last.npz", done=self.done, best=self.best, **state)
 
     def _show(self, entry):
         with self.board.as_default(step=self.done):
@@ -261,5 +259,10 @@ class _Loop:
         low, normal = batch
         stack, *distances = low if isinstance(low, tuple) else (low,)
         saved = {"low": stack, "normal": normal, **({"distances": distances[0]} if distances else {})}
-        np.savez(self.run / "diverged.npz", **saved)
+        _write_arrays(self.run / "diverged.npz", **saved)
         return f"{sentence}; the batch is in {self.run / 'diverged.npz'}"
+
+
+def _write_arrays(path, **arrays):
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez(file, **arrays)

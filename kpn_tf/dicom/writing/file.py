@@ -1,7 +1,6 @@
 """A dataset -> a file, atomically, and never over another one."""
 
 import os
-import tempfile
 from pathlib import Path
 
 from pydicom.filebase import DicomFileLike
@@ -12,7 +11,7 @@ from kpn_tf.dicom.reading.header import read_dataset
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.dicom.transcoding import transcoded, write_elements
-from kpn_tf.files import sync_folder
+from kpn_tf.files import creating
 
 
 class OutputExistsError(DicomError, FileExistsError):
@@ -36,17 +35,8 @@ def write_slice(dataset, path):
     if os.path.lexists(path):
         raise _exists(path)
     try:
-        # Not ".dcm": nobody who lists the folder meanwhile takes the half-written file for a slice.
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise DicomError(path, f"cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with quiet_warnings:
-                write_file(file, dataset)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
+        with creating(path) as part, open(part, "wb") as file, quiet_warnings:
+            write_file(file, dataset)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
@@ -54,9 +44,6 @@ def write_slice(dataset, path):
     except Exception as error:
         # pydicom quotes the value it could not encode; its type is enough.
         raise DicomError(path, f"cannot be encoded as DICOM ({type(error).__name__})") from None
-    finally:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
 
 
 def write_file(file, dataset):
@@ -94,26 +81,3 @@ def is_written(path, series_uid):
         path.stem,
         series_uid,
     ) and (0 < 2 * rows * columns == len(dataset.get("PixelData") or b""))
-
-
-def publish(temporary, path):
-    """Gives a finished file its name, unless the name is taken.
-
-    Args:
-        temporary: The file, on the same file system; it may stay under this name too.
-        path: A `pathlib.Path`.
-
-    Raises:
-        FileExistsError: If the name is taken.
-        OSError: If the folder cannot be written to.
-    """
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        # A file system without hard links (FAT, some network shares): reserve the name, then replace our own
-        # empty file.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        os.replace(temporary, path)
-    sync_folder(path.parent)

@@ -3,13 +3,12 @@
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from pathlib import Path
 
 import numpy as np
 
-from kpn_tf.files import sync_folder, write_text
+from kpn_tf.files import remove_parts, replacing, sync_folder, write_text
 from kpn_tf.locks import HeldError, hold
 from kpn_tf.training.data.store.manifest import (
     FORMAT,
@@ -62,6 +61,7 @@ class StoreWriter:
         self._lock.release()
 
     def _open(self, origin):
+        remove_parts(self.folder)
         about = self.folder / UNFINISHED
         if not about.exists():
             stated = {"format": FORMAT, "version": VERSION, "origin": origin, "salt": secrets.token_hex(32)}
@@ -106,16 +106,9 @@ class StoreWriter:
             OSError: If it cannot be written.
         """
         number, layout = len(self._series), record(*shape)
-        part = self.folder / f".{data_name(number)}.part"
-        try:
-            with open(part, "wb") as file:
-                kept = _write(file, slices, count, layout)
-                file.flush()
-                os.fsync(file.fileno())
-                size = file.tell()
-            os.replace(part, self.folder / data_name(number))
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(self.folder / data_name(number)) as part, open(part, "wb") as file:
+            kept = _write(file, slices, count, layout)
+            size = file.tell()
         rows, columns = shape
         one = {
             "slices": count,
