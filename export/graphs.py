@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from kpn_tf.networks import StructKPN
+from kpn_tf.networks import StackKPN, StructKPN
 from kpn_tf.ops.border import missing_to_multiple, reflect_border
 from kpn_tf.ops.limits import within_limits
 
@@ -45,6 +45,39 @@ def whole(network):
         return network.denoise_whole
     in_strips = _in_strips(network)
     return lambda slice_hu: within_limits(in_strips, slice_hu)
+
+
+def shares(network):
+    """The function to trace for the kernels, for slices whose sides divide by `grid(network)`.
+
+    Args:
+        network: Keras model.
+
+    Returns:
+        Function of what `whole(network)` takes that returns a dict: `shares`, the phases `(B, H/2, W/2, 4 * C)` of how
+        much each pixel takes of the `C` filters of all slices, and for slice `z` the filters themselves, `filters_z`
+        `(n, n, C)` and, where there are such, `wide_z` in blocks of 2×2 pixels (`kpn_tf.kernels` says what kernels
+        they are). `None` if the network's kernels are no mixtures of learnt filters.
+    """
+    if isinstance(network, StackKPN):
+        banks = network.filtering.unit_sum_banks
+    elif isinstance(network, StructKPN) and network.kernels == "mixture":
+
+        def banks():
+            return [(network.filtering.unit_sum_bank(),)]
+
+    else:
+        return None
+
+    def told(*inputs):
+        found = {"shares": network.shares(inputs if len(inputs) > 1 else inputs[0])}
+        for z, bank in enumerate(banks()):
+            found |= {
+                f"{name}_{z}": filters for name, filters in zip(("filters", "wide"), bank, strict=False)
+            }
+        return found
+
+    return told
 
 
 def any_size(network):

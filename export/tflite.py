@@ -16,8 +16,9 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from export.about import Release, describe
-from export.graphs import grid, slices_of, whole, whole_side
-from export.parity import TOLERANCE_HU, ParityError, compare
+from export.graphs import grid, shares, slices_of, whole, whole_side
+from export.parity import TOLERANCE_HU, ParityError, compare, comparison_slices, inputs_like
+from kpn_tf.denoiser.kernels import SIGNATURE
 from kpn_tf.denoiser.tiling import least_side
 from kpn_tf.files import replacing
 from kpn_tf.hounsfield import WINDOWS
@@ -42,6 +43,10 @@ DEFAULT_SIDE = 512
 INTEGER_RMS_HU = 2.0
 
 
+# Greatest difference that the share of a filter may have from Keras at any pixel, by the precision of the weights.
+TOLERANCE_SHARES = {"float32": 1e-3, "float16": 0.05}
+
+
 def to_tflite(
     network: Any,
     path: str | os.PathLike[str],
@@ -56,7 +61,8 @@ def to_tflite(
     The file takes `slice_hu`, `(1, H, W, 1)` float32 in HU, with sides that divide by the `multiple` in its report, and
     returns `denoised_hu`, the same; of a network for stacks it takes `(1, H, W, S)` and `distances_mm`, `(1, S)` from
     the middle slice. Before it is resized it is one of `DEFAULT_SIDE`. It is compared with Keras first, and written
-    atomically.
+    atomically. Where kernels are mixtures of learnt filters, a second signature, `shares`, tells them:
+    `export.graphs.shares` says what it returns, `kpn_tf.Denoiser.kernels_at` reads it.
 
     Args:
         network: `StructKPN` or a network of `baselines`.
@@ -92,6 +98,7 @@ def to_tflite(
     if calibration is None:
         model = _convert(network, precision, side, None)
         parity = compare(open_tflite(model), network, TOLERANCE_HU[precision], side=side, multiple=multiple)
+        _compare_shares(model, network, precision, side)
     else:
         slices = [_fitted(slice_hu, side, multiple) for slice_hu in calibration]
         if len(slices) < 2:
@@ -126,13 +133,14 @@ def _convert(network, precision, side, calibration):
         if slices > 1:
             signature.append(tf.TensorSpec((1, slices), tf.float32, name="distances_mm"))
         denoise = whole(network)
-        archive.add_endpoint(
-            "serving_default",
-            lambda *inputs: {"denoised_hu": denoise(*inputs)},
-            input_signature=signature,
-        )
+        functions = {"serving_default": lambda *inputs: {"denoised_hu": denoise(*inputs)}}
+        # Integers would need calibration of their own for it.
+        if precision not in _INTEGER and (told := shares(network)):
+            functions[SIGNATURE] = told
+        for name, function in functions.items():
+            archive.add_endpoint(name, function, input_signature=signature)
         archive.write_out(folder, verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         converter.target_spec.supported_ops = _INTEGER.get(precision, [_BUILTINS])
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -170,6 +178,29 @@ def _with_default_side(model, side):
             if len(shape) == 4:
                 shape[1:3] = side
     return bytes(model)
+
+
+def _compare_shares(model, network, precision, side):
+    """Compares the signature `shares`, where there is one, with Keras on the real slice.
+
+    Raises:
+        ParityError: If a share is further off than its precision allows.
+    """
+    told = shares(network)
+    if told is None:
+        return
+    multiple = grid(network)
+    slice_hu = comparison_slices(side)["real"]
+    rows, columns = (length // multiple * multiple for length in slice_hu.shape)
+    inputs = inputs_like(slice_hu[:rows, :columns], slices_of(network))
+    run = Interpreter(model_content=model).get_signature_runner(SIGNATURE)
+    received = run(**dict(zip(("slice_hu", "distances_mm"), inputs, strict=False)))["shares"]
+    largest = float(np.abs(received - np.asarray(told(*inputs)["shares"])).max())
+    if not largest < TOLERANCE_SHARES[precision]:
+        raise ParityError(
+            f"Expected shares within {TOLERANCE_SHARES[precision]} of Keras. Received: {largest:.3g} off on the real "
+            "slice; not written"
+        )
 
 
 def open_tflite(model, threads=None):

@@ -91,7 +91,10 @@ def test_a_loaded_file_allocates_and_runs_before_anybody_resizes_it(artefact, ne
 
 def test_inputs_and_outputs_have_names_in_the_signature(artefact):
     signatures = Interpreter(str(artefact[0])).get_signature_list()
-    assert signatures == {"serving_default": {"inputs": ["slice_hu"], "outputs": ["denoised_hu"]}}
+    assert signatures == {
+        "serving_default": {"inputs": ["slice_hu"], "outputs": ["denoised_hu"]},
+        "shares": {"inputs": ["slice_hu"], "outputs": ["filters_0", "shares"]},
+    }
 
 
 def test_the_page_runs_the_file_with_litert_alone(artefact, network, tmp_path):

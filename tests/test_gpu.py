@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from export import Release, to_tflite
 from kpn_tf import cli
 from kpn_tf.denoiser import Denoiser, artefact, gpu, trial
 from kpn_tf.denoiser.cpu import Cpu
@@ -85,7 +86,8 @@ def edge_128(tmp_path_factory):
     network = StructKPN("edge")
     network.load_weights(artefact.WEIGHTS_FOLDER / "edge.keras")
     path = tmp_path_factory.mktemp("edge") / "edge_128.tflite"
-    return convert(network.denoise_whole, 128, path, network, halo=network.reach, multiple=4)
+    to_tflite(network, path, Release("1", "none", "none"), precision="float32", side=128)
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from kpn_tf import Denoiser
 from kpn_tf.hounsfield import SEEN
 from kpn_tf.networks import StructKPN
 from kpn_tf.ops.limits import within_limits
-from kpn_tf.report.edge_network import read_edge_network
 
 SIDE = 128
 
@@ -81,10 +80,10 @@ def test_both_presets_filter_what_is_limited_with_the_kernels_that_they_name(pre
     assert denoised_hu == pytest.approx(expected_hu, abs=0.01)
 
 
-def test_a_report_reads_the_kernels_that_the_network_applies_beside_metal(denoise):
+def test_a_file_tells_the_kernels_that_the_network_applies_beside_metal(denoise):
     _, _, slice_hu = rod(20000, 4, 20.0)
     row, column = SIDE // 2, SIDE // 2 + 7
-    kernel = read_edge_network(denoise.artefact.path).kernels_at(slice_hu, [row], [column])[0]  # (21, 21)
+    kernel = denoise.kernels_at(slice_hu, [row], [column])[0]  # (21, 21)
     seen_hu = np.clip(slice_hu, SEEN.low_hu, SEEN.high_hu)
     filtered_hu = (kernel * seen_hu[row - 10 : row + 11, column - 10 : column + 11]).sum()
     assert denoise(slice_hu)[row, column] == pytest.approx(

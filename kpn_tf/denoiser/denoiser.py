@@ -3,6 +3,7 @@
 import itertools
 import os
 import threading
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -12,7 +13,8 @@ from numpy.typing import ArrayLike
 from kpn_tf.denoiser import artefact, devices
 from kpn_tf.denoiser.cpu import Cpu
 from kpn_tf.denoiser.gpu import GpuError
-from kpn_tf.denoiser.slice_input import as_hu
+from kpn_tf.denoiser.kernels import Kernels, weakened
+from kpn_tf.denoiser.slice_input import as_hu, seen
 from kpn_tf.denoiser.tiling import MINIMUM_SIDE, grown, tiles, window_length
 from kpn_tf.denoiser.trial import try_gpu
 from kpn_tf.hounsfield import AIR_HU
@@ -74,10 +76,11 @@ class Denoiser:
         if threads is not None and (not isinstance(threads, Integral) or threads < 1):
             raise ValueError(f"Expected at least one thread. Received: threads={threads!r}")
         self.artefact: artefact.Artefact = artefact.open_artefact(weights)
-        self.strength = float(strength)
-        self.threads = devices.default_threads() if threads is None else int(threads)
+        self.strength: float = float(strength)
+        self.threads: int = devices.default_threads() if threads is None else int(threads)
         self.device, self.device_note, self.adapter = "cpu", None, None
-        self._lock = threading.Lock()
+        self._lock: threading.Lock = threading.Lock()
+        self._kernels: Kernels | None = None
         try:
             if device != "cpu":
                 self._turn_to_gpu(only_if_faster=device == "auto")
@@ -121,11 +124,7 @@ class Denoiser:
                 fewer of them than the network takes.
         """
         source_hu = as_hu(slice_hu)  # (H, W)
-        seen_hu = _seen(source_hu, padding)
-        beside = [
-            one and one._replace(slice_hu=_seen(as_hu(one.slice_hu), one.padding)) for one in neighbours
-        ]
-        stack_hu, distances_mm = stacked(seen_hu, beside, self.slices)
+        stack_hu, distances_mm = self._stack(source_hu, padding, neighbours)
         if self.strength == 0.0:
             return source_hu
         with self._lock:
@@ -135,6 +134,7 @@ class Denoiser:
                 self._leave_gpu(error)
                 denoised_hu = self._whole(stack_hu, distances_mm)
         if self.strength < 1.0:
+            seen_hu = stack_hu[..., self.slices // 2]
             denoised_hu -= seen_hu
             denoised_hu *= np.float32(self.strength)
             denoised_hu += seen_hu
@@ -188,6 +188,60 @@ class Denoiser:
             denoised_hu[index] = self(volume_hu[index], outside[index], beside)
         return denoised_hu
 
+    def kernels_at(
+        self,
+        slice_hu: ArrayLike,
+        rows: ArrayLike,
+        columns: ArrayLike,
+        *,
+        padding: ArrayLike | None = None,
+        neighbours: Sequence[Neighbour | None] = (),
+    ) -> np.ndarray:
+        """The kernels that a call applies at chosen pixels, to slices within `kpn_tf.hounsfield.SEEN`.
+
+        They are computed on the CPU, whatever `device` is. What of a pixel lies beyond `SEEN` is added to what its
+        kernel makes.
+
+        Args:
+            slice_hu: `(H, W)` in HU, as in a call.
+            rows: Rows of the pixels, a sequence of N integers in `[0, H)`.
+            columns: Columns of the pixels, likewise in `[0, W)`.
+            padding: As in a call.
+            neighbours: As in a call.
+
+        Returns:
+            NumPy array `(N, k, k)`, or `(N, S, k, k)` of a network of several `slices`; tap `(i, j)` weighs the pixel
+            at row offset `i - k // 2` and column offset `j - k // 2`. The taps for a pixel sum to one.
+
+        Raises:
+            kpn_tf.denoiser.NoKernelsError: If the file does not tell its kernels; a `ValueError`.
+            ValueError: As of a call; if a pixel lies outside the slice.
+        """
+        stack_hu, distances_mm = self._stack(as_hu(slice_hu), padding, neighbours)
+        rows, columns = np.atleast_1d(rows), np.atleast_1d(columns)
+        if np.any((rows < 0) | (rows >= stack_hu.shape[0]) | (columns < 0) | (columns >= stack_hu.shape[1])):
+            raise ValueError(
+                f"Expected pixels inside a slice of shape {stack_hu.shape[:2]}. Received: one outside"
+            )
+        seen_hu = self._grown(stack_hu)
+        kernels = None
+        with self._lock:
+            if self._kernels is None:
+                self._kernels = Kernels(self.artefact.path, self.threads)
+            for row, column in itertools.product(*map(self._tiles, seen_hu.shape[:2])):
+                chosen = (rows >= row.keep_start) & (rows < row.keep_stop)
+                chosen &= (columns >= column.keep_start) & (columns < column.keep_stop)
+                if not chosen.any():
+                    continue
+                tile_hu = np.ascontiguousarray(seen_hu[row.start : row.stop, column.start : column.stop])
+                found = self._kernels.at(
+                    tile_hu, distances_mm, rows[chosen] - row.start, columns[chosen] - column.start
+                )
+                kernels = np.empty((len(rows), *found.shape[1:]), np.float32) if kernels is None else kernels
+                kernels[chosen] = found
+        kernels = weakened(kernels, self.strength)
+        return kernels if self.slices > 1 else kernels[:, 0]
+
     def _turn_to_gpu(self, only_if_faster):
         trial = try_gpu(self.artefact, self.threads, only_if_faster=only_if_faster)
         self.adapter = trial.adapter.name if trial.adapter else None
@@ -204,15 +258,20 @@ class Denoiser:
         self._network, self.device = Cpu(self.artefact.path, self.threads), "cpu"
         self.device_note = f"continued on the CPU; the GPU, {self.adapter}, failed: {error}"
 
-    def _whole(self, stack_hu, distances_mm):
+    def _stack(self, source_hu, padding, neighbours):
+        """A slice and its neighbours as the network sees them, and their distances."""
+        seen_hu = seen(source_hu, padding)
+        beside = [one and one._replace(slice_hu=seen(as_hu(one.slice_hu), one.padding)) for one in neighbours]
+        return stacked(seen_hu, beside, self.slices)
+
+    def _grown(self, stack_hu):
         network = self.artefact
-        seen_hu = np.stack(
-            [
-                grown(one_hu, multiple=network.multiple, side=network.side)
-                for one_hu in np.moveaxis(stack_hu, -1, 0)
-            ],
-            axis=-1,
-        )
+        slices_hu = np.moveaxis(stack_hu, -1, 0)
+        grown_hu = [grown(one_hu, multiple=network.multiple, side=network.side) for one_hu in slices_hu]
+        return np.stack(grown_hu, axis=-1)
+
+    def _whole(self, stack_hu, distances_mm):
+        seen_hu = self._grown(stack_hu)
         rows, columns = (self._tiles(length) for length in seen_hu.shape[:2])
         denoised_hu = np.empty(seen_hu.shape[:2], np.float32)
         for row, column in itertools.product(rows, columns):
@@ -240,22 +299,3 @@ class Denoiser:
                 f"{np.count_nonzero(~np.isfinite(denoised_hu))} pixels not finite"
             )
         return denoised_hu[0, :, :, 0]
-
-
-def _seen(source_hu, padding):
-    """A slice as the network sees it: air outside the field of view; refused if it cannot be denoised."""
-    seen_hu = source_hu
-    if padding is not None:
-        padding = np.asarray(padding, bool)
-        if padding.shape != source_hu.shape:
-            raise ValueError(
-                f"Expected padding of the slice's shape {source_hu.shape}. Received: {padding.shape}"
-            )
-        seen_hu = np.where(padding, np.float32(AIR_HU), source_hu)
-    if not np.isfinite(seen_hu).all():
-        count = int(np.count_nonzero(~np.isfinite(seen_hu)))
-        raise ValueError(
-            f"Expected finite HU. Received: {count} pixels that are NaN or infinite; "
-            "mark them in `padding` if they lie outside the field of view"
-        )
-    return seen_hu

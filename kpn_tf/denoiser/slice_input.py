@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from kpn_tf.hounsfield import AIR_HU
+
 
 def as_hu(slice_hu):
     """A slice as float32.
@@ -36,3 +38,33 @@ def as_hu(slice_hu):
                 "scale them back to HU"
             )
     return values.astype(np.float32)
+
+
+def seen(source_hu, padding):
+    """A slice as the network sees it: air outside the field of view.
+
+    Args:
+        source_hu: `(H, W)` in HU.
+        padding: `(H, W)` bool, true outside the field of view, or `None`.
+
+    Returns:
+        `(H, W)`, float32: the slice itself where there is no padding.
+
+    Raises:
+        ValueError: If the padding has another shape, or a pixel that is none is not finite.
+    """
+    seen_hu = source_hu
+    if padding is not None:
+        padding = np.asarray(padding, bool)
+        if padding.shape != source_hu.shape:
+            raise ValueError(
+                f"Expected padding of the slice's shape {source_hu.shape}. Received: {padding.shape}"
+            )
+        seen_hu = np.where(padding, np.float32(AIR_HU), source_hu)
+    if not np.isfinite(seen_hu).all():
+        count = int(np.count_nonzero(~np.isfinite(seen_hu)))
+        raise ValueError(
+            f"Expected finite HU. Received: {count} pixels that are NaN or infinite; "
+            "mark them in `padding` if they lie outside the field of view"
+        )
+    return seen_hu

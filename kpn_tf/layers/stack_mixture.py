@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
+from kpn_tf.kernels import kernels_of_filters, wide_side
 from kpn_tf.ops.filter_bank import gaussian_filters
 from kpn_tf.ops.space_depth import depth_to_space
-from kpn_tf.ops.stack_bank import small_kernels, small_responses, wide_kernels, wide_responses, wide_side
+from kpn_tf.ops.stack_bank import small_responses, wide_responses
 
 # Side of the small filters, and how many small and wide ones there are: the middle slice's, and each neighbour's.
 # Numbers are (isotropic Gaussians, directions of elongated ones); the first isotropic filter of the middle is a delta.
@@ -65,16 +65,7 @@ class StackMixture(keras.layers.Layer):
 
     def kernels(self) -> Any:
         """Every filter as a kernel of every phase: NumPy arrays `(4, k, k, C)`, one for each slice."""
-        return [
-            np.concatenate(
-                [
-                    small_kernels(ops.convert_to_numpy(small), self.kernel_size),
-                    wide_kernels(ops.convert_to_numpy(wide), self.kernel_size),
-                ],
-                axis=-1,
-            )
-            for small, wide in self.unit_sum_banks()
-        ]
+        return [kernels_of_filters(*map(ops.convert_to_numpy, filters)) for filters in self.unit_sum_banks()]
 
     def shares(self, scores: Any) -> Any:
         """Softmax over the filters of all slices: four phases `(B, H/2, W/2, C)`, row phase slowest."""

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from kpn_tf.kernels import mixed
 from kpn_tf.layers import StackMixture
 from kpn_tf.networks.trunks import StackTrunk
 from kpn_tf.ops.border import reflect_to_multiple
@@ -108,9 +109,27 @@ class StackKPN(keras.Model):
         # HU are float32 whatever the dtype policy made of the inputs' dtype.
         stack_hu, distances_mm = (ops.cast(one, "float32") for one in inputs)
         seen_hu = limited(stack_hu)
-        denoised_hu = self.filtering([seen_hu, self.predictor(self.trunk([seen_hu, distances_mm]))])
+        denoised_hu = self.filtering([seen_hu, self._scores([seen_hu, distances_mm])])
         middle = self.slices // 2
         return denoised_hu + (stack_hu - seen_hu)[..., middle : middle + 1]
+
+    def shares(self, inputs: Sequence[Any]) -> Any:
+        """How much of each filter every pixel takes, on stacks whose sides divide by `multiple`.
+
+        Args:
+            inputs: `[stack, distances]`: `(B, H, W, S)` in HU and `(B, S)` in mm.
+
+        Returns:
+            The phases `(B, H/2, W/2, 4 * C)` of the shares, the first slice's filters first; of sum one at every pixel.
+        """
+        stack_hu, distances_mm = inputs
+        return ops.concatenate(self._shares([limited(stack_hu), distances_mm]), axis=-1)
+
+    def _shares(self, seen):
+        return self.filtering.shares(self._scores(seen))
+
+    def _scores(self, seen):
+        return self.predictor(self.trunk(seen))
 
     @property
     def input_dtype(self) -> str:
@@ -166,20 +185,12 @@ class StackKPN(keras.Model):
                 f"Expected pixels inside a slice of shape {stack_hu.shape[:2]}. Received: one outside"
             )
         batch = reflect_to_multiple(limited(ops.convert_to_tensor(stack_hu[None])), self.multiple)
-        features = self.trunk([batch, ops.convert_to_tensor(np.asarray(distances_mm, "float32")[None])])
-        shares = self.filtering.shares(self.predictor(features))
-        shares = np.stack([ops.convert_to_numpy(share)[0] for share in shares], axis=2)  # (H/2, W/2, 4, C)
-        phase = rows % 2 * 2 + columns % 2
-        banks = self.filtering.kernels()
-        parts = np.split(
-            shares[rows // 2, columns // 2, phase],
-            np.cumsum([bank.shape[-1] for bank in banks])[:-1],
-            axis=-1,
+        distances = ops.convert_to_tensor(np.asarray(distances_mm, "float32")[None])
+        shares = np.stack(
+            [ops.convert_to_numpy(phase)[0] for phase in self._shares([batch, distances])], axis=2
         )
-        kernels = [
-            np.einsum("nc,nijc->nij", part, bank[phase]) for part, bank in zip(parts, banks, strict=True)
-        ]
-        return np.stack(kernels, axis=1)
+        phases = rows % 2 * 2 + columns % 2
+        return mixed(shares[rows // 2, columns // 2, phases], self.filtering.kernels(), phases)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "slices": self.slices, "kernel_size": self.kernel_size}

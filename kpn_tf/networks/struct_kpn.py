@@ -176,14 +176,32 @@ class StructKPN(SliceNetwork):
         return within_limits(self._filtered, slice_hu)
 
     def _filtered(self, seen_hu):
-        scores = self.predictor(self.trunk(seen_hu))  # (B, H/s, W/s, s * s * taps or filters)
         if self.kernels == "free":
+            scores = self.predictor(self.trunk(seen_hu))  # (B, H/s, W/s, s * s * taps)
             if self.trunk.stride > 1:
                 scores = depth_to_space(scores, self.trunk.stride)
             return self.filtering([seen_hu, ops.softmax(scores, axis=-1)])
-        if self.trunk.stride == 1:
-            scores = space_to_depth(scores, _MIXTURE_STRIDE)
-        return self.filtering([seen_hu, scores])
+        return self.filtering([seen_hu, self._mixture_scores(seen_hu)])
+
+    def _mixture_scores(self, seen_hu):
+        scores = self.predictor(self.trunk(seen_hu))  # (B, H/s, W/s, s * s * filters)
+        return space_to_depth(scores, _MIXTURE_STRIDE) if self.trunk.stride == 1 else scores
+
+    def shares(self, slice_hu: Any) -> Any:
+        """How much of each learnt filter every pixel takes, on slices whose sides divide by `multiple`.
+
+        Args:
+            slice_hu: Slices `(B, H, W, 1)` in HU.
+
+        Returns:
+            The phases `(B, H/2, W/2, 4 * filters)` of the shares, row phase slowest; of sum one at every pixel.
+
+        Raises:
+            ValueError: If the kernels are free: there are no filters to take shares of.
+        """
+        if self.kernels == "free":
+            raise ValueError(f"Expected a network of learnt filters. Received: {self.title}, of free kernels")
+        return self.filtering.shares(self._mixture_scores(limited(slice_hu)))
 
     @property
     def title(self) -> str:

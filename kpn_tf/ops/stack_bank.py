@@ -1,23 +1,15 @@
 """Banks of filters for the slices of a stack: small filters at full resolution, wide ones on 2×2 means.
 
-The wide ones cost a sixteenth there. Their responses are interpolated back, so the kernel that a pixel gets depends
-on which of the four pixels of its 2×2 block it is: there are four kernels to a wide filter.
+The wide ones cost a sixteenth there. Their responses are interpolated back: `kpn_tf.kernels` says to which kernels.
 """
 
 import numpy as np
 from keras import ops
 
+from kpn_tf.kernels import BILINEAR
 from kpn_tf.ops.border import reflect_border
 from kpn_tf.ops.filter_bank import filter_bank_phases, polyphase_filters
 from kpn_tf.ops.space_depth import depth_to_space, space_to_depth
-
-# Bilinear interpolation of 2×2 means, along one axis: the weights of the two blocks that a pixel lies between.
-_WEIGHTS = ((0.25, 0.75), (0.75, 0.25))
-
-
-def wide_side(kernel_size):
-    """Side of a wide filter in blocks, for kernels of `kernel_size` pixels."""
-    return (kernel_size - 3) // 2
 
 
 def small_responses(image, filters):
@@ -52,46 +44,9 @@ def wide_responses(image, filters):
     responses = depth_to_space(phases, 2)
     # One block more on each side than the slice has: (B, H/2 + 2, W/2 + 2, C).
     phases = []
-    for rows, row_weights in zip((responses[:, :-1], responses[:, 1:]), _WEIGHTS, strict=True):
-        for corner, column_weights in zip((rows[:, :, :-1], rows[:, :, 1:]), _WEIGHTS, strict=True):
+    for rows, row_weights in zip((responses[:, :-1], responses[:, 1:]), BILINEAR, strict=True):
+        for corner, column_weights in zip((rows[:, :, :-1], rows[:, :, 1:]), BILINEAR, strict=True):
             weights = np.outer(row_weights, column_weights).astype("float32")[:, :, None, None]
             kernel = ops.convert_to_tensor(np.repeat(weights, count, axis=2))
             phases.append(ops.depthwise_conv(corner, kernel, padding="valid", data_format="channels_last"))
     return phases
-
-
-def small_kernels(filters, kernel_size):
-    """Small filters as kernels of every phase.
-
-    Args:
-        filters: Array `(n, n, C)`.
-        kernel_size: Side `k` of the kernels.
-
-    Returns:
-        NumPy array `(4, k, k, C)`.
-    """
-    margin = (kernel_size - filters.shape[0]) // 2
-    padded = np.pad(np.asarray(filters), [(margin, margin), (margin, margin), (0, 0)])
-    return np.broadcast_to(padded, (4, *padded.shape))
-
-
-def wide_kernels(filters, kernel_size):
-    """Wide filters, 2×2 means and interpolation in one: the kernels of every phase.
-
-    Args:
-        filters: Array `(n, n, C)` in blocks, `n = wide_side(kernel_size)`.
-        kernel_size: Side `k` of the kernels.
-
-    Returns:
-        NumPy array `(4, k, k, C)`.
-    """
-    filters = np.asarray(filters)
-    size, radius = filters.shape[0], kernel_size // 2
-    axes = np.zeros((2, kernel_size, size))
-    for phase, weights in enumerate(_WEIGHTS):
-        for block, weight in zip((phase - 1, phase), weights, strict=True):
-            for tap in range(size):
-                first = 2 * (block + tap - size // 2) - phase + radius
-                axes[phase, first : first + 2, tap] += weight / 2
-    kernels = np.einsum("aim,bjn,mnc->abijc", axes, axes, filters)
-    return kernels.reshape(4, kernel_size, kernel_size, -1)
