@@ -1,11 +1,16 @@
+import collections
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kpn_tf.evaluation import DenoiserError, Pair, evaluate
+from baselines.benchmark.patients import shared_patients
+from kpn_tf.dicom.reading import content, scale
+from kpn_tf.evaluation import DenoiserError, Pair, evaluate, paired
 from kpn_tf.metrics import psnr, rmse_hu, ssim
+from tests.noisy_torso import noisy_volume, write_torso
 
 
 def pairs(patients=("A", "B"), slices=3, noise_hu=30.0):
@@ -183,3 +188,27 @@ def test_a_denoiser_that_fails_is_named_with_its_slice(denoiser, message):
 def test_what_cannot_be_evaluated_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_slice_is_read_once_for_its_header_and_once_for_its_pixels(tmp_path, monkeypatch):
+    reads = collections.Counter()
+
+    def counted(path, mode):
+        reads[Path(path).parent.name, Path(path).name] += 1
+        return open(path, mode)
+
+    for name in ("low", "normal"):
+        write_torso(tmp_path / name, noisy_volume())
+    monkeypatch.setattr(content, "open", counted, raising=False)
+    # A few slices of a series are looked at beforehand, for their scale: here none.
+    monkeypatch.setattr(scale, "_LOOKED_AT", 0)
+    folders = {name: tmp_path / name for name in ("low", "normal")}
+    assert shared_patients(folders) == ("low", "normal")
+    assert set(reads.values()) == {1}
+    pairs = list(paired(*folders.values(), every=1, note=note_nothing).pairs)
+    assert len(pairs) == len(reads) / 2 > 1
+    assert set(reads.values()) == {1 + 2}
+
+
+def note_nothing(line, failure):
+    raise AssertionError(line)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from kpn_tf.dicom import CTSlice, find_series, read_slice
+from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.dose import low_dose as module
 from kpn_tf.dose.along_z import correlated_along_z, side_tap
 from kpn_tf.dose.low_dose import LowDoseError, low_dose, texture_sha256
@@ -66,7 +66,7 @@ def test_padding_is_untouched_and_no_ray_passes_through_it(scan):
     for fill_hu in (-3024.0, -2000.0):
         padding = np.zeros(ct.slice_hu.shape, bool)
         padding[:9, :7] = True
-        padded = CTSlice(ct.dataset, np.where(padding, fill_hu, ct.slice_hu), padding)
+        padded = replace(ct, slice_hu=np.where(padding, fill_hu, ct.slice_hu), padding=padding)
         low_hu = lower(padded, scan.pixel_spacing_mm, file.sop_instance_uid)
         assert (low_hu[padding] == fill_hu).all()
         results.append(low_hu[~padding])

@@ -1,7 +1,7 @@
 """Patients who are in more than one part of a data set."""
 
 from kpn_tf.dicom import find_series
-from kpn_tf.evaluation.matching import patient_id
+from kpn_tf.dicom.identity import distinct_id
 
 
 def shared_patients(folders):
@@ -18,7 +18,7 @@ def shared_patients(folders):
     seen = {}
     for name, folder in folders.items():
         for series in find_series(folder)[0]:
-            other = seen.setdefault(patient_id(series) or series.patient, name)
+            other = seen.setdefault(distinct_id(series.patient_id) or series.patient, name)
             if other != name:
                 return other, name
     return None

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from kpn_tf.dicom import DicomError, read_slice
+from kpn_tf.dicom.identity import distinct_id
 from kpn_tf.dose.low_dose import inside_hu
-from kpn_tf.evaluation.matching import patient_id, series_name
+from kpn_tf.evaluation.matching import series_name
 from kpn_tf.evaluation.stream import found_series, slice_name
 from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.png import grey
@@ -76,7 +77,7 @@ def dose(folder, *, every=1, note):
     """
     lows = _scans(Path(folder) / "low", note, unless=lambda series: series.denoised)
     normals = [
-        (series, patient_id(series))
+        (series, distinct_id(series.patient_id))
         for series in _scans(
             Path(folder) / "normal", note, unless=lambda series: series.denoised or series.simulated
         )
@@ -132,7 +133,7 @@ def _scans(folder, note, *, unless):
 
 def _partner(low, normals, note):
     """The normal-dose series a low-dose series is looked at beside, or `None` with a note."""
-    whose = patient_id(low)
+    whose = distinct_id(low.patient_id)
     if not whose:
         note(f"{series_name(low)}: no PatientID to find the normal dose of the same patient by", True)
         return None
@@ -158,7 +159,7 @@ def _same_thickness(low, normal):
 def _unpaired(matched, note):
     labels = {}
     for low, normal, numbers in matched:
-        patient = labels.setdefault(patient_id(low), f"...{low.label}")
+        patient = labels.setdefault(low.patient_id, f"...{low.label}")
         for i in numbers:
             j = int((i + 0.5) / len(low.slices) * len(normal.slices))
             try:

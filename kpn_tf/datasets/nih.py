@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kpn_tf.datasets.idc import FULL_DOSE, LOW_DOSE, UNFINISHED
-from kpn_tf.dicom import DicomError, Series
-from kpn_tf.dicom.attributes import text
-from kpn_tf.dicom.reading.header import read_dataset
+from kpn_tf.dicom import Series
 from kpn_tf.evaluation.matching import matched_series, series_name
 from kpn_tf.evaluation.stream import found_series, matched_pairs
 
@@ -119,7 +117,7 @@ def _patients(folder, note):
             continue
         layout = "collection" if dose is None else "challenge"
         if dose is None:
-            dose, patient = _DOSE_OF_DESCRIPTION.get(series.description.lower()), _patient_id(series)
+            dose, patient = _DOSE_OF_DESCRIPTION.get(series.description.lower()), series.patient_id
         if dose is None:
             known = f"neither in full_3mm or quarter_3mm nor called {FULL_DOSE} or {LOW_DOSE}"
             note(f"{series_name(series)}: {known}", False)
@@ -139,14 +137,6 @@ def _origin(path, folder):
     patients = [name for name in names if _PATIENT.fullmatch(name)]
     unfinished = any(name.endswith(UNFINISHED) for name in names)
     return unfinished, (doses or [None])[-1], (patients or [None])[-1]
-
-
-def _patient_id(series):
-    path = series.slices[0].path
-    try:
-        return text(read_dataset(path, stop_before_pixels=True, specific_tags=["PatientID"]), "PatientID")
-    except DicomError:
-        return None
 
 
 def _matched(name, scans, note):

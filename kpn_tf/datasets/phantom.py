@@ -8,8 +8,7 @@ import numpy as np
 from kpn_tf.datasets.dose_curve import Setting
 from kpn_tf.dicom import DicomError, Series
 from kpn_tf.dicom.attributes import numbers
-from kpn_tf.dicom.reading.header import read_dataset
-from kpn_tf.dicom.reading.multi_frame import multi_frame
+from kpn_tf.dicom.reading.slice_header import read_header
 from kpn_tf.evaluation.matching import matched_series, series_name
 from kpn_tf.evaluation.stream import found_series, matched_pairs
 
@@ -115,11 +114,9 @@ def phantom(folder, *, every=1, note):
 
 def _exposure(file):
     """Tube voltage in kV and tube current in mA of a slice; NaN where its header does not say."""
-    if file.frame is None:
-        dataset = read_dataset(file.path, stop_before_pixels=True, specific_tags=["KVP", "XRayTubeCurrent"])
-    else:
-        dataset = multi_frame(file.path).header(file.frame)
-    return [(numbers(dataset, keyword) or (np.nan,))[0] for keyword in ("KVP", "XRayTubeCurrent")]
+    keywords = ("KVP", "XRayTubeCurrent")
+    dataset = read_header(file, keywords)
+    return [(numbers(dataset, keyword) or (np.nan,))[0] for keyword in keywords]
 
 
 def _refusal(voltages_kv, currents_ma):

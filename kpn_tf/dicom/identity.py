@@ -1,7 +1,7 @@
 """What a slice is and belongs to: its UIDs, and the names that new ones are made from."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydicom.uid import UID
 
@@ -42,7 +42,8 @@ class Identity:
         series_uid: Of its series.
         study_uid: Of its study.
         patient: Whose it is: a UID made from the patient's ID, name and date of birth, and from the study too where the
-            ID tells nobody apart (`patient_id`): rather two patients of one than one of two.
+            ID tells nobody apart (`distinct_id`): rather two patients of one than one of two.
+        patient_id: PatientID as the header has it, may be empty.
     """
 
     slice_uid: str
@@ -50,6 +51,7 @@ class Identity:
     series_uid: str
     study_uid: str
     patient: str
+    patient_id: str = field(repr=False)
 
     @property
     def series_key(self):
@@ -86,33 +88,28 @@ def identity(path, dataset, frame=None):
         raise DicomError(
             path, "has neither SeriesInstanceUID nor FrameOfReferenceUID: it belongs to no series"
         )
+    patient_id = text(dataset, "PatientID")
     whose = [text(dataset, name).strip("^ ") for name in _PATIENT]
     if not study_uid:
         shared = (text(dataset, name) for name in _STUDY)
         study_uid = uid_from_name("substitute study", *whose, frame_of_reference or series_uid, *shared)
-    patient = uid_from_name("patient", *whose, "" if patient_id(dataset) else study_uid)
+    patient = uid_from_name("patient", *whose, "" if distinct_id(patient_id) else study_uid)
     if not series_uid:
         shared = (text(dataset, name) for name in ("SeriesNumber", "SeriesDescription", "ConvolutionKernel"))
         series_uid = uid_from_name("substitute series", study_uid, frame_of_reference, *shared)
     slice_uid = sop_instance_uid if frame is None else uid_from_name("frame", sop_instance_uid, str(frame))
-    return Identity(slice_uid, sop_instance_uid, series_uid, study_uid, patient)
+    return Identity(slice_uid, sop_instance_uid, series_uid, study_uid, patient, patient_id)
 
 
-def patient_id(dataset):
-    """PatientID, or `""` where it is missing or a word that anonymisers give to everybody.
+def distinct_id(patient_id):
+    """A PatientID, or `""` where it is missing or a word that anonymisers give to everybody.
 
     Example:
-        >>> from pydicom import Dataset
-        >>> header = Dataset()
-        >>> for header.PatientID in ("L067", "Anonymous", "0000"):
-        ...     print(repr(patient_id(header)))
-        'L067'
-        ''
-        ''
+        >>> [distinct_id(patient_id) for patient_id in ("L067", "Anonymous", "0000")]
+        ['L067', '', '']
     """
-    value = text(dataset, "PatientID")
     # Numbers tell patients apart, words do not; the AAPM-Mayo challenge calls all of its patients "Anonymous".
-    return value if any(letter.isdigit() for letter in value) and value.strip("0") else ""
+    return patient_id if any(letter.isdigit() for letter in patient_id) and patient_id.strip("0") else ""
 
 
 def series_key(patient, study_uid, series_uid):

@@ -2,9 +2,7 @@
 
 import numpy as np
 
-from kpn_tf.dicom import DicomError, identity
-from kpn_tf.dicom.attributes import numbers, text
-from kpn_tf.dicom.reading.header import read_dataset
+from kpn_tf.dicom.attributes import numbers
 
 # Two reconstructions of one scan agree to the last digit, which may be a hundredth of a millimetre.
 _SAME_MM = 0.02
@@ -25,13 +23,12 @@ def matched_series(lows, normals, note):
     Returns:
         List of `(low, pairs)`: the series, and its slices with those of its partner, in order of position.
     """
-    patients = {series.key: text(_whose_header(series), "PatientID") for series in [*lows, *normals]}
     matched = []
     for low in lows:
         name = series_name(low)
         partners = [normal for normal in normals if _may_judge(low, normal)]
         for what, same in _CRITERIA:
-            partners = [normal for normal in partners if same(low, normal, patients)]
+            partners = [normal for normal in partners if same(low, normal)]
             if not partners:
                 note(f"{name}: no normal-dose series of the same {what}", True)
                 break
@@ -53,18 +50,6 @@ def series_name(series):
     return f"series ...{series.label}" + (f" ({series.kernel})" if series.kernel else "")
 
 
-def patient_id(series):
-    """Whose a series is, as its first slice says; empty if it does not, or says what anonymisers say of everybody."""
-    return identity.patient_id(_whose_header(series))
-
-
-def _whose_header(series):
-    try:
-        return read_dataset(series.slices[0].path, stop_before_pixels=True, specific_tags=["PatientID"])
-    except DicomError:
-        return {}  # The slice is named when its turn comes.
-
-
 def same_corner(low_dataset, normal_dataset, pixel_spacing_mm):
     """True if two slices lie at the same place in the same plane, as far as both say where they lie."""
     for keyword, tolerance in (
@@ -83,33 +68,32 @@ def _may_judge(low, normal):
     return not (itself or normal.denoised or normal.simulated)
 
 
-def _size(low, normal, patients):
+def _size(low, normal):
     return (low.rows, low.columns) == (normal.rows, normal.columns)
 
 
-def _spacing(low, normal, patients):
+def _spacing(low, normal):
     return np.allclose(low.pixel_spacing_mm, normal.pixel_spacing_mm, rtol=0, atol=_SAME_SPACING_MM)
 
 
-def _thickness(low, normal, patients):
+def _thickness(low, normal):
     both = low.thickness_mm and normal.thickness_mm
     return not both or abs(low.thickness_mm - normal.thickness_mm) <= _SAME_MM
 
 
-def _kernel(low, normal, patients):
+def _kernel(low, normal):
     return not (low.kernel and normal.kernel) or low.kernel == normal.kernel
 
 
-def _whose(low, normal, patients):
-    ids = patients[low.key], patients[normal.key]
-    return not all(ids) or ids[0] == ids[1]
+def _whose(low, normal):
+    return not (low.patient_id and normal.patient_id) or low.patient_id == normal.patient_id
 
 
-def _ruler(low, normal, patients):
+def _ruler(low, normal):
     return low.ruler == normal.ruler != "instance_number"
 
 
-def _place(low, normal, patients):
+def _place(low, normal):
     return bool(_pairs(low.slices, normal.slices))
 
 

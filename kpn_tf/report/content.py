@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kpn_tf.dicom import DicomError, read_slice
+from kpn_tf.dicom.reading.slice_header import read_header
 from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
 from kpn_tf.evaluation.stream import chosen_slices, found_series
 from kpn_tf.hounsfield import AIR_HU
@@ -159,11 +160,12 @@ def report_slices(planned, denoiser, note):
 
 def _patient(file):
     """Name, ID and study date in a slice's header; `None` if it cannot be read, which is said when its turn comes."""
+    keywords = ("PatientName", "PatientID", "StudyDate")
     try:
-        dataset = read_slice(file.path, file.frame).dataset
+        dataset = read_header(file, keywords)
     except DicomError:
         return None
-    values = (str(dataset.get(name) or "").strip() for name in ("PatientName", "PatientID", "StudyDate"))
+    values = (str(dataset.get(name) or "").strip() for name in keywords)
     return ", ".join(value or "not said" for value in values)
 
 

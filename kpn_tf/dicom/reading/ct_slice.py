@@ -7,10 +7,11 @@ import numpy as np
 import pydicom
 
 from kpn_tf.dicom.attributes import numbers
-from kpn_tf.dicom.identity import identity
+from kpn_tf.dicom.identity import Identity, identity
 from kpn_tf.dicom.reading.content import opened
 from kpn_tf.dicom.reading.decoding import decode_stored
 from kpn_tf.dicom.reading.header import (
+    PixelHeader,
     check_is_ct_slice,
     multi_frame_name,
     pixel_header,
@@ -32,12 +33,16 @@ class CTSlice:
             attributes which a single-frame slice would have, and SOPClassUID and SOPInstanceUID of its object.
         slice_hu: float32 `(H, W)` in HU.
         padding: bool `(H, W)`, True outside of the field of view; `slice_hu` holds the fill value there.
+        pixels: What the header says about the pixels, a `kpn_tf.dicom.reading.header.PixelHeader`.
+        identity: What it is and belongs to, a `kpn_tf.dicom.identity.Identity`.
         frame: Its number in an Enhanced CT object, from 1; None where the file is the slice.
     """
 
     dataset: pydicom.Dataset
     slice_hu: np.ndarray
     padding: np.ndarray
+    pixels: PixelHeader
+    identity: Identity
     frame: int | None = None
 
 
@@ -86,7 +91,7 @@ def single_frame(path):
 
 def _decoded(path, dataset, frame):
     check_is_ct_slice(path, dataset)
-    identity(path, dataset, frame)
+    whose = identity(path, dataset, frame)
     pixels = pixel_header(path, dataset)
     if "PixelData" not in dataset:
         raise DicomError(path, "has no pixel data, or is cut off inside it")
@@ -102,7 +107,7 @@ def _decoded(path, dataset, frame):
         raise DicomError(path, f"has pixel data that cannot be decoded: {what}") from error
     slice_hu = (stored * pixels.slope + pixels.intercept_hu).astype(np.float32)
     padding = padding_mask(stored, slice_hu, _declared_padding(dataset, stored.dtype))
-    return CTSlice(dataset, slice_hu, padding, frame)
+    return CTSlice(dataset, slice_hu, padding, pixels, whose, frame)
 
 
 def _declared_padding(dataset, dtype):

@@ -3,7 +3,7 @@
 import filecmp
 import os
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,7 @@ class Series:
         uid: Series Instance UID.
         study_uid: Study Instance UID.
         patient: Whose it is, as in `kpn_tf.dicom.identity.Identity`.
+        patient_id: PatientID of its first slice, may be empty.
         frame_of_reference_uid: Of its positions, may be empty: one for all reconstructions of a scan.
         label: Names it in lines and tables without saying whose it is: the last characters of its UID, and of its
             study's where another series that was found ends alike.
@@ -75,6 +76,7 @@ class Series:
     uid: str
     study_uid: str
     patient: str
+    patient_id: str = field(repr=False)
     frame_of_reference_uid: str
     label: str
     description: str
@@ -181,7 +183,7 @@ def _without_duplicates(headers):
     """Keeps the first file of each SOP Instance UID in a series. One that differs may be another image: a failure."""
     first, kept, refusals = {}, [], {}
     for header in headers:
-        original = first.setdefault((header.key, header.sop_instance_uid), header)
+        original = first.setdefault((header.identity.series_key, header.identity.sop_instance_uid), header)
         if original.path == header.path:
             kept.append(header)
         elif header.path in refusals:
@@ -199,7 +201,7 @@ def _without_duplicates(headers):
 def _groups(headers):
     by_series = defaultdict(list)
     for header in headers:
-        of_series = by_series[header.study_uid, header.uid, header.patient]
+        of_series = by_series[header.identity.study_uid, header.identity.series_uid, header.identity.patient]
         for group in of_series:
             if _same_geometry(group[0], header):
                 group.append(header)
@@ -252,15 +254,16 @@ def _sorted_series(group):
             getattr(header, ruler),
             header.acquisition_number,
             header.instance_number or 0,
-            header.slice_uid,
+            header.identity.slice_uid,
         )
     )
     head = placed[0] if placed else group[0]
     description, kernel, manufacturer = head.labels
     series = Series(
-        uid=head.uid,
-        study_uid=head.study_uid,
-        patient=head.patient,
+        uid=head.identity.series_uid,
+        study_uid=head.identity.study_uid,
+        patient=head.identity.patient,
+        patient_id=head.identity.patient_id,
         frame_of_reference_uid=head.frame_of_reference_uid,
         label="",
         description=description,
@@ -274,7 +277,7 @@ def _sorted_series(group):
             SliceFile(
                 header.path,
                 float(getattr(header, ruler)),
-                header.slice_uid,
+                header.identity.slice_uid,
                 header.frame,
                 header.thickness_mm,
                 header.acquisition_number,

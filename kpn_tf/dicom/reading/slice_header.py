@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kpn_tf.dicom.attributes import items, numbers, text
-from kpn_tf.dicom.identity import IDENTITY_TAGS, identity, series_key
+from kpn_tf.dicom.identity import IDENTITY_TAGS, Identity, identity
 from kpn_tf.dicom.reading import scope
 from kpn_tf.dicom.reading.decoding import is_uncompressed
 from kpn_tf.dicom.reading.header import check_is_ct_slice, multi_frame_name, pixel_header, read_dataset
@@ -50,17 +50,13 @@ _TAGS = [
 class SliceHeader:
     """One slice of a series that is not sorted yet; `orientation` is () where no position is usable.
 
-    `slice_uid` and `patient` are those of `Identity`; so is `sop_instance_uid`, the same for all frames of an object.
+    `sop_instance_uid` of its `identity` is the same for all frames of an object.
     """
 
     path: Path
     frame: int | None
-    uid: str
-    study_uid: str
-    patient: str
+    identity: Identity
     frame_of_reference_uid: str
-    slice_uid: str
-    sop_instance_uid: str
     rows: int
     columns: int
     pixel_spacing_mm: tuple[float, float]
@@ -74,11 +70,6 @@ class SliceHeader:
     denoised: bool
     simulated: bool
     outside: tuple[str, ...]
-
-    @property
-    def key(self):
-        """Tells its series from all others."""
-        return series_key(self.patient, self.study_uid, self.uid)
 
 
 def read_slice_headers(path):
@@ -125,7 +116,6 @@ def _frames(file):
 def _slice_header(path, frame, dataset):
     """A `SliceHeader` and the `PixelHeader` of a slice."""
     check_is_ct_slice(path, dataset)
-    uids = identity(path, dataset, frame)
     pixels = pixel_header(path, dataset)
     if is_uncompressed(text(dataset.file_meta, "TransferSyntaxUID")) and (
         path.stat().st_size < 2 * pixels.rows * pixels.columns
@@ -141,12 +131,8 @@ def _slice_header(path, frame, dataset):
     header = SliceHeader(
         path=path,
         frame=frame,
-        uid=uids.series_uid,
-        study_uid=uids.study_uid,
-        patient=uids.patient,
+        identity=identity(path, dataset, frame),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
-        slice_uid=uids.slice_uid,
-        sop_instance_uid=uids.sop_instance_uid,
         rows=pixels.rows,
         columns=pixels.columns,
         pixel_spacing_mm=spacing_mm,
@@ -165,6 +151,24 @@ def _slice_header(path, frame, dataset):
         outside=() if own else scope.outside_scope(dataset, orientation),
     )
     return header, pixels
+
+
+def read_header(file, keywords):
+    """The header of a slice, without its pixels.
+
+    Args:
+        file: A `SliceFile`.
+        keywords: Keywords of the attributes that are needed.
+
+    Returns:
+        A dataset, which may hold others as well.
+
+    Raises:
+        DicomError: If it cannot be read.
+    """
+    if file.frame is None:
+        return read_dataset(file.path, stop_before_pixels=True, specific_tags=keywords)
+    return multi_frame(file.path).header(file.frame)
 
 
 def own_models(dataset):

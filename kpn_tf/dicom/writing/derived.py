@@ -12,9 +12,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 
 from kpn_tf.dicom.attributes import numbers, text
-from kpn_tf.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, identity
+from kpn_tf.dicom.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from kpn_tf.dicom.reading.decoding import has_embedded_overlay
-from kpn_tf.dicom.reading.header import pixel_header
 from kpn_tf.dicom.reading.quiet import quiet_warnings
 from kpn_tf.dicom.refusal import DicomError
 from kpn_tf.dicom.transcoding import transcoded, value_bytes
@@ -89,18 +88,17 @@ def derive_slice(ct, denoised_hu, derived_by):
     """
     source = ct.dataset
     name = getattr(source, "filename", None) or "dataset"
-    pixels, uids = pixel_header(name, source), identity(name, source, ct.frame)
     denoised_hu = np.asarray(denoised_hu)
     if denoised_hu.shape != ct.slice_hu.shape:
         raise ValueError(f"Expected denoised_hu of shape {ct.slice_hu.shape}. Received: {denoised_hu.shape}")
-    stored = _stored(np.where(ct.padding, ct.slice_hu, denoised_hu), pixels)
+    stored = _stored(np.where(ct.padding, ct.slice_hu, denoised_hu), ct.pixels)
     try:
         with quiet_warnings:
             derived = _copied(source)
-            _set_identity(derived, source, uids, derived_by)
-            _set_derivation(derived, source, uids, ct.frame, derived_by)
+            _set_identity(derived, source, ct.identity, derived_by)
+            _set_derivation(derived, source, ct.identity, ct.frame, derived_by)
             set_lossy_history(derived, source, stored.nbytes, len(value_bytes(source, "PixelData")))
-            _set_pixels(derived, source, stored, pixels)
+            _set_pixels(derived, source, stored, ct.pixels)
     except Exception as error:
         raise DicomError(name, f"has attributes that cannot be copied ({type(error).__name__})") from None
     return derived
