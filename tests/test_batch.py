@@ -19,6 +19,7 @@ from kpn_tf.batch import pipeline, writer
 from kpn_tf.batch.outcome import Progress
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.dicom import DicomError
+from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from tests.command import BOX
 from tests.ct_series import uid, write_ct_series
 
@@ -95,7 +96,18 @@ def test_the_report_tells_slices_noise_and_time_of_each_series(tmp_path, box):
     ]
     for series in report.series:
         assert 15 < series.noise_before_hu < 35
-        assert series.noise_after_hu < series.noise_before_hu / 2
+        sources = sorted((tmp_path / "in").rglob(f"{'a' if series.slices == 2 else 'bb'}*.dcm"))
+        derived = {
+            pydicom.dcmread(path).InstanceNumber: path
+            for path in (tmp_path / "out" / series.derived_uid).iterdir()
+        }
+        flat = [flat_regions(slice_hu(path), (0.8, 0.8)) for path in sources]
+        for noise_hu, paths in (
+            (series.noise_before_hu, sources),
+            (series.noise_after_hu, [derived[number + 1] for number in range(series.slices)]),
+        ):
+            measured = [regional_noise_std_hu(slice_hu(p), f) for p, f in zip(paths, flat, strict=True)]
+            assert noise_hu == pytest.approx(np.mean(measured), rel=0.01)  # Stored values are whole HU.
         assert 0 < series.inference_seconds_per_slice < series.seconds_per_slice * series.slices
     assert report.slices_written == 5
 

@@ -98,10 +98,10 @@ def test_json_is_one_document_with_everything_of_the_summary(tmp_path, capfd):
     (series,) = document.pop("series")
     assert len(err.splitlines()) == 1
     assert set(document) == {
-        "kpn_tf", "network", "strength", "threads", "device", "adapter", "device_note",
+        "kpn_tf", "network", "threads", "device", "adapter", "device_note",
         "ok", "seconds", "slices_written", "stopped", "refusals",
     }  # fmt: skip
-    assert (document["ok"], document["strength"], document["threads"]) == (True, 0.5, 1)
+    assert (document["ok"], series["strength"], document["threads"]) == (True, 0.5, 1)
     assert (document["device"], document["adapter"], document["device_note"]) == ("cpu", None, None)
     assert document["network"]["model"] == "standin-box"
     assert document["slices_written"] == 2
@@ -109,7 +109,7 @@ def test_json_is_one_document_with_everything_of_the_summary(tmp_path, capfd):
     assert set(series) == {
         "source", "kernel", "outcome", "slices", "written", "kept", "derived_uid",
         "noise_before_hu", "noise_after_hu", "seconds_per_slice", "inference_seconds_per_slice", "reason",
-        "outside",
+        "outside", "strength", "wanted_noise_hu",
     }  # fmt: skip
     assert series["outcome"] == "written"
     assert (tmp_path / "out" / series["derived_uid"]).is_dir()

@@ -192,7 +192,6 @@ def test_the_manifest_tells_what_became_of_each_series_and_nothing_of_the_patien
         series.derived_uid: {
             "kpn_tf": __version__,
             "network": box.identity._asdict(),
-            "strength": 1.0,
             **dataclasses.asdict(series),
             "outside": list(series.outside),
         }
@@ -230,7 +229,9 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_sentence(tmp_path, box,
 @pytest.fixture
 def terms(tmp_path, box):
     with Staging(tmp_path / "out") as staging:
-        yield worker.Terms(str(BOX), box.identity.file_sha256, 1.0, 1, tmp_path / "out", staging.folder)
+        yield worker.Terms(
+            str(BOX), box.identity.file_sha256, (1.0,), None, 1, tmp_path / "out", staging.folder
+        )
 
 
 def asked(terms, threads=1):
@@ -266,7 +267,7 @@ def test_a_worker_that_refuses_ends_the_run_in_one_sentence(tmp_path, box, clust
 def test_an_error_that_nobody_foresaw_reaches_dask_without_its_text(terms, tmp_path, box, monkeypatch):
     write_archive(tmp_path / "in", series=1, slices=1)
     (series,), _ = find_series(tmp_path / "in")
-    order = worker.Order(terms, Task((series,), Denoising(box).derived_by((series,))))
+    order = worker.Order(terms, (Task((series,), *Denoising(box).derived_by((series,))),))
     monkeypatch.setattr(
         worker, "get_worker", lambda: types.SimpleNamespace(state=types.SimpleNamespace(nthreads=1))
     )
@@ -279,7 +280,7 @@ def test_an_error_that_nobody_foresaw_reaches_dask_without_its_text(terms, tmp_p
 def test_an_order_shows_dask_nothing_of_the_patient(terms, tmp_path):
     write_archive(tmp_path / "Secret Person", series=1, slices=1)
     (series,), _ = find_series(tmp_path / "Secret Person")
-    order = worker.Order(terms, Task((series,), None))
+    order = worker.Order(terms, (Task((series,), None),))
     assert repr(order) == f"Order(series ...{series.uid[-12:]})"
 
 
@@ -293,13 +294,13 @@ def test_an_order_shows_dask_nothing_of_the_patient(terms, tmp_path):
 def test_a_series_that_fails_everywhere_is_named_and_the_rest_goes_on(tmp_path, box, error, reason):
     write_archive(tmp_path / "in", series=1, slices=2)
     (series,), _ = find_series(tmp_path / "in")
-    task = Task((series,), Denoising(box).derived_by((series,)))
+    task = Task((series,), *Denoising(box).derived_by((series,)))
 
     def result():
         raise error
 
-    report = archive._result(types.SimpleNamespace(result=result), task)
-    assert report.series == (series_report((series,), "failed", derived_uid=task.uid, reason=reason),)
+    report = archive._result(types.SimpleNamespace(result=result), (task,))
+    assert report.series == (series_report(task, "failed", reason=reason),)
 
 
 def test_a_lost_scheduler_ends_the_run(box):

@@ -357,7 +357,7 @@ def test_a_journal_of_a_later_version_or_that_is_none_is_refused(tmp_path):
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(JournalError, match="Expected a journal of version 2"):
+    with pytest.raises(JournalError, match="Expected a journal of version 3"):
         Journal(path)
     (tmp_path / "other").write_bytes(b"no data base" * 1000)
     with pytest.raises(JournalError, match="Expected a journal that is whole"):
@@ -396,6 +396,14 @@ def test_damage_is_told_by_whoever_comes_upon_it(tmp_path):
         looks_on()
 
 
+# What version 3 changed.
+VERSION_2 = """
+ALTER TABLE series DROP COLUMN strengths;
+ALTER TABLE series DROP COLUMN noise_hu;
+ALTER TABLE series ADD COLUMN strength REAL NOT NULL DEFAULT 1.0;
+PRAGMA user_version = 2;
+"""
+
 # What version 2 changed.
 VERSION_1 = """
 DROP TABLE instance;
@@ -430,15 +438,15 @@ def test_a_journal_of_version_1_is_taken_over_with_all_that_it_knows(tmp_path):
     before = [dict(row) for row in new.all("SELECT type, name, sql FROM sqlite_master ORDER BY name")]
     new.close()
     connection = sqlite3.connect(path)
-    connection.executescript(VERSION_1)
+    connection.executescript(VERSION_2 + VERSION_1)
     connection.close()
     old = Journal(path, read_only=True)
     assert old.all("SELECT * FROM instance") == []
     old.close()
     connection = sqlite3.connect(path)
     connection.executescript(
-        "INSERT INTO series (uid, peer, state, opened, changed, modality, description, kernel) "
-        "VALUES ('1.2', 'CT1', 'denoised', 0, 0, 'CT', '', '');"
+        "INSERT INTO series (uid, peer, state, opened, changed, modality, description, kernel, strength) "
+        "VALUES ('1.2', 'CT1', 'denoised', 0, 0, 'CT', '', '', 0.5);"
         "INSERT INTO instance VALUES ('1.2.1', 1, 'd', 100, 'f', '9', '8', 0);"
         "INSERT INTO delivery (series, destination, sop_uid, sop_class, syntax, file, queued) "
         "VALUES (1, 'a', '9.1', '9', '8', 'f', 0);"
@@ -451,6 +459,7 @@ def test_a_journal_of_version_1_is_taken_over_with_all_that_it_knows(tmp_path):
         (row,) = deliveries.due(journal, "a", 10.0, 900.0, 5)
         assert (row["id"], row["sop_uid"], row["file"]) == (1, "9.1", "f")
         assert [tuple(row) for row in journal.all("SELECT series, sop_uid FROM instance")] == [(1, "1.2.1")]
+        assert [tuple(row) for row in journal.all("SELECT uid, strengths FROM series")] == [("1.2", "0.5")]
         journal.close()
     journal = Journal(path)
     deliveries.sent(journal, 1, 11.0)

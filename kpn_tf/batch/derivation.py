@@ -5,15 +5,15 @@ import time
 from pathlib import Path
 
 from kpn_tf.batch import pipeline
-from kpn_tf.batch.outcome import JobReport, Progress, series_report
-from kpn_tf.batch.process import Task
+from kpn_tf.batch.outcome import JobReport, Progress, series_report, source_report
+from kpn_tf.batch.process import Task, left
 from kpn_tf.batch.staging import OutputError, Staging, sweep
 from kpn_tf.batch.writer import Writer
 from kpn_tf.dicom import find_series
 
 
 def derive(input_path, output, process, *, progress=None):
-    """Derives a series from every CT series under a path.
+    """Derives a series, or several, from every CT series under a path.
 
     A series appears in `output/<derived SeriesInstanceUID>/` when it is complete and not before; of one that is there
     in part, the slices that it lacks join it. Nothing is ever overwritten, and the input is only read. Decoding,
@@ -35,17 +35,21 @@ def derive(input_path, output, process, *, progress=None):
     started = time.perf_counter()
     output = Path(output)
     progress = Progress() if progress is None else progress
-    tasks, reports, refusals = plan(input_path, output, process, progress)
+    planned, reports, refusals = plan(input_path, output, process, progress)
     todo = []
-    for task in tasks:
-        if os.path.lexists(output / task.uid) and not _is_part(task, output):
-            reports.append(series_report(task.parts, "exists", derived_uid=task.uid))
-            progress.series_done(reports[-1])
-        else:
-            todo.append(task.resumed(output))
+    for tasks in planned:
+        lacking = []
+        for task in tasks:
+            if os.path.lexists(output / task.uid) and not _is_part(task, output):
+                reports.append(series_report(task, "exists"))
+                progress.series_done(reports[-1])
+            else:
+                lacking.append(task.resumed(output))
+        if lacking:
+            todo.append(tuple(lacking))
     stopped = None
     if todo:
-        progress.planned(sum(len(task.left) for task in todo))
+        progress.planned(sum(len(left(tasks)) for tasks in todo))
         try:
             with Staging(output) as staging:
                 writer = Writer(staging, progress, reports, refusals)
@@ -65,9 +69,9 @@ def plan(input_path, output, process, progress):
         progress: A `Progress`; it is told what is left out.
 
     Returns:
-        `(tasks, reports, refusals)`: a `Task` for each series that the process takes, whether or not the output
-        holds it; a list of a `SeriesReport` for each that it does not take; a list of the `Refusal` of each file
-        that was left out.
+        `(planned, reports, refusals)`: for each series that the process takes a tuple of a `Task` for each series that
+        is derived from it, whether or not the output holds it; a list of a `SeriesReport` for each that it does not
+        take; a list of the `Refusal` of each file that was left out.
 
     Raises:
         FileNotFoundError: If the input does not exist.
@@ -84,15 +88,16 @@ def plan(input_path, output, process, progress):
     found, refusals = find_series(input_path)
     for refusal in refusals:
         progress.refused(refusal)
-    tasks, reports = [], []
+    planned, reports = [], []
     for parts in _by_key(found):
         reason = process.refusal(parts)
         if reason is None:
-            tasks.append(Task(parts, process.derived_by(parts), process.outside(parts)))
+            outside = process.outside(parts)
+            planned.append(tuple(Task(parts, by, outside) for by in process.derived_by(parts)))
         else:
-            reports.append(series_report(parts, "own output", reason=reason))
+            reports.append(source_report(parts, "own output", reason=reason))
             progress.series_done(reports[-1])
-    return tasks, reports, refusals
+    return planned, reports, refusals
 
 
 def _is_part(task, output):

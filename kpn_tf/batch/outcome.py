@@ -22,8 +22,12 @@ class SeriesReport:
         written: Slices of the derived series that this run wrote.
         kept: Slices of it that were in the output folder before, and were left as they are.
         derived_uid: SeriesInstanceUID of the derived series and name of its folder; `None` for own output.
-        noise_before_hu: Median over the slices of the noise SD in soft tissue; `None` without any.
-        noise_after_hu: The same in the derived series.
+        strength: Share of the correction, as given or as found for a wanted noise; `None` before it is known, and for
+            what is not denoised.
+        wanted_noise_hu: Noise in HU that the strength was chosen for, or `None`.
+        noise_before_hu: Mean over the slices of the noise SD in the flattest soft tissue of the source; `None` without
+            any.
+        noise_after_hu: The same in the derived series, in the same places.
         seconds_per_slice: Wall-clock time over slices written.
         inference_seconds_per_slice: Median time in the network (or, at a lower dose, in the simulation).
         reason: Why nothing was written, if that concerns the series as a whole, or `None`.
@@ -38,6 +42,8 @@ class SeriesReport:
     written: int = 0
     kept: int = 0
     derived_uid: str | None = None
+    strength: float | None = None
+    wanted_noise_hu: float | None = None
     noise_before_hu: float | None = None
     noise_after_hu: float | None = None
     seconds_per_slice: float | None = None
@@ -46,7 +52,20 @@ class SeriesReport:
     outside: tuple[str, ...] = ()
 
 
-def series_report(parts, outcome, **fields):
+def series_report(task, outcome, **fields):
+    """Returns a `SeriesReport` of what a `Task` derives."""
+    by = task.derived_by
+    return source_report(
+        task.parts,
+        outcome,
+        derived_uid=task.uid,
+        strength=getattr(by, "strength", None),
+        wanted_noise_hu=getattr(by, "wanted_noise_hu", None),
+        **fields,
+    )
+
+
+def source_report(parts, outcome, **fields):
     """Returns a `SeriesReport` that names its source without saying whose it is."""
     return SeriesReport(parts[0].label, parts[0].kernel, outcome, slice_count(parts), **fields)
 

@@ -6,12 +6,12 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from kpn_tf.batch.belt import Belt, BeltStoppedError
-from kpn_tf.batch.process import SeriesError, Task
+from kpn_tf.batch.process import SeriesError, Task, left
 from kpn_tf.dicom import (
     CTSlice,
     DicomError,
@@ -21,7 +21,7 @@ from kpn_tf.dicom import (
     read_slice,
     stop_decoding,
 )
-from kpn_tf.metrics import noise_std_hu
+from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 
 # Slices waiting between two stages: enough to ride out an uneven slice, few enough to keep memory flat.
 AHEAD = 2
@@ -34,17 +34,21 @@ _POLL_S = 0.05
 
 @dataclass
 class _Work:
-    """One slice on its way through the stages; without a `slice_file` it marks the end of its series."""
+    """One slice on its way through the stages; without a `slice_file` it marks the end of its series.
 
-    task: Task
+    `tasks` are those of its series, and `derived_hu` has a slice for each.
+    """
+
+    tasks: tuple[Task, ...]
     series: Series | None = None
     slice_file: SliceFile | None = None
     process_slice: Callable | None = None
     ct: CTSlice | None = None
     error: str | None = None
     no_hu: str | None = None
+    flat: list = field(default_factory=list)  # regions in which noise is measured
     noise_before_hu: float = math.nan
-    derived_hu: np.ndarray | None = None  # (H, W)
+    derived_hu: list[np.ndarray] | None = None  # (H, W) each
     seconds: float = math.nan
 
 
@@ -55,7 +59,7 @@ def run(todo, process, writer):
     and a file may take long to decode: an interrupted run ends the decoder and waits `PATIENCE_S` for them.
 
     Args:
-        todo: List of `Task`.
+        todo: List of tuples of `Task`, those of one source together.
         process: A `Process`.
         writer: A `Writer`.
 
@@ -110,19 +114,21 @@ def _leave(*threads):
 
 
 def _decode_all(todo, process, decoded):
-    for task in todo:
-        no_hu = other_scale(task.parts)
+    for tasks in todo:
+        parts = tasks[0].parts
+        no_hu = other_scale(parts)
         if no_hu:
-            decoded.put(_Work(task, no_hu=no_hu))
+            decoded.put(_Work(tasks, no_hu=no_hu))
             continue
         try:
-            process_slice = process.for_series(task.parts)
+            makers, process_slice = process.for_series(parts, [task.derived_by for task in tasks])
         except SeriesError as error:
-            decoded.put(_Work(task, error=str(error)))
+            decoded.put(_Work(tasks, error=str(error)))
             continue
-        for series, slice_file in task.left:
-            decoded.put(_decode(_Work(task, series, slice_file, process_slice)))
-        decoded.put(_Work(task))
+        tasks = tuple(replace(task, derived_by=by) for task, by in zip(tasks, makers, strict=True))
+        for series, slice_file in left(tasks):
+            decoded.put(_decode(_Work(tasks, series, slice_file, process_slice)))
+        decoded.put(_Work(tasks))
     decoded.put(None)
 
 
@@ -131,8 +137,8 @@ def _decode(work):
         ct = read_slice(work.slice_file.path, work.slice_file.frame)
     except DicomError as error:
         return replace(work, error=error.reason)
-    noise_hu = noise_std_hu(ct.slice_hu, work.series.pixel_spacing_mm, ct.padding)
-    return replace(work, ct=ct, noise_before_hu=noise_hu)
+    flat = flat_regions(ct.slice_hu, work.series.pixel_spacing_mm, ct.padding)
+    return replace(work, ct=ct, flat=flat, noise_before_hu=regional_noise_std_hu(ct.slice_hu, flat))
 
 
 def _process_all(decoded, derived, around):

@@ -32,15 +32,21 @@ class Process(Protocol):
         """What of a series that is taken the process was not made for: a tuple of short reasons."""
 
     def derived_by(self, parts):
-        """Who makes the derived series: a `DerivedBy` or a `SimulatedBy`. Decided from the headers alone."""
+        """Who makes the derived series: a tuple of a `DerivedBy` or `SimulatedBy` for each of them. Decided from the
+        headers alone."""
 
-    def for_series(self, parts):
+    def for_series(self, parts, makers):
         """Prepares for a series.
 
+        Args:
+            parts: `Series` of one key.
+            makers: Those of `derived_by` whose series are still to be made.
+
         Returns:
-            Function from `(ct, series, slice_file)` to the new slice `(H, W)` in HU, which may raise
-            `ValueError` for a slice that it cannot take. With `slices_around` it gets a fourth argument: a dict of
-            the `CTSlice`s around it in the same geometry, by their place counted from it; what could not be read is
+            `(makers, function)`: the makers with what was measured in the series, their UIDs as before; and a function
+            from `(ct, series, slice_file)` to a list of the new slices `(H, W)` in HU, one for each of them, which may
+            raise `ValueError` for a slice that it cannot take. With `slices_around` it gets a fourth argument: a dict
+            of the `CTSlice`s around it in the same geometry, by their place counted from it; what could not be read is
             not in it.
 
         Raises:
@@ -75,13 +81,9 @@ class Task:
         """How many slices it has."""
         return slice_count(self.parts)
 
-    @property
-    def left(self):
-        """Pairs of a part and a slice of it that is still to be made, in order."""
-        kept = self.kept or ()
-        return [
-            (part, one) for part in self.parts for one in part.slices if self.name_of(part, one) not in kept
-        ]
+    def lacks(self, part, slice_file):
+        """Whether a slice of a part is still to be made."""
+        return not self.kept or self.name_of(part, slice_file) not in self.kept
 
     def name_of(self, part, slice_file):
         """Name of the file of a derived slice."""
@@ -108,6 +110,16 @@ def _listed(folder):
         return set(os.listdir(folder))
     except OSError:
         return set()
+
+
+def left(tasks):
+    """Pairs of a part and a slice of it that any of the tasks, all of one source, still has to make, in order."""
+    return [
+        (part, one)
+        for part in tasks[0].parts
+        for one in part.slices
+        if any(task.lacks(part, one) for task in tasks)
+    ]
 
 
 def slice_count(parts):

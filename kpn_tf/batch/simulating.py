@@ -30,14 +30,18 @@ class Simulating:
         return ()
 
     def derived_by(self, parts):
-        return SimulatedBy(__version__, self._dose, self._seed, texture_sha256(parts))
+        return (SimulatedBy(__version__, self._dose, self._seed, texture_sha256(parts)),)
 
-    def for_series(self, parts):
+    def for_series(self, parts, makers):
         try:
             lower = low_dose(parts, dose=self._dose, seed=self._seed)
         except LowDoseError as error:
             raise SeriesError(str(error)) from error
-        return lambda ct, series, slice_file: lower(ct, series.pixel_spacing_mm, slice_file.sop_instance_uid)
+
+        def simulated(ct, series, slice_file):
+            return [lower(ct, series.pixel_spacing_mm, slice_file.sop_instance_uid)]
+
+        return makers, simulated
 
 
 def simulate(input_path, output, *, dose, seed, progress=None):

@@ -7,6 +7,9 @@ from tqdm import tqdm
 from kpn_tf.batch.outcome import Progress
 from kpn_tf.console import say
 
+# Of a wanted noise: more of it was not reached.
+_REACHED = 1.05
+
 
 class TerminalProgress(Progress):
     """Prints a job as it goes: series on standard output, everything else on standard error.
@@ -38,8 +41,8 @@ class TerminalProgress(Progress):
         if report.outcome in ("written", "incomplete"):
             if self._series_lines:
                 say(series_text(report, self._output), sys.stdout)
-            if report.outside:
-                say(f"warning: {_name(report)}: {outside_text(report.outside)}", sys.stderr)
+            for warning in warnings_of(report):
+                say(f"warning: {_name(report)}: {warning}", sys.stderr)
         else:
             say(series_text(report, self._output), sys.stderr)
 
@@ -64,6 +67,8 @@ def series_text(report, output):
         parts.append(f"{report.kept} there before")
     if report.seconds_per_slice is not None:
         noise = f"{_hu(report.noise_before_hu)} -> {_hu(report.noise_after_hu)} HU"
+        if report.strength not in (None, 1.0) or report.wanted_noise_hu is not None:
+            parts.append(f"strength {report.strength:g}")
         parts += [f"noise {noise}", f"{report.seconds_per_slice:.3f} s/slice"]
     return f"{name}: {', '.join(parts)} -> {output}/{report.derived_uid}"
 
@@ -88,6 +93,23 @@ def summary_text(report, output, done):
 def refusal_text(refusal):
     """Returns the file's name and why it was left out."""
     return f"{refusal.path}: {refusal.reason}"
+
+
+def warnings_of(report):
+    """Returns what has to be said of a series that was derived: sentences."""
+    warnings = [outside_text(report.outside)] if report.outside else []
+    wanted_hu, left_hu = report.wanted_noise_hu, report.noise_after_hu
+    if wanted_hu is None or left_hu is None:
+        return warnings
+    if report.strength == 0.0:
+        warnings.append(
+            f"noise of {wanted_hu:g} HU was wanted, and its source has {left_hu:.1f} HU: it stays as it is"
+        )
+    elif left_hu > _REACHED * wanted_hu:
+        warnings.append(
+            f"noise of {wanted_hu:g} HU was wanted, and strength {report.strength:g} leaves {left_hu:.1f} HU"
+        )
+    return warnings
 
 
 def outside_text(reasons):

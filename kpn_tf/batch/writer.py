@@ -7,23 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kpn_tf.batch.outcome import series_report
+from kpn_tf.batch.process import Task, left
 from kpn_tf.batch.staging import OutputError
 from kpn_tf.dicom import DicomError, Refusal, derive_slice, is_written, write_slice
 from kpn_tf.dicom.refusal import of_frame
-from kpn_tf.metrics import noise_std_hu
+from kpn_tf.metrics import regional_noise_std_hu
 
 
 @dataclass
 class _Tally:
     """What is known so far about the series being written."""
 
-    uid: str
+    task: Task
     folder: Path | None = None
     noise_before_hu: list = field(default_factory=list)
     noise_after_hu: list = field(default_factory=list)
     seconds: list = field(default_factory=list)
     written: int = 0
-    kept: int = 0
+    reported: bool = False
 
 
 class Writer:
@@ -45,96 +46,111 @@ class Writer:
 
     def write_all(self, derived):
         """Takes work from a belt until `None` comes."""
-        tally = None
+        tallies = None
         while (work := derived.get()) is not None:
-            if tally is None:
-                tally = _Tally(work.task.uid)
+            if tallies is None:
+                tallies = [_Tally(task) for task in work.tasks]
             try:
-                if tally.folder is None:
-                    tally.folder = self._staging.open_series(tally.uid)
+                for tally in tallies:
+                    if tally.folder is None:
+                        tally.folder = self._staging.open_series(tally.task.uid)
                 if work.slice_file is not None:
-                    self._write(work, tally)
+                    self._write(work, tallies)
                 else:
-                    self._close(work, tally)
-                    tally = None
+                    self._close(work, tallies)
+                    tallies = None
             except OutputError:
-                self._report(work.task, tally, "failed")
+                for tally in tallies:
+                    if not tally.reported:
+                        self._report(tally, "failed")
                 raise
 
-    def _write(self, work, tally):
-        if work.error is None:
-            try:
-                dataset = derive_slice(work.ct, work.derived_hu, work.task.derived_by)
-                write_slice(dataset, tally.folder / f"{dataset.SOPInstanceUID}.dcm")
-            except DicomError as error:
-                # What one slice lacks is that slice's failure; what the disk lacks is everybody's.
-                if isinstance(error.__cause__, OSError):
-                    raise OutputError(self._staging.output, error) from error
-                work.error = of_frame(work.slice_file.frame, error.reason)
-        if work.error is None:
-            noise_hu = noise_std_hu(work.derived_hu, work.series.pixel_spacing_mm, work.ct.padding)
-            tally.noise_before_hu.append(work.noise_before_hu)
-            tally.noise_after_hu.append(noise_hu)
-            tally.seconds.append(work.seconds)
-        else:
+    def _write(self, work, tallies):
+        for tally, derived_hu in zip(tallies, work.derived_hu or [None] * len(tallies), strict=True):
+            if work.error is None and tally.task.lacks(work.series, work.slice_file):
+                self._write_one(work, tally, derived_hu)
+        if work.error is not None:
             self._refuse(work.slice_file.path, work.error)
         self._progress.slice_done()
+
+    def _write_one(self, work, tally, derived_hu):
+        try:
+            dataset = derive_slice(work.ct, derived_hu, tally.task.derived_by)
+            write_slice(dataset, tally.folder / f"{dataset.SOPInstanceUID}.dcm")
+        except DicomError as error:
+            # What one slice lacks is that slice's failure; what the disk lacks is everybody's.
+            if isinstance(error.__cause__, OSError):
+                raise OutputError(self._staging.output, error) from error
+            work.error = of_frame(work.slice_file.frame, error.reason)
+            return
+        tally.noise_before_hu.append(work.noise_before_hu)
+        tally.noise_after_hu.append(regional_noise_std_hu(derived_hu, work.flat))
+        tally.seconds.append(work.seconds)
 
     def _refuse(self, path, reason):
         refusal = Refusal(path, reason, failure=True)
         self._refusals.append(refusal)
         self._progress.refused(refusal)
 
-    def _close(self, work, tally):
-        tally.kept = len(work.task.kept or ())
-        if not tally.seconds:
-            self._staging.drop_series(tally.uid)
-            outcome = (
-                "no HU" if work.no_hu else "incomplete" if tally.kept and work.error is None else "failed"
-            )
-        elif work.task.kept is not None:
-            self._join(tally)
-            outcome = "written" if tally.written + tally.kept == work.task.slices else "incomplete"
-        elif self._staging.publish_series(tally.uid) is None:
-            outcome = "exists"
-        else:
-            tally.written = len(tally.seconds)
-            outcome = "written" if tally.written == work.task.slices else "incomplete"
+    def _close(self, work, tallies):
         reason = work.no_hu or work.error
         if reason is not None:
-            for _ in work.task.left:
+            for _ in left(work.tasks):
                 self._progress.slice_done()
-        self._report(work.task, tally, outcome, reason)
+        now = time.perf_counter()
+        seconds, self._clock = now - self._clock, now
+        for tally in tallies:
+            self._report(tally, self._published(work, tally), reason, seconds / len(tallies))
+
+    def _published(self, work, tally):
+        """Moves a finished series to its place; returns the outcome."""
+        task, uid = tally.task, tally.task.uid
+        if not tally.seconds:
+            self._staging.drop_series(uid)
+            return "no HU" if work.no_hu else "incomplete" if task.kept and work.error is None else "failed"
+        if task.kept is not None:
+            self._join(tally)
+        elif self._staging.publish_series(uid) is None:
+            return "exists"
+        else:
+            tally.written = len(tally.seconds)
+        return "written" if tally.written + len(task.kept or ()) == task.slices else "incomplete"
 
     def _join(self, tally):
         tally.written = len(tally.seconds)
-        for path in self._staging.join_series(tally.uid):
+        for path in self._staging.join_series(tally.task.uid):
             # Another run may have been faster.
-            if not is_written(path, tally.uid):
+            if not is_written(path, tally.task.uid):
                 tally.written -= 1
                 self._refuse(
                     path, "is no slice of this series, has the name of one and is never overwritten; move it"
                 )
 
-    def _report(self, task, tally, outcome, reason=None):
-        now = time.perf_counter()
-        seconds, self._clock = now - self._clock, now
+    def _report(self, tally, outcome, reason=None, seconds=0.0):
+        tally.reported = True
         fields = {}
         if outcome in ("written", "incomplete"):
             fields = {
                 "written": tally.written,
-                "kept": tally.kept,
-                "noise_before_hu": _median(tally.noise_before_hu),
-                "noise_after_hu": _median(tally.noise_after_hu),
+                "kept": len(tally.task.kept or ()),
+                "noise_before_hu": _mean(tally.noise_before_hu),
+                "noise_after_hu": _mean(tally.noise_after_hu),
                 "seconds_per_slice": seconds / len(tally.seconds) if tally.seconds else None,
                 "inference_seconds_per_slice": _median(tally.seconds),
-                "outside": task.outside,
+                "outside": tally.task.outside,
             }
-        report = series_report(task.parts, outcome, derived_uid=tally.uid, reason=reason, **fields)
+        report = series_report(tally.task, outcome, reason=reason, **fields)
         self._reports.append(report)
         self._progress.series_done(report)
 
 
+def _finite(values):
+    return [float(value) for value in values if math.isfinite(value)]
+
+
+def _mean(values):
+    return statistics.fmean(finite) if (finite := _finite(values)) else None
+
+
 def _median(values):
-    finite = [float(value) for value in values if math.isfinite(value)]
-    return statistics.median(finite) if finite else None
+    return statistics.median(finite) if (finite := _finite(values)) else None

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from kpn_tf.cli import extras, kinds
 from kpn_tf.cli.commands import complain_of_usage
-from kpn_tf.cli.network_in_use import NetworkInUse
+from kpn_tf.cli.strengths import Strengths, how_strong, wrong_strengths
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DenoiseConfig(NetworkInUse):
+class DenoiseConfig(Strengths):
     """Options of `kpn denoise`."""
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
@@ -29,6 +29,9 @@ class DenoiseConfig(NetworkInUse):
 
 def run(config):
     """Denoises and returns the exit status."""
+    wrong = wrong_strengths(config)
+    if wrong:
+        return complain_of_usage("kpn denoise", wrong)
     if config.cluster:
         try:
             extras.require("kpn denoise --cluster", "cluster")
@@ -47,13 +50,13 @@ def run(config):
     with console.silenced():
         # On a cluster a core takes one series, not a part of a slice.
         threads = config.threads or (1 if config.cluster else None)
-        denoiser = Denoiser(config.network, device=config.device, threads=threads, strength=config.strength)
+        denoiser = Denoiser(config.network, device=config.device, threads=threads)
+    strong = how_strong("denoise", config)
     told = denoiser.device_note
     if told:
         console.say(f"kpn denoise: {told}", sys.stderr)
     about = {
         "network": denoiser.identity._asdict(),
-        "strength": denoiser.strength,
         "threads": denoiser.threads,
     }
 
@@ -65,10 +68,10 @@ def run(config):
             from kpn_tf.cluster import denoise_archive
 
             report = denoise_archive(
-                config.input, config.output, denoiser, config.cluster, progress=progress, tell=tell
+                config.input, config.output, denoiser, config.cluster, **strong, progress=progress, tell=tell
             )
         else:
-            report = denoise(config.input, config.output, denoiser, progress=progress)
+            report = denoise(config.input, config.output, denoiser, **strong, progress=progress)
         # Only now: a GPU that fails on the way is left for the CPU.
         about.update({name: getattr(denoiser, name) for name in ("device", "adapter", "device_note")})
         if denoiser.device_note != told:

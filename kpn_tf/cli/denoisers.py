@@ -1,5 +1,6 @@
 """Words that name denoisers -> callables HU -> HU: shipped or own networks, baselines, any Python function."""
 
+import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
@@ -16,6 +17,7 @@ from kpn_tf import console
 from kpn_tf.cli import extras
 from kpn_tf.cli.networks import is_network, load_network, network_path
 from kpn_tf.denoiser import Denoiser, stacked
+from kpn_tf.denoiser.strength import AtStrength, Remembering
 from kpn_tf.evaluation.mean_of_slices import MeanOfSlices
 
 MEAN = "mean3"
@@ -36,34 +38,70 @@ class NamedDenoiser:
     about: dict
 
 
-def open_denoisers(words, threads):
+def open_denoisers(words, threads, strengths=(), *, timed=False):
     """Makes the denoisers that the words name.
 
     Args:
         words: Each a shipped network's name, a .tflite, a .keras, the name of a baseline's weights, `mean3` (the mean
-            of three neighbouring slices), `bm3d` or `ksvd` (both also with `:SIGMA_HU`), or `module:function`.
+            of three neighbouring slices), `bm3d` or `ksvd` (both also with `:SIGMA_HU`), or `module:function`; perhaps
+            with `@STRENGTH` behind it.
         threads: For networks; `None` leaves it to them.
+        strengths: Shares of the correction for those whose word has none: of several, a denoiser for each.
+        timed: Whether their time is taken: then each strength runs for itself, else one run for each slice does for all
+            strengths of a denoiser.
 
     Returns:
-        List of `NamedDenoiser`; a file is called by its stem, or as typed where two would be called the same.
+        List of `NamedDenoiser`; a file is called by its stem, or as typed where two would be called the same, and one
+        below strength 1 with `@STRENGTH` behind it.
 
     Raises:
         ImportError: If a denoiser needs an extra that is not installed.
         FileNotFoundError: If there is no such network.
         ValueError: If a word names nothing, or two words name the same.
     """
-    if len(set(words)) < len(words):
-        raise ValueError(f"Expected every denoiser once. Received: {', '.join(words)}")
-    if threads is not None and any(map(is_network, words)):
-        _limit_tensorflow(threads)
-    opened = [_open(word, threads) for word in words]
-    names = [denoiser.name for denoiser in opened]
-    return [
-        NamedDenoiser(
-            denoiser.name if names.count(denoiser.name) == 1 else word, denoiser.denoise, denoiser.about
-        )
-        for word, denoiser in zip(words, opened, strict=True)
+    asked = [
+        (name, strength)
+        for name, own in map(_parted, words)
+        for strength in ((own,) if own is not None else strengths or (1.0,))
     ]
+    if len(set(asked)) < len(asked):
+        raise ValueError(f"Expected every denoiser and strength once. Received: {', '.join(words)}")
+    names = list(dict.fromkeys(name for name, _ in asked))
+    if threads is not None and any(map(is_network, names)):
+        _limit_tensorflow(threads)
+    opened = {name: _open(name, threads) for name in names}
+    if not timed:
+        opened = {
+            name: dataclasses.replace(one, denoise=Remembering(one.denoise)) for name, one in opened.items()
+        }
+    called = [denoiser.name for denoiser in opened.values()]
+    return [
+        _at(opened[name], opened[name].name if called.count(opened[name].name) == 1 else name, strength)
+        for name, strength in asked
+    ]
+
+
+def _parted(word):
+    """`NAME@STRENGTH` -> the name and the strength; `None` for a word without one."""
+    name, at, text = word.rpartition("@")
+    try:
+        strength = float(text) if at and name else None
+    except ValueError:
+        # An @ in the name of a file.
+        return word, None
+    if strength is None:
+        return word, None
+    if not 0.0 <= strength <= 1.0:
+        raise ValueError(f"Expected NAME@STRENGTH with a strength from 0 to 1. Received: {word}")
+    return name, strength
+
+
+def _at(opened, name, strength):
+    """A denoiser under its name, at a strength."""
+    if strength == 1.0:
+        return NamedDenoiser(name, opened.denoise, opened.about)
+    about = {**opened.about, "strength": strength}
+    return NamedDenoiser(f"{name}@{strength:g}", AtStrength(opened.denoise, strength), about)
 
 
 def most_slices(functions):

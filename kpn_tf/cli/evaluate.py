@@ -45,7 +45,14 @@ class EvaluateConfig:
         default=("edge",),
         metadata={
             "help": "edge (default), a .tflite, a .keras, bm3d or ksvd (each also with :SIGMA_HU) or "
-            "module:function; repeatable"
+            "module:function, each also with @STRENGTH; repeatable"
+        },
+    )
+    strength: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "help": "share of the correction, 0 to 1 (default 1), of denoisers without @STRENGTH; of several, one each",
+            "kind": kinds.fraction,
         },
     )
     convention: tuple[str, ...] = field(
@@ -73,7 +80,7 @@ def run(config):
         say(f"kpn evaluate: {wrong}", sys.stderr)
         return USAGE
     try:
-        denoisers = open_denoisers(config.denoiser, config.threads)
+        denoisers = open_denoisers(config.denoiser, config.threads, config.strength, timed=True)
     except (ImportError, FileNotFoundError, ValueError) as error:
         say(f"kpn evaluate: {error}", sys.stderr)
         return USAGE

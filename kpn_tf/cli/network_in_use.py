@@ -1,4 +1,4 @@
-"""Options of every command that denoises with one network."""
+"""Options of every command that denoises with one network: which, and on what."""
 
 import dataclasses
 from dataclasses import field
@@ -8,11 +8,8 @@ from kpn_tf.cli import kinds
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkInUse:
-    """Which network, how much of it, and on what."""
+    """Which network, and on what."""
 
-    strength: float = field(
-        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": kinds.fraction}
-    )
     network: str = field(
         default="edge", metadata={"help": "shipped network or exported .tflite (default edge)"}
     )

@@ -60,6 +60,13 @@ class QualityConfig:
     denoiser: tuple[str, ...] = field(
         default=("edge",), metadata={"help": "as of kpn evaluate (default edge); repeatable"}
     )
+    strength: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "help": "share of the correction, 0 to 1 (default 1), of denoisers without @STRENGTH; of several, one each",
+            "kind": kinds.fraction,
+        },
+    )
     every: int | None = field(
         default=None, metadata={"help": "take every N-th slice (default 1)", "kind": kinds.count}
     )
@@ -104,7 +111,7 @@ def run(config):
         say(f"kpn quality: {wrong}", sys.stderr)
         return USAGE
     try:
-        denoisers = open_denoisers(config.denoiser, config.threads)
+        denoisers = open_denoisers(config.denoiser, config.threads, config.strength)
     except (ImportError, FileNotFoundError, ValueError) as error:
         say(f"kpn quality: {error}", sys.stderr)
         return USAGE

@@ -31,6 +31,9 @@ class ReportConfig(NetworkInUse):
             "kind": kinds.count,
         },
     )
+    strength: float = field(
+        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": kinds.fraction}
+    )
     patient: bool = field(
         default=False, metadata={"help": "show name, ID and study date of each patient (default: nowhere)"}
     )

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import OK, complain_of_usage
-from kpn_tf.cli.network_in_use import NetworkInUse
+from kpn_tf.cli.strengths import Strengths, how_strong, wrong_strengths
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WatchConfig(NetworkInUse):
+class WatchConfig(Strengths):
     """Options of `kpn denoise --watch`."""
 
     input: Path = field(metadata={"help": "folder that series are put into; it is only read"})
@@ -38,6 +38,9 @@ def run(config):
     from kpn_tf.node.settings import Limits, Own, Retention, Settings
     from kpn_tf.node.watch import watch
 
+    wrong = wrong_strengths(config)
+    if wrong:
+        return complain_of_usage("kpn denoise", wrong)
     if not config.input.is_dir():
         return complain_of_usage(
             "kpn denoise", f"Expected a folder to watch. Received: {config.input}, which is not one"
@@ -47,7 +50,14 @@ def run(config):
     if network.endswith(".tflite"):
         network = str(open_artefact(network).path.absolute())
     own = Own(config.output, quiet_s=config.quiet, threads=config.threads, device=config.device)
-    rule = Rule("watch", (), preset=network, strength=config.strength)
+    strong = how_strong("denoise", config)
+    rule = Rule(
+        "watch",
+        (),
+        preset=network,
+        strength=strong.get("strengths", 1.0),
+        noise_hu=strong.get("noise_hu"),
+    )
     # The copies are of use until a series is done; the day is for slices that come late.
     watch(
         config.input,

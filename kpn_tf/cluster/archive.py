@@ -26,7 +26,17 @@ _IN_FLIGHT = 2000
 _RETRIES = 2
 
 
-def denoise_archive(input_path, output, denoiser, address, *, progress=None, tell=lambda line: None):
+def denoise_archive(
+    input_path,
+    output,
+    denoiser,
+    address,
+    *,
+    strengths=None,
+    noise_hu=None,
+    progress=None,
+    tell=lambda line: None,
+):
     """Denoises every CT series under a path on the workers of a Dask scheduler.
 
     Input and output lie on a file system that client and workers share. Series are the unit: each is built in a hidden
@@ -38,6 +48,8 @@ def denoise_archive(input_path, output, denoiser, address, *, progress=None, tel
         output: Folder for the derived series; made if needed.
         denoiser: A `Denoiser` on the CPU. The workers load the same network, and refuse if theirs is another.
         address: `"local"` or `"tcp://HOST:PORT"`.
+        strengths: As of `kpn_tf.batch.denoise`.
+        noise_hu: As of `kpn_tf.batch.denoise`.
         progress: A `Progress`, or `None`.
         tell: Function that is told, in a line each, how many workers there are, where the dashboard is, and, after an
             interruption, what stays.
@@ -55,19 +67,20 @@ def denoise_archive(input_path, output, denoiser, address, *, progress=None, tel
     # Workers stand in other folders.
     input_path, output = Path(os.path.abspath(input_path)), Path(os.path.abspath(output))
     progress = Progress() if progress is None else progress
-    tasks, reports, refusals = plan(input_path, output, Denoising(denoiser), progress)
+    planned, reports, refusals = plan(input_path, output, Denoising(denoiser, strengths, noise_hu), progress)
     todo = []
-    for task in tasks:
-        if task.is_done(output):
-            reports.append(series_report(task.parts, "done", derived_uid=task.uid))
+    for tasks in planned:
+        done = [task for task in tasks if task.is_done(output)]
+        for task in done:
+            reports.append(series_report(task, "done"))
             progress.series_done(reports[-1])
-        else:
-            todo.append(task)
+        if len(done) < len(tasks):
+            todo.append(tuple(task for task in tasks if task not in done))
     # The longest first: a cluster waits for its last series, which had better be a short one.
-    todo.sort(key=lambda task: -task.slices)
+    todo.sort(key=lambda tasks: -tasks[0].slices)
     stopped = None
     if todo:
-        progress.planned(sum(task.slices for task in todo))
+        progress.planned(sum(task.slices for tasks in todo for task in tasks))
         try:
             with (
                 Manifest(output, denoiser) as manifest,
@@ -75,7 +88,7 @@ def denoise_archive(input_path, output, denoiser, address, *, progress=None, tel
                 # Left first: a worker that goes on after the client can publish nothing.
                 Staging(output) as staging,
             ):
-                terms = _terms(denoiser, output, staging)
+                terms = _terms(denoiser, strengths, noise_hu, output, staging)
                 tell(_introduced(client, terms))
                 with contextlib.closing(_denoised(client, terms, todo)) as flow:
                     for done in flow:
@@ -91,12 +104,20 @@ def denoise_archive(input_path, output, denoiser, address, *, progress=None, tel
     return JobReport(tuple(reports), tuple(refusals), time.perf_counter() - started, stopped)
 
 
-def _terms(denoiser, output, staging):
+def _terms(denoiser, strengths, noise_hu, output, staging):
     # A path means a file of the user's, a name what each worker has installed.
     path = denoiser.artefact.path
     network = path.stem if path.parent == WEIGHTS_FOLDER else str(path.absolute())
+    if noise_hu is None and strengths is None:
+        strengths = (denoiser.strength,)
     return Terms(
-        network, denoiser.identity.file_sha256, denoiser.strength, denoiser.threads, output, staging.folder
+        network,
+        denoiser.identity.file_sha256,
+        strengths,
+        noise_hu,
+        denoiser.threads,
+        output,
+        staging.folder,
     )
 
 
@@ -113,28 +134,28 @@ def _introduced(client, terms):
     return f"workers: {len(workers)}, dashboard: {client.dashboard_link}"
 
 
-def _denoised(client, terms, tasks):
+def _denoised(client, terms, todo):
     """Yields a `JobReport` of each series, as they are finished."""
-    coming, handed_out = iter(tasks), {}
+    coming, handed_out = iter(todo), {}
 
-    def submit(task):
+    def submit(tasks):
         # No other run's key: a scheduler would give the answer of then.
-        key = f"kpn-{terms.staging.name[-16:]}-{task.uid}"
-        future = client.submit(denoise_series, Order(terms, task), key=key, retries=_RETRIES)
-        handed_out[key] = future, task
+        key = f"kpn-{terms.staging.name[-16:]}-{tasks[0].uid}"
+        future = client.submit(denoise_series, Order(terms, tasks), key=key, retries=_RETRIES)
+        handed_out[key] = future, tasks
         return future
 
-    flow = as_completed([submit(task) for task in itertools.islice(coming, _IN_FLIGHT)])
+    flow = as_completed([submit(tasks) for tasks in itertools.islice(coming, _IN_FLIGHT)])
     try:
         for future in flow:
             yield _result(future, handed_out.pop(future.key)[1])
-            for task in itertools.islice(coming, 1):
-                flow.add(submit(task))
+            for tasks in itertools.islice(coming, 1):
+                flow.add(submit(tasks))
     finally:
-        client.cancel([future for future, task in handed_out.values()])
+        client.cancel([future for future, _ in handed_out.values()])
 
 
-def _result(future, task):
+def _result(future, tasks):
     try:
         return future.result()
     except WorkerError:
@@ -145,8 +166,7 @@ def _result(future, task):
         reason = "ended the process of every worker that took it"
     except UnforeseenError as error:
         reason = f"{error} in every worker that took it"
-    report = series_report(task.parts, "failed", derived_uid=task.uid, reason=reason)
-    return JobReport((report,), (), 0.0)
+    return JobReport(tuple(series_report(task, "failed", reason=reason) for task in tasks), (), 0.0)
 
 
 def _tell_of(done, manifest, progress):

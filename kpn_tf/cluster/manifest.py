@@ -20,7 +20,7 @@ class Manifest:
 
     Args:
         output: The output folder, a `pathlib.Path`; made if needed.
-        denoiser: The `Denoiser` of the run; each line says which network, and at what strength.
+        denoiser: The `Denoiser` of the run; each line says which network.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -29,11 +29,7 @@ class Manifest:
 
     def __init__(self, output, denoiser):
         self._path = output / NAME
-        self._run = {
-            "kpn_tf": __version__,
-            "network": denoiser.identity._asdict(),
-            "strength": denoiser.strength,
-        }
+        self._run = {"kpn_tf": __version__, "network": denoiser.identity._asdict()}
         self._file = None
         self._lock = None
 
@@ -92,7 +88,7 @@ def read_manifest(output):
 
     Returns:
         Dict from the derived SeriesInstanceUID to the last line about it, a dict with the fields of `SeriesReport`, of
-        the `network` and its `strength`, and `kpn_tf`, the version that wrote it. Half a line, left by a killed run, is
+        the `network`, and `kpn_tf`, the version that wrote it. Half a line, left by a killed run, is
         passed over.
     """
     try:

@@ -32,7 +32,8 @@ class Terms:
     Args:
         network: Name of a shipped network, or absolute path of a .tflite.
         file_sha256: Of that network's file.
-        strength: Share of the correction, 0 to 1.
+        strengths: Shares of the correction, 0 to 1; `None` where a noise is wanted.
+        noise_hu: Noise in HU that is wanted, or `None`.
         threads: Threads for the network in each worker.
         output: The output folder, absolute.
         staging: Folder of the client's `Staging` in it.
@@ -41,7 +42,8 @@ class Terms:
 
     network: str
     file_sha256: str
-    strength: float
+    strengths: tuple[float, ...] | None
+    noise_hu: float | None
     threads: int
     output: Path
     staging: Path
@@ -50,18 +52,19 @@ class Terms:
 
 @dataclass(frozen=True)
 class Order:
-    """One series to denoise. Dask prints and shows the arguments of its tasks: this one says nothing of the patient.
+    """One series to denoise, once or at several strengths. Dask prints and shows the arguments of its tasks: this one
+    says nothing of the patient.
 
     Args:
         terms: A `Terms`.
-        task: A `Task`.
+        tasks: Tuple of `Task`s of one source.
     """
 
     terms: Terms
-    task: Task
+    tasks: tuple[Task, ...]
 
     def __repr__(self):
-        return f"Order(series ...{self.task.parts[0].label})"
+        return f"Order(series ...{self.tasks[0].parts[0].label})"
 
 
 def denoise_series(order):
@@ -71,21 +74,23 @@ def denoise_series(order):
         order: An `Order`.
 
     Returns:
-        A `JobReport` of this series alone.
+        A `JobReport` of what is derived from this series alone.
 
     Raises:
         WorkerError: If this worker cannot take part, or can no longer write to the output.
         UnforeseenError: If anything else goes wrong.
     """
-    terms, task = order.terms, order.task
+    terms = order.terms
     denoiser = _denoiser(terms, get_worker().state.nthreads)
-    if task.is_done(terms.output):
-        return JobReport((series_report(task.parts, "done", derived_uid=task.uid),), (), 0.0)
-    reports, refusals = [], []
+    done = [task for task in order.tasks if task.is_done(terms.output)]
+    lacking = tuple(task.resumed(terms.output) for task in order.tasks if task not in done)
+    reports, refusals = [series_report(task, "done") for task in done], []
+    if not lacking:
+        return JobReport(tuple(reports), (), 0.0)
     try:
         with GuestStaging(terms.output, terms.staging) as staging:
             writer = Writer(staging, Progress(), reports, refusals)
-            pipeline.run([task.resumed(terms.output)], Denoising(denoiser), writer)
+            pipeline.run([lacking], Denoising(denoiser, terms.strengths, terms.noise_hu), writer)
     except OutputError as error:
         raise WorkerError(str(error)) from None
     except Exception as error:
@@ -129,7 +134,7 @@ def _denoiser(terms, worker_threads):
         )
     try:
         with console.silenced():
-            denoiser = Denoiser(terms.network, threads=terms.threads, strength=terms.strength)
+            denoiser = Denoiser(terms.network, threads=terms.threads)
     except (OSError, ValueError) as error:
         raise WorkerError(str(error)) from None
     if denoiser.identity.file_sha256 != terms.file_sha256:

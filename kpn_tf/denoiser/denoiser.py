@@ -15,6 +15,7 @@ from kpn_tf.denoiser.cpu import Cpu
 from kpn_tf.denoiser.gpu import GpuError
 from kpn_tf.denoiser.kernels import Kernels, weakened
 from kpn_tf.denoiser.slice_input import as_hu, seen
+from kpn_tf.denoiser.strength import blended
 from kpn_tf.denoiser.tiling import MINIMUM_SIDE, grown, tiles, window_length
 from kpn_tf.denoiser.trial import try_gpu
 from kpn_tf.hounsfield import AIR_HU
@@ -133,11 +134,7 @@ class Denoiser:
             except GpuError as error:
                 self._leave_gpu(error)
                 denoised_hu = self._whole(stack_hu, distances_mm)
-        if self.strength < 1.0:
-            seen_hu = stack_hu[..., self.slices // 2]
-            denoised_hu -= seen_hu
-            denoised_hu *= np.float32(self.strength)
-            denoised_hu += seen_hu
+        denoised_hu = blended(stack_hu[..., self.slices // 2], denoised_hu, self.strength)
         if padding is not None:
             padding = np.asarray(padding, bool)
             denoised_hu[padding] = source_hu[padding]

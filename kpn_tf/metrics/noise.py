@@ -163,9 +163,13 @@ def regional_noise_std_hu(slice_hu: ArrayLike, regions: Sequence[Any]) -> float:
     """
     if not regions:
         return float("nan")
-    noise = planes_removed(np.stack([np.asarray(slice_hu, np.float64)[region] for region in regions]))
-    n, h, w = noise.shape
-    return float(np.sqrt((noise**2).sum() / (n * (h * w - 3))))
+    return boxes_noise_std_hu(np.stack([np.asarray(slice_hu, np.float64)[region] for region in regions]))
+
+
+def boxes_noise_std_hu(boxes_hu: np.ndarray) -> float:
+    """Noise of boxes that are cut out already, `(n, h, w)` in HU: as `regional_noise_std_hu`."""
+    n, h, w = boxes_hu.shape
+    return float(np.sqrt((planes_removed(boxes_hu) ** 2).sum() / (n * (h * w - 3))))
 
 
 def planes_removed(regions_hu):

@@ -140,7 +140,8 @@ class Conductor:
             answer = self._worker.ask(
                 {
                     "preset": row["preset"],
-                    "strength": row["strength"],
+                    "strengths": [float(word) for word in row["strengths"].split()],
+                    "noise_hu": row["noise_hu"],
                     "device": self._settings.node.device,
                     "threads": self._settings.node.threads,
                     "input": str(self._spool.originals(series)),
@@ -199,8 +200,8 @@ class Conductor:
         elif not objects:
             # A scout view is nothing to complain of.
             notes.append(f"not denoised: {answer['reason']}")
-        if answer.get("outside"):
-            notes.append(answer["outside"])
+        if answer.get("warnings"):
+            notes.append(answer["warnings"])
         note = "; ".join(notes)
         self._remove_dead_letters(
             steps.denoised(self._journal, row["id"], objects, note, answer["seconds"], time.time())

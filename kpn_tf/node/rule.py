@@ -39,7 +39,8 @@ class Rule:
         kernel: Of the series.
         thickness_mm: Smallest and largest slice thickness; empty for any. A series without one matches only then.
         preset: A shipped network or a .tflite; `""` for none: the series is only forwarded.
-        strength: Share of the correction, 0 to 1.
+        strength: Share of the correction, 0 to 1; of several, a derived series for each.
+        noise_hu: Instead of a strength: noise in HU that is wanted in flat soft tissue.
         originals: Whether the originals are forwarded too.
         decompress: Whether they are decompressed for a destination that does not take their transfer syntax.
 
@@ -55,13 +56,25 @@ class Rule:
     kernel: tuple[str, ...] = ("*",)
     thickness_mm: tuple[float, ...] = ()
     preset: str = "edge"
-    strength: float = 1.0
+    strength: float | tuple[float, ...] = 1.0
+    noise_hu: float | None = None
     originals: bool = False
     decompress: bool = False
 
     def __post_init__(self):
         check(
-            (0.0 <= self.strength <= 1.0, "strength from 0 to 1", self.strength),
+            *((0.0 <= one <= 1.0, "strength from 0 to 1", one) for one in self.strengths),
+            (
+                len(set(self.strengths)) == len(self.strengths) > 0,
+                "one strength or different ones",
+                list(self.strengths),
+            ),
+            (self.noise_hu is None or self.noise_hu > 0, "noise_hu above 0", self.noise_hu),
+            (
+                self.noise_hu is None or self.strengths == (1.0,),
+                "strength or noise_hu, not both",
+                list(self.strengths),
+            ),
             (
                 len(self.thickness_mm) in (0, 2) and list(self.thickness_mm) == sorted(self.thickness_mm),
                 "thickness_mm of two numbers, smallest and largest",
@@ -73,6 +86,11 @@ class Rule:
                 "originals = false",
             ),
         )
+
+    @property
+    def strengths(self):
+        """The strengths, a tuple."""
+        return self.strength if isinstance(self.strength, tuple) else (self.strength,)
 
     def matches(self, traits):
         """Whether all conditions hold for `Traits`."""

@@ -105,7 +105,9 @@ def _below(where, name):
 def _value(hint, value, where, folder):
     """A value of the hinted type, or a sentence that says what was there instead."""
     if isinstance(hint, types.UnionType):
-        hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+        kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        # A number, or a list of them.
+        hint = kinds[-1 if isinstance(value, list) else 0]
     if typing.get_origin(hint) is tuple:
         kind, values, mistakes = typing.get_args(hint)[0], [], []
         check((isinstance(value, list), f"a list for {where}", repr(value)))

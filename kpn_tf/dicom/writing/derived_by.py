@@ -13,6 +13,9 @@ RESEARCH_USE = "For research use, not for diagnosis"
 # The number of a derived series is the source's and a multiple of 10,000, one of so many: what follows fits into the 32
 # bits of a SeriesNumber (PS3.5 6.2, IS).
 _OWN_NUMBERS = 200_000
+
+# Strengths, or doses, of 0 to 100 % have numbers that follow each other.
+_STEPS = 101
 _LARGEST_NUMBER = 2**31 - 1 - 10_000 * _OWN_NUMBERS
 
 
@@ -28,6 +31,9 @@ class DerivedBy:
         strength: 0 (source unchanged) to 1 (the network's output).
         device: `"cpu"` or `"gpu"`: their pixels may differ by a grey value, so their UIDs do as well.
         file_sha256: Hash of the file that was run, hexadecimal; `None` if it was none.
+        wanted_noise_hu: Noise in HU that the strength was chosen for; `None` if it was given.
+        measured_sha256: With a wanted noise, names the slices in which it was measured: the strength follows from
+            these, and is in no UID.
 
     Raises:
         ValueError: If a value is out of its range, or neither hash is known.
@@ -39,6 +45,8 @@ class DerivedBy:
     strength: float
     device: str = "cpu"
     file_sha256: str | None = None
+    wanted_noise_hu: float | None = None
+    measured_sha256: str | None = None
 
     def __post_init__(self):
         for name in ("model", "version", "weights_sha256", "file_sha256"):
@@ -60,8 +68,22 @@ class DerivedBy:
     def uid_words(self):
         """What the UIDs follow from."""
         # The same weights in another file, in float16 or of a fixed size, give other pixels.
-        words = self.model, self.version, self.serial_number, repr(float(self.strength))
+        if self.wanted_noise_hu is None:
+            how = (repr(float(self.strength)),)
+        else:
+            how = "noise", repr(float(self.wanted_noise_hu)), self.measured_sha256 or ""
+        words = self.model, self.version, self.serial_number, *how
         return words if self.device == "cpu" else (*words, self.device)
+
+    @property
+    def number_words(self):
+        """What the SeriesNumber follows from, besides the percentage."""
+        return self.model, self.version, self.serial_number, self.device, str(self.wanted_noise_hu)
+
+    @property
+    def percentage(self):
+        """By which series of the same `number_words` are sorted."""
+        return round(100 * self.strength)
 
     @property
     def serial_number(self):
@@ -71,7 +93,8 @@ class DerivedBy:
     @property
     def series_suffix(self):
         """The end of SeriesDescription."""
-        return f"KPN {self.strength:.0%}, research use"
+        # Of one width, so that what sorts by letters sorts by strength.
+        return f"KPN {self.strength:4.0%}, research use"
 
     @property
     def description(self):
@@ -79,8 +102,13 @@ class DerivedBy:
         where = "" if self.device == "cpu" else f", on a {self.device.upper()}"
         return (
             f"Noise removed by {MANUFACTURER} {self.version}, network {self.model}, {self._hashes}, "
-            f"strength {self.strength:g}{where}. {RESEARCH_USE}."
+            f"strength {self.strength:g}{self._chosen}{where}. {RESEARCH_USE}."
         )
+
+    @property
+    def _chosen(self):
+        wanted_hu = self.wanted_noise_hu
+        return "" if wanted_hu is None else f" (for noise of {wanted_hu:g} HU in flat soft tissue)"
 
     @property
     def _hashes(self):
@@ -107,7 +135,9 @@ def derived_series_uid(series_key, derived_by):
 
 
 def derived_series_number(number, derived_by):
-    """SeriesNumber of the derived series: another for each network, strength and dose, by a hash of 200,000 values.
+    """SeriesNumber of the derived series: those of one network follow each other by strength, in steps of 1 %.
+
+    Networks, and seeds of simulated doses, are told apart by a hash of 1,980 values.
 
     Args:
         number: That of the source, an integer; of one above 147,483,647 or below 0 the last four digits count.
@@ -116,8 +146,9 @@ def derived_series_number(number, derived_by):
     Returns:
         An integer from 10,000 on that fits into 32 bits.
     """
-    digest = hashlib.sha256("|".join(derived_by.uid_words).encode()).digest()
-    own = 10_000 * (1 + int.from_bytes(digest, "big") % _OWN_NUMBERS)
+    digest = hashlib.sha256("|".join(derived_by.number_words).encode()).digest()
+    hashed = int.from_bytes(digest, "big") % (_OWN_NUMBERS // _STEPS)
+    own = 10_000 * (1 + hashed * _STEPS + derived_by.percentage)
     return own + (number if 0 <= number <= _LARGEST_NUMBER else number % 10_000)
 
 

@@ -53,6 +53,16 @@ class SimulatedBy:
         return self.model, self.version, repr(float(self.dose)), str(self.seed), self.texture_sha256
 
     @property
+    def number_words(self):
+        """What the SeriesNumber follows from, besides the percentage."""
+        return self.model, self.version, str(self.seed), self.texture_sha256
+
+    @property
+    def percentage(self):
+        """By which series of the same `number_words` are sorted."""
+        return round(100 * self.dose)
+
+    @property
     def series_suffix(self):
         """The end of SeriesDescription."""
         return f"SIMULATED {self.percent} dose, research use"

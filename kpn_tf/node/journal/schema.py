@@ -6,7 +6,7 @@ import secrets
 # settled; done: its files are deleted. failed: nothing could be made of it, its originals are kept for `dead_days`.
 STATES = ("received", "complete", "denoised", "sent", "done", "failed")
 
-VERSION = 2
+VERSION = 3
 
 # `series.uid` tells a series of a sender from all others: a UID made from patient, study and series
 # (`kpn_tf.dicom.identity.series_key`).
@@ -28,7 +28,8 @@ CREATE TABLE series (
     processed INTEGER NOT NULL DEFAULT 0,
     rule TEXT NOT NULL DEFAULT '',
     preset TEXT NOT NULL DEFAULT '',
-    strength REAL NOT NULL DEFAULT 1.0,
+    strengths TEXT NOT NULL DEFAULT '1.0',
+    noise_hu REAL,
     destinations TEXT NOT NULL DEFAULT '',
     note TEXT NOT NULL DEFAULT '',
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -126,7 +127,10 @@ def bring_up(connection):
     version = version_of(connection)
     if version >= VERSION:
         return version
-    (_make if version == 0 else _migrate)(connection)
+    if version == 0:
+        _make(connection)
+    else:
+        _migrate(connection, version)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     return VERSION
 
@@ -142,11 +146,20 @@ def _make(connection):
     connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
 
 
-def _migrate(connection):
-    # In version 1 a series was known by its SeriesInstanceUID alone. It keeps that, and what is sent again of it
-    # counts as new.
-    # Nor was it noted what was in a watched file.
-    for table, values in (("instance", "*"), ("delivery", "*"), ("watched", "*, ''")):
+# Before version 3 a series had one strength, and none was found for a noise.
+_SERIES_OF_2 = (
+    "id, uid, peer, state, opened, changed, expected, slices, modality, description, kernel, thickness_mm, processed, "
+    "rule, preset, CAST(strength AS TEXT), NULL, destinations, note, attempts, due, derived, seconds, denoised"
+)
+
+
+def _migrate(connection, version):
+    tables = [("series", _SERIES_OF_2)]
+    if version == 1:
+        # A series was known by its SeriesInstanceUID alone. It keeps that, and what is sent again of it counts as new.
+        # Nor was it noted what was in a watched file.
+        tables += [("instance", "*"), ("delivery", "*"), ("watched", "*, ''")]
+    for table, values in tables:
         connection.execute(f"CREATE TABLE old AS SELECT * FROM {table}")
         connection.execute(f"DROP TABLE {table}")
         for statement in _STATEMENTS:

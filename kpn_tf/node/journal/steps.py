@@ -32,10 +32,11 @@ def complete(journal, series, rule, note, now):
         if closed and rule is not None:
             processed = journal.one("SELECT processed FROM series WHERE id = ?", series)["processed"]
             journal.change(
-                "UPDATE series SET rule = ?, preset = ?, strength = ?, destinations = ? WHERE id = ?",
+                "UPDATE series SET rule = ?, preset = ?, strengths = ?, noise_hu = ?, destinations = ? WHERE id = ?",
                 rule.name,
                 "" if processed else rule.preset,
-                rule.strength,
+                " ".join(map(repr, rule.strengths)),
+                rule.noise_hu,
                 " ".join(rule.destinations),
                 series,
             )

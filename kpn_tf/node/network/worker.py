@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kpn_tf import console
 from kpn_tf.batch import Progress, denoise
-from kpn_tf.batch.terminal import outside_text
+from kpn_tf.batch.terminal import warnings_of
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.node.answering import serve
 from kpn_tf.node.network.self_test import self_test
@@ -31,17 +31,18 @@ class _Networks:
     def __init__(self):
         self._made = {}
 
-    def get(self, preset, strength, device, threads):
-        key = preset, strength, device, threads
+    def get(self, preset, device, threads):
+        key = preset, device, threads
         if key not in self._made:
             with console.silenced():
-                self_test(Denoiser(preset, device=device, threads=threads))
-                self._made[key] = Denoiser(preset, device=device, threads=threads, strength=strength)
+                denoiser = Denoiser(preset, device=device, threads=threads)
+                self_test(denoiser)
+                self._made[key] = denoiser
         return self._made[key]
 
 
 def _denoise(request, networks, answer):
-    denoiser = networks.get(*(request[name] for name in ("preset", "strength", "device", "threads")))
+    denoiser = networks.get(*(request[name] for name in ("preset", "device", "threads")))
     if "input" not in request:
         return {
             "ok": True,
@@ -50,18 +51,25 @@ def _denoise(request, networks, answer):
             "weights_sha256": denoiser.identity.weights_sha256,
             "device": denoiser.device,
         }
-    report = denoise(Path(request["input"]), Path(request["output"]), denoiser, progress=_Heartbeat(answer))
+    report = denoise(
+        Path(request["input"]),
+        Path(request["output"]),
+        denoiser,
+        strengths=None if request["noise_hu"] else request["strengths"],
+        noise_hu=request["noise_hu"],
+        progress=_Heartbeat(answer),
+    )
     made = [series for series in report.series if series.outcome in ("written", "incomplete", "exists")]
     failures = [refusal for refusal in report.refusals if refusal.failure]
     reasons = [refusal.reason for refusal in failures or report.refusals]
     reasons += [series.reason for series in report.series if series.reason]
-    outside = dict.fromkeys(reason for series in report.series for reason in series.outside)
+    warnings = dict.fromkeys(warning for series in made for warning in warnings_of(series))
     return {
         "ok": True,
         "derived": [series.derived_uid for series in made],
         "failed": len(failures),
         "reason": reasons[0] if reasons else "",
-        "outside": outside_text(outside) if outside else "",
+        "warnings": "; ".join(warnings),
         "stopped": report.stopped or "",
         "seconds": report.seconds,
     }

@@ -85,9 +85,7 @@ def tested_worker(settings):
     worker = Worker(settings.limits.stall_s)
     for preset in sorted({rule.preset for rule in settings.rule if rule.preset}):
         node = settings.node
-        answer = worker.ask(
-            {"preset": preset, "strength": 1.0, "device": node.device, "threads": node.threads}
-        )
+        answer = worker.ask({"preset": preset, "device": node.device, "threads": node.threads})
         if not answer["ok"]:
             worker.stop()
             raise SelfTestError(f"preset {preset}: {answer['reason']}")
