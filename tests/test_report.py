@@ -3,7 +3,6 @@
 import re
 import shutil
 import stat
-from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -11,14 +10,15 @@ import pydicom
 import pytest
 import wasmtime
 
+from export import Release, to_tflite
 from kpn_tf import Denoiser, StructKPN
 from kpn_tf.cli.networks import load_network
-from kpn_tf.denoiser import artefact
+from kpn_tf.denoiser import NoKernelsError, artefact
 from kpn_tf.evaluation.stream import chosen_slices
 from kpn_tf.metrics import window_side
 from kpn_tf.report import content, document, proof
 from kpn_tf.report.codec import encode
-from kpn_tf.report.edge_network import NoEdgeNetworkError, read_edge_network
+from kpn_tf.report.layers import read_layers
 from tests.command import BOX, kpn
 from tests.noisy_torso import noisy_volume, write_torso
 from tests.reference.slow_slices import decode
@@ -88,28 +88,39 @@ def rng():
     return np.random.default_rng(20261122)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(52, 44), (41, 63), (21, 30)])
-def test_kernels_from_the_file_are_those_of_keras(edge, rng, rows, columns):
-    slice_hu = rng.normal(40, 60, (rows, columns)).astype(np.float32)
-    pixels = [0, rows - 1, rows // 2, 5, 6], [columns - 1, 0, columns // 2, 8, 9]
-    kernels = read_edge_network(EDGE).kernels_at(slice_hu, *pixels)
-    np.testing.assert_allclose(kernels, edge.kernels_at(slice_hu, *pixels), atol=1e-6)
+def test_a_file_that_does_not_tell_its_kernels_has_no_layers_to_read():
+    with pytest.raises(NoKernelsError, match=r"tells the shares of its filters. Received: box.tflite"):
+        read_layers(BOX)
 
 
-def test_kernels_of_a_file_in_half_precision_are_near_those_of_keras(edge, tmp_path):
-    from export import Release, to_tflite
+def test_the_layers_of_the_file_are_all_that_the_network_has():
+    network = read_layers(EDGE)
+    parameters = sum(filters.size + bias.size for filters, bias in network.weights)
+    assert parameters + 21 * 21 * 32 == StructKPN("edge").count_params()
+    assert [bank.shape for bank in network.banks] == [(4, 21, 21, 32)]
+    assert network.layers[0] == {"kind": "slice_hu"}
+    # One convolution to features, five residual blocks of two and one more, down, up, the scores.
+    strides = [layer["stride"] for layer in network.layers if layer["kind"] == "conv_2d"]
+    assert strides == [1, 1, 1, 2, *(1,) * 8, 1, 1, 1, 1]
 
+
+def test_a_file_in_half_precision_has_the_same_layers_with_rounded_numbers(edge, tmp_path):
     to_tflite(edge, tmp_path / "half.tflite", Release("0", "Apache-2.0", "none"), side=100)
-    slice_hu = noisy_volume()[1][:64, :60].astype(np.float32)
-    kernels = read_edge_network(tmp_path / "half.tflite").kernels_at(slice_hu, [3, 30], [40, 31])
-    np.testing.assert_allclose(kernels, edge.kernels_at(slice_hu, [3, 30], [40, 31]), atol=1e-3)
+    whole, half = read_layers(EDGE), read_layers(tmp_path / "half.tflite")
+    for layer, of_half in zip(whole.layers, half.layers, strict=True):
+        assert of_half == layer | ({"value": of_half["value"]} if "value" in layer else {})
+        assert of_half.get("value", 0) == pytest.approx(layer.get("value", 0), rel=2**-11)
+    for (filters, _), (rounded, _) in zip(whole.weights, half.weights, strict=True):
+        np.testing.assert_array_equal(rounded, filters.astype(np.float16))
 
 
-def test_another_network_has_no_kernels_that_could_be_read():
+def test_a_network_with_a_layer_that_the_page_does_not_know_has_no_kernels(tmp_path):
+    network = StructKPN("edge", trunk="full", channels=8, blocks=1)
+    to_tflite(network, tmp_path / "fine.tflite", Release("0", "Apache-2.0", "none"))
     with pytest.raises(
-        NoEdgeNetworkError, match=r"Expected a network of preset edge .* Received: box.tflite"
+        NoKernelsError, match=r"layers that the page can compute. Received: fine.tflite \(conv_2d of HU"
     ):
-        read_edge_network(BOX)
+        read_layers(tmp_path / "fine.tflite")
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.4])
@@ -117,23 +128,20 @@ def test_the_kernels_of_a_page_filter_as_the_denoiser_did(edge, strength):
     denoiser = Denoiser("edge", threads=1, strength=strength)
     slice_hu = noisy_volume()[1].astype(np.float32)
     network = proof.proved_network(denoiser, slice_hu)
-    kernel = network.kernels_at(slice_hu, [48], [64])[0]
-    assert kernel.sum() == pytest.approx(1, abs=1e-5)
-    delta = np.zeros((21, 21))
+    (bank,) = network.banks
+    np.testing.assert_allclose(bank.sum(axis=(1, 2)), 1, atol=1e-5)
+    delta = np.zeros((21, 21, 1))
     delta[10, 10] = 1
-    expected = strength * edge.kernels_at(slice_hu, [48], [64])[0] + (1 - strength) * delta
-    np.testing.assert_allclose(kernel, expected, atol=1e-6)
-    filtered_hu = (kernel * slice_hu[38:59, 54:75]).sum()
-    assert filtered_hu == pytest.approx(denoiser(slice_hu)[48, 64], abs=0.01)
+    expected = strength * read_layers(EDGE).banks[0] + (1 - strength) * delta
+    np.testing.assert_allclose(bank, np.broadcast_to(expected, bank.shape), atol=1e-6)
 
 
 def test_kernels_that_do_not_filter_as_the_denoiser_did_are_not_shown(monkeypatch):
-    network = read_edge_network(EDGE)
-    monkeypatch.setattr(
-        proof, "read_edge_network", lambda path: replace(network, bank=network.bank[:, :, ::-1])
-    )
-    with pytest.raises(NoEdgeNetworkError, match=r"filter up to \S+ HU away from what it made"):
-        proof.proved_network(Denoiser("edge", threads=1), noisy_volume()[1])
+    denoiser = Denoiser("edge", threads=1)
+    true = denoiser.kernels_at
+    monkeypatch.setattr(denoiser, "kernels_at", lambda *places: true(*places)[:, ::-1])
+    with pytest.raises(NoKernelsError, match=r"filter up to \S+ HU away from what it made"):
+        proof.proved_network(denoiser, noisy_volume()[1])
 
 
 def test_the_webassembly_is_its_text_assembled():
@@ -313,7 +321,7 @@ def test_what_was_denoised_already_is_not_denoised_again(torso, tmp_path, capfd)
 def test_a_network_of_another_kind_is_reported_without_kernels(torso, tmp_path):
     assert kpn("report", torso, tmp_path / "r.html", "--network", BOX) == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "No kernels are shown: Expected a network of preset edge" in page
+    assert "No kernels are shown: Expected a network whose file tells" in page
     assert 'id="wasm"' not in page
 
 
@@ -330,11 +338,6 @@ def test_a_wrong_call_is_one_sentence(torso, tmp_path, monkeypatch, capfd, words
     monkeypatch.chdir(tmp_path)
     assert kpn("report", torso, *words) == 2
     assert said in capfd.readouterr().err
-
-
-def test_the_order_of_the_layers_is_that_of_a_network_of_preset_edge():
-    parameters = sum(c.filters.size + c.bias.size for c in read_edge_network(EDGE).convolutions)
-    assert parameters + 21 * 21 * 32 == StructKPN("edge").count_params()
 
 
 def test_a_report_is_its_owners_alone(torso, tmp_path):

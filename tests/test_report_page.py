@@ -16,7 +16,6 @@ from kpn_tf.dose.low_dose import low_dose
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.metrics import noise_std_map, window_side
 from kpn_tf.report.codec import encode
-from kpn_tf.report.edge_network import read_edge_network
 from tests.browser import CHROMIUM, LAPTOP, PHONE, Browser, choose
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
@@ -25,7 +24,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is n
 
 READY = "document.body.dataset.slice !== undefined"
 REAL_SLICES = 30
-EDGE = artefact.WEIGHTS_FOLDER / "edge.tflite"
 
 # Parts of a slice of the torso, no side a multiple of 4 that need not be.
 ODD = {
@@ -161,7 +159,7 @@ def test_at_the_border_the_kernel_times_the_slice_before_is_the_slice_after(odd_
     before_hu, after_hu = turn_to(odd_page, rows, columns)
     bottom, right = rows - 1, columns - 1
     places = np.array([(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right)])
-    kernels = read_edge_network(EDGE).kernels_at(before_hu, *places.T)
+    kernels = Denoiser("edge").kernels_at(before_hu, *places.T)
     for (row, column), kernel in zip(places.tolist(), kernels, strict=True):
         odd_page.evaluate(f"point([{row}, {column}])")
         np.testing.assert_allclose(taps(odd_page), kernel, atol=1e-5)

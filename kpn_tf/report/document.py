@@ -6,14 +6,17 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
+
 from kpn_tf import __version__
+from kpn_tf.denoiser import NoKernelsError
+from kpn_tf.denoiser.tiling import MINIMUM_SIDE
 from kpn_tf.files import replacing
-from kpn_tf.hounsfield import AIR_HU, SEEN, UNIT_HU, WINDOWS, Window
+from kpn_tf.hounsfield import AIR_HU, WINDOWS, Window
 from kpn_tf.metrics import window_side
 from kpn_tf.metrics.structure import NEIGHBOURHOOD, SIGMA_L1, SIGMA_L2
 from kpn_tf.report import numbers
 from kpn_tf.report.codec import OTHERS, OWN, UNIT, encode, text_of
-from kpn_tf.report.edge_network import NoEdgeNetworkError
 from kpn_tf.report.proof import proved_network
 
 _PAGE = Path(__file__).parent / "page"
@@ -55,7 +58,7 @@ def write_report(path, subject, slices, denoiser, planned=None):
             if not abouts:
                 try:
                     network = proved_network(denoiser, piece.filled_hu("before"))
-                except NoEdgeNetworkError as error:
+                except NoKernelsError as error:
                     reason = f"No kernels are shown: {error}."
             records.append(numbers.measured(piece))
             abouts.append(_slice(file, len(abouts), piece))
@@ -63,7 +66,8 @@ def write_report(path, subject, slices, denoiser, planned=None):
             raise _NothingShownError
         if network:
             _write_network(file, network)
-        _write_about(file, abouts, records, network, reason, _missing(len(abouts), planned))
+        page_network = network and _network(network, denoiser.artefact.multiple)
+        _write_about(file, abouts, records, page_network, reason, _missing(len(abouts), planned))
         file.write(tail)
     return len(abouts)
 
@@ -122,10 +126,26 @@ def _slice(file, number, piece):
 
 def _write_network(file, network):
     _write_text(file, "wasm", text_of((_PAGE / "cell.wasm").read_bytes()))
-    _write_text(file, "bank", text_of(network.bank.astype("<f4")))
-    for i, convolution in enumerate(network.convolutions):
-        _write_text(file, f"filters-{i}", text_of(convolution.filters.astype("<f4")))
-        _write_text(file, f"bias-{i}", text_of(convolution.bias.astype("<f4")))
+    for i, (filters, bias) in enumerate(network.weights):
+        _write_text(file, f"filters-{i}", text_of(filters.astype("<f4")))
+        _write_text(file, f"bias-{i}", text_of(bias.astype("<f4")))
+    for z, bank in enumerate(network.banks):
+        # Filters without wide ones are the same in every phase.
+        phases = bank[:1] if (bank == bank[:1]).all() else bank
+        # (phases, C, k, k): what a filter adds to the taps lies side by side.
+        _write_text(file, f"bank-{z}", text_of(np.moveaxis(phases, -1, 1).astype("<f4")))
+
+
+def _network(network, multiple):
+    """What the page must know of a network beside its numbers."""
+    return {
+        "layers": network.layers,
+        "filters": [bank.shape[-1] for bank in network.banks],
+        "side": network.banks[0].shape[1],
+        # How the network grows a slice (`kpn_tf.denoiser.tiling.grown`).
+        "least": MINIMUM_SIDE,
+        "multiple": multiple,
+    }
 
 
 def _write_text(file, name, text):
@@ -156,14 +176,7 @@ def _write_about(file, abouts, records, network, reason, notes):
         },
         "numbers": numbers.rows(records),
         "notes": [*notes, numbers.NOISE_NOTE, *([numbers.REFERENCE_NOTE] if with_reference else [])],
-        "network": network
-        and {
-            "shapes": [list(convolution.filters.shape) for convolution in network.convolutions],
-            "side": network.bank.shape[0],
-            "seenHu": [SEEN.low_hu, SEEN.high_hu],
-            "unitHu": UNIT_HU,
-            "softHu": [soft.low_hu, soft.high_hu],
-        },
+        "network": network,
         "noKernels": reason,
     }
     # No name may end the element.

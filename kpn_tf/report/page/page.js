@@ -4,12 +4,11 @@
 
 const NETWORK = REPORT.network && {
   ...REPORT.network,
-  bank: floats(textOf("bank")),
-  convolutions: REPORT.network.shapes.map((shape, i) => ({
-    shape,
-    filters: floats(textOf(`filters-${i}`)),
-    bias: floats(textOf(`bias-${i}`)),
-  })),
+  layers: REPORT.network.layers.map((layer) => {
+    if (layer.weights === undefined) return layer;
+    return { ...layer, filters: floats(textOf(`filters-${layer.weights}`)), bias: floats(textOf(`bias-${layer.weights}`)) };
+  }),
+  banks: REPORT.network.filters.map((_, z) => floats(textOf(`bank-${z}`))),
 };
 const panes = ["left", "right"].map((id) => new Pane($(id)));
 const shown = ["before", "after"];
@@ -89,7 +88,7 @@ async function turn(number) {
   const inside = ([row, column]) => [Math.min(row, slice.rows - 1), Math.min(column, slice.columns - 1)];
   state.pixel = inside(state.pixel || middle);
   state.centre = inside(state.centre || middle);
-  if (engine) withKernels(() => engine.show(slice.seen, slice.rows, slice.columns));
+  if (engine) withKernels(() => engine.show([slice.seen], slice.rows, slice.columns));
   ticket += 1;
   $("status").textContent = "";
   askForMaps();

@@ -43,13 +43,10 @@ function showKernel(slice, [row, column], kernel, side) {
   const shape = describe(kernel, side);
   const [centre, radius] = [kernel[kernel.length >> 1], side >> 1];
   let [sum, made, largest] = [0, 0, 0];
-  // The network mirrors the slice at the border that it has once it has grown.
-  const mirror = (i, grown) => (i < 0 ? -i : i < grown ? i : 2 * (grown - 1) - i);
-  const source = (i, length) => sourceOf(mirror(i, grownLength(length)), length);
   const seen = slice.seen;
   kernel.forEach((tap, i) => {
-    const y = source(row + Math.floor(i / side) - radius, slice.rows);
-    const x = source(column + (i % side) - radius, slice.columns);
+    const y = engine.sourceOf(row + Math.floor(i / side) - radius, slice.rows);
+    const x = engine.sourceOf(column + (i % side) - radius, slice.columns);
     sum += tap;
     made += tap * seen[y * slice.columns + x];
     largest = Math.max(largest, Math.abs(tap));

@@ -13,12 +13,12 @@ onmessage = async ({ data }) => {
   }
   const { ticket, hu, rows, columns } = data;
   newest = ticket;
-  engine.show(hu, rows, columns);
+  engine.show([hu], rows, columns);
   const maps = { radius: new Float32Array(rows * columns), angle: new Float32Array(rows * columns) };
   maps.anisotropy = new Float32Array(rows * columns);
   for (let top = 0; top < rows; top += BAND) {
     const bottom = Math.min(top + BAND, rows);
-    engine.need(engine.planes.length - 1, [top >> 1, (bottom + 1) >> 1, 0, (columns + 1) >> 1]);
+    engine.prepare(top, bottom);
     for (let row = top; row < bottom; row++)
       for (let column = 0; column < columns; column++) {
         const kernel = describe(engine.kernelAt(row, column), engine.network.side);
