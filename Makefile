@@ -55,7 +55,8 @@ demo: $(DEMO_STAMP)
 	@$(DEMO)/bin/python -m kpn_tf.demo demo
 
 # What `keras.ops` promises is held to: the core gives the same numbers on another backend.
-CORE_TESTS := tests/test_ops.py tests/test_layers.py tests/test_losses.py tests/test_networks.py tests/test_keras_user.py
+CORE_TESTS := tests/test_ops.py tests/test_layers.py tests/test_losses.py tests/test_networks.py tests/test_keras_user.py \
+	tests/test_keras_export.py
 
 # $(call debian,command that succeeds where it is there,packages,what the tests do with it): where it is missing and
 # cannot be had, the tests that need it skip with a reason.
@@ -84,7 +85,7 @@ test: $(TEST_STAMP)
 	$(TEST)/bin/python -m mypy
 	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/python -m mkdocs build --strict --quiet
 	KPN_FUZZ_S=60 KERAS_BACKEND=tensorflow $(PYTEST) -m 'not slow and not registry'
-	KERAS_BACKEND=jax $(PYTEST) $(CORE_TESTS)
+	KERAS_BACKEND=jax $(PYTEST) -m 'not slow' $(CORE_TESTS)
 
 test-all: test
 	KERAS_BACKEND=tensorflow $(PYTEST) -m 'slow or registry'

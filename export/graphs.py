@@ -103,7 +103,7 @@ def any_size(network):
 
 
 def _in_strips(network):
-    """The paper's network without `patches`, for which most runtimes have no operation, strip by strip.
+    """The paper's network without `patches`, strip by strip: what it holds at a time is an eighth.
 
     The rows of every neighbourhood become channels once. Then, column by column of the kernels, a shift of these
     is weighed with the taps of that column and summed. Only the filtering is cut into strips: the features are

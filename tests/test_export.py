@@ -17,7 +17,7 @@ from baselines.benchmark.cost import measured
 from baselines.redcnn import REDCNN
 from export import Release, to_tflite
 from export.about import weights_sha256
-from export.graphs import any_size, whole
+from export.graphs import any_size
 from export.parity import ParityError, compare, comparison_slices
 from kpn_tf import Denoiser, StructKPN
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
@@ -172,15 +172,13 @@ def test_strips_of_any_height_meet_in_exact_seams(paper, shape):
     np.testing.assert_allclose(function(slice_hu), paper(slice_hu), atol=0.02)
 
 
-def test_no_operation_of_the_papers_graph_makes_patches(paper):
-    graph = tf.function(whole(paper)).get_concrete_function(tf.TensorSpec((1, 32, 32, 1))).graph
-    assert "ExtractImagePatches" not in {operation.type for operation in graph.get_operations()}
-
-
-def test_an_operation_without_builtin_form_fails_the_export(paper, tmp_path, monkeypatch):
-    monkeypatch.setattr("export.tflite.whole", lambda network: network.denoise_whole)
+def test_an_operation_without_builtin_form_fails_the_export(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "export.tflite.whole",
+        lambda _: lambda slice_hu: tf.image.extract_patches(slice_hu, *([[1, 1, 1, 1]] * 3), padding="SAME"),
+    )
     with pytest.raises(ValueError, match=r"builtin form in TFLite\. Received: tf\.ExtractImagePatches"):
-        to_tflite(paper, tmp_path / "paper.tflite", RELEASE)
+        to_tflite(network, tmp_path / "edge.tflite", RELEASE)
     assert not list(tmp_path.iterdir())
 
 

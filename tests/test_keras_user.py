@@ -15,10 +15,11 @@ import kpn_tf
 from baselines.redcnn import REDCNN
 from baselines.wavresnet import WavResNet
 from kpn_tf import StructKPN, StructureAwareLoss
-from kpn_tf.layers import FilterMixture, LocalConv, ResidualBlock
+from kpn_tf.layers import FilterMixture, LocalConv, ResidualBlock, SliceDistances, StackMixture
 from kpn_tf.losses import absolute_error
+from kpn_tf.networks import StackKPN
 from kpn_tf.networks.struct_kpn import PRESETS
-from kpn_tf.networks.trunks import EdgeTrunk, PaperTrunk
+from kpn_tf.networks.trunks import EdgeTrunk, PaperTrunk, StackTrunk
 
 BACKEND = keras.backend.backend()
 
@@ -27,6 +28,7 @@ NETWORKS = {
     "paper": lambda **more: StructKPN("paper", blocks=2, channels=8, kernel_size=5, **more),
     "REDCNN": REDCNN,
     "WavResNet": WavResNet,
+    "StackKPN": lambda **more: StackKPN(3, **more),
 }
 # Layer, the shapes that it takes, the shape that it gives.
 LAYERS = [
@@ -35,6 +37,9 @@ LAYERS = [
     (lambda: ResidualBlock(4, groups=2), (2, 12, 8, 4), (2, 12, 8, 4)),
     (lambda: PaperTrunk(channels=4, blocks=1), (2, 12, 8, 1), (2, 12, 8, 4)),
     (lambda: EdgeTrunk(channels=4, blocks=1), (2, 12, 8, 1), (2, 6, 4, 4)),
+    (lambda: StackMixture(13, 3), [(2, 12, 8, 3), (2, 6, 4, 176)], (2, 12, 8, 1)),
+    (lambda: SliceDistances(4), (2, 3), (2, 1, 1, 4)),
+    (lambda: StackTrunk(3, channels=4, wide_channels=4, blocks=1), [(2, 12, 8, 3), (2, 3)], (2, 6, 4, 4)),
 ]
 
 
@@ -52,6 +57,13 @@ def network(request):
     return NETWORKS[request.param]()
 
 
+def inputs_for(network, slice_hu):
+    """What a network takes: slices, or stacks of the same slice with their distances."""
+    if network.slices == 1:
+        return slice_hu
+    return [np.repeat(slice_hu, network.slices, axis=-1), np.tile(np.float32([1, 0, 1]), (len(slice_hu), 1))]
+
+
 def test_a_summary_names_the_layers_and_the_parameters(network, capsys):
     network.summary()
     shown = capsys.readouterr().out
@@ -60,17 +72,21 @@ def test_a_summary_names_the_layers_and_the_parameters(network, capsys):
 
 
 def test_a_network_is_a_layer_of_a_functional_model(network):
-    slices = keras.Input((None, None, 1), name="slice_hu")
+    slices = keras.Input((None, None, network.slices), name="slice_hu")
+    if network.slices > 1:
+        slices = [slices, keras.Input((network.slices,), name="distances_mm")]
     model = keras.Model(slices, network(slices))
     assert model.output_shape == (None, None, None, 1)
-    slice_hu = noise((1, 25, 30, 1))
-    np.testing.assert_allclose(values(model(slice_hu)), values(network(slice_hu)), atol=1e-3)
+    inputs = inputs_for(network, noise((1, 25, 30, 1)))
+    np.testing.assert_allclose(values(model(inputs)), values(network(inputs)), atol=1e-3)
 
 
 def test_the_output_shape_is_known_before_a_slice_is(network):
-    assert network.compute_output_shape((None, None, None, 1)) == (None, None, None, 1)
-    assert network.compute_output_shape((2, 33, 41, 1)) == (2, 33, 41, 1)
-    assert network(noise((2, 33, 41, 1))).shape == (2, 33, 41, 1)
+    for batch, rows, columns in ((None, None, None), (2, 33, 41)):
+        shape = (batch, rows, columns, network.slices)
+        takes = shape if network.slices == 1 else [shape, (batch, network.slices)]
+        assert network.compute_output_shape(takes) == (batch, rows, columns, 1)
+    assert network(inputs_for(network, noise((2, 33, 41, 1)))).shape == (2, 33, 41, 1)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -122,6 +138,7 @@ def test_a_compiled_network_loads_in_a_new_process_after_the_package_alone(impor
     network.compile(optimizer="adam", loss=absolute_error)
     network.save(tmp_path / "absolute.keras")
     REDCNN().save(tmp_path / "redcnn.keras")
+    StackKPN(3).save(tmp_path / "stack.keras")
     WavResNet().save(tmp_path / "wavresnet.keras")
     np.save(tmp_path / "slice.npy", slice_hu)
     script = f"""
@@ -131,6 +148,7 @@ slice_hu = np.load("slice.npy")
 for name in ("structure", "absolute", "redcnn", "wavresnet"):
     network = keras.saving.load_model(name + ".keras")
     np.save(name, keras.ops.convert_to_numpy(network(slice_hu)))
+keras.saving.load_model("stack.keras").summary()
 keras.saving.load_model("structure.keras").evaluate(slice_hu, slice_hu, verbose=0)
 keras.saving.load_model("absolute.keras").evaluate(slice_hu, slice_hu, verbose=0)
 """
@@ -197,6 +215,10 @@ def test_layers_keep_hu_in_float32_under_every_dtype_policy(policy):
     out = mixture([image, np.zeros((1, 6, 4, 36), "float32")])
     assert keras.backend.standardize_dtype(mixture.bank.dtype) == "float32"
     np.testing.assert_allclose(values(out), image, atol=2e-3)
+    stacks = StackMixture(13, 3, dtype=policy)
+    out = stacks([np.repeat(image, 3, axis=-1), np.zeros((1, 6, 4, 176), "float32")])
+    assert keras.backend.standardize_dtype(stacks.banks[0].dtype) == "float32"
+    np.testing.assert_allclose(values(out), image, atol=2e-3)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -221,6 +243,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "StackKPN"], indirect=True)
 @pytest.mark.parametrize(("slices", "received"), WRONG)
 def test_a_wrong_input_gets_one_sentence_that_names_shape_and_type(network, slices, received):
     sentence = (
@@ -241,7 +264,41 @@ def test_layers_refuse_the_same_inputs_with_the_same_sentence(slices, received):
 
 
 def test_a_tensor_is_refused_like_an_array(network):
-    with pytest.raises(ValueError, match="Expected slices in HU of shape"):
-        network(ops.zeros((24, 28)))
-    with pytest.raises(ValueError, match="Expected slices in HU of shape"):
-        network(keras.Input((None, None, 3)))
+    for wrong in (ops.zeros((24, 28)), keras.Input((None, None, 5))):
+        with pytest.raises(ValueError, match=r"Expected .*slices in HU of shape"):
+            network(wrong)
+
+
+STACK, DISTANCES = np.zeros((1, 24, 28, 3), "float32"), np.zeros((1, 3), "float32")
+WRONG_STACKS = [
+    (STACK, r"Expected \[stack, distances\]: .* \(B, H, W, 3\), .* Received: shape \(1, 24, 28, 3\); kpn_tf"),
+    ([STACK], r"Expected \[stack, distances\]: .* Received: list; kpn_tf.denoiser.stacked makes both"),
+    ([STACK[..., :1], DISTANCES], r"shape \(B, H, W, 3\) .* Received: shape \(1, 24, 28, 1\), float32"),
+    (
+        [STACK[:, :5], DISTANCES],
+        r"H and W of 21 or more, .* Received: shape \(1, 5, 28, 3\).*; pad the slices",
+    ),
+    ([np.full_like(STACK, np.nan), DISTANCES], r"2016 pixels that are NaN or infinite"),
+    ([STACK, DISTANCES[0]], r"Expected distances in mm of shape \(B, 3\). Received: shape \(3,\); give one"),
+]
+
+
+@pytest.mark.parametrize(("inputs", "sentence"), WRONG_STACKS)
+def test_a_wrong_stack_gets_one_sentence_too(inputs, sentence):
+    network = StackKPN(3)
+    with pytest.raises(ValueError, match=sentence) as raised:
+        network(inputs)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match=sentence):
+        network.predict(inputs, verbose=0)
+
+
+def test_a_network_prints_whether_it_is_untrained(network):
+    assert repr(network).endswith(", built=True, untrained>")
+    network.summary()
+    offset = next(weight for weight in network.weights if weight.name in ("bias", "beta"))
+    offset.assign_add(ops.full_like(offset, 0.5))
+    try:
+        assert repr(network).endswith(", built=True>")
+    finally:
+        offset.assign(ops.zeros_like(offset))

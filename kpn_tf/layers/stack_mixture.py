@@ -7,7 +7,9 @@ import keras
 from keras import ops
 
 from kpn_tf.kernels import kernels_of_filters, wide_side
+from kpn_tf.layers.hu_layer import HULayer
 from kpn_tf.ops.filter_bank import gaussian_filters
+from kpn_tf.ops.hu_input import expect_slices
 from kpn_tf.ops.space_depth import depth_to_space
 from kpn_tf.ops.stack_bank import small_responses, wide_responses
 
@@ -18,15 +20,19 @@ _NEIGHBOUR: dict[str, Any] = {"side": 7, "small": (2, 6), "wide": (2, 0)}
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-class StackMixture(keras.layers.Layer):
+class StackMixture(HULayer):
     """Filters every pixel with a convex mixture of the filters of all slices, each of which sums to one.
 
     Call it with a list `[stack, scores]`: `(B, H, W, S)` and the phases `(B, H/2, W/2, 4 * C)` of the scores; one
     softmax over the filters of all slices turns scores into shares. Every kernel sums to one over all its taps.
+    It computes, and keeps its filters, in float32 under every dtype policy.
 
     Args:
         kernel_size: Odd side `k` of the kernels, 21 or more by multiples of 2.
         slices: Slices `S` of a stack, odd; the middle one has more filters than the others.
+
+    Raises:
+        ValueError: When called, if the stack is not of this shape, no floats or not finite.
 
     Source: linear kernel prediction is a filter bank, `kpn_tf.ops.stack_bank`.
     """
@@ -36,6 +42,10 @@ class StackMixture(keras.layers.Layer):
         self.kernel_size = kernel_size
         self.slices = slices
         self._kinds = [_MIDDLE if z == slices // 2 else _NEIGHBOUR for z in range(slices)]
+
+    def __call__(self, inputs, *args, **kwargs):
+        expect_slices(inputs[0], depth=self.slices, least=self.kernel_size // 2 + 1)
+        return super().__call__(inputs, *args, **kwargs)
 
     @property
     def filters(self) -> Any:
@@ -52,6 +62,8 @@ class StackMixture(keras.layers.Layer):
                     name=f"{name}_{z}",
                     shape=start.shape,
                     initializer=lambda shape, dtype=None, start=start: ops.convert_to_tensor(start, dtype),
+                    dtype="float32",
+                    autocast=False,
                 )
                 self.banks.append(weight)
 

@@ -5,7 +5,6 @@ import os
 import keras
 
 from kpn_tf.networks.slice_network import SliceNetwork
-from kpn_tf.networks.stack_kpn import StackKPN
 
 
 def load_saved(path: str | os.PathLike[str]) -> keras.Model:
@@ -21,7 +20,7 @@ def load_saved(path: str | os.PathLike[str]) -> keras.Model:
         Exception: Whatever Keras meets in a damaged or foreign file.
     """
     network = keras.saving.load_model(path, compile=False)
-    if not isinstance(network, (SliceNetwork, StackKPN)) or network.dtype_policy.name == "float32":
+    if not isinstance(network, SliceNetwork) or network.dtype_policy.name == "float32":
         return network
     again = type(network).from_config({**network.get_config(), "dtype": "float32"})
     again.set_weights(network.get_weights())

@@ -1,22 +1,25 @@
 """What every network of slices is to Keras."""
 
+from functools import partial
 from typing import Any
 
 import keras
 from keras import ops
 
-from kpn_tf.ops.hu_input import expect_slices
+from kpn_tf.ops.hu_input import expect_slices, expect_stacks
 from kpn_tf.trained import TRAINED, Trained
 
 
 class SliceNetwork(keras.Model):
-    """A model from slices `(B, H, W, slices)` in HU to denoised slices `(B, H, W, 1)` in HU.
+    """A model from slices `(B, H, W, 1)` in HU to denoised slices `(B, H, W, 1)` in HU.
+
+    One of several slices takes `[stack, distances]` instead: `(B, H, W, slices)` in HU and `(B, slices)` in mm.
 
     A subclass makes its layers, says in `build` how they are built, and calls `_ready` at the end of `__init__`: from
     then on the network is built and called, so that it can be summarised, counted, saved and exported.
 
     Args:
-        slices: Slices in the channel axis of the input.
+        slices: Slices that it sees.
         dtype: Dtype policy of the features; the global one if `None`. HU come and go in float32 under each.
         trainable: As in every Keras layer.
         name: As in every Keras layer.
@@ -29,9 +32,12 @@ class SliceNetwork(keras.Model):
         self.slices = slices
 
     def _ready(self):
-        shape = (None, None, None, self.slices)
-        self.build(shape)
-        self(keras.KerasTensor(shape, "float32"))
+        shapes: Any = [(None, None, None, self.slices), (None, self.slices)]
+        symbols: Any = [keras.KerasTensor(shape, "float32") for shape in shapes]
+        if self.slices == 1:
+            shapes, symbols = shapes[0], symbols[0]
+        self.build(shapes)
+        self(symbols)
 
     @classmethod
     def list_presets(cls) -> dict[str, Trained]:
@@ -67,14 +73,19 @@ class SliceNetwork(keras.Model):
         network.set_weights(made.get_weights())
         return network
 
+    def _expect(self, inputs):
+        expect = expect_slices if self.slices == 1 else partial(expect_stacks, depth=self.slices)
+        expect(inputs, least=self.least_side)
+
+    # The name of the argument is that of the input in what Keras exports.
     def __call__(self, slice_hu, *args, **kwargs):
-        expect_slices(slice_hu, depth=self.slices, least=self.least_side)
+        self._expect(slice_hu)
         return super().__call__(slice_hu, *args, **kwargs)
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.predict`; an array or tensor is checked before, as when the network is called."""
-        if hasattr(x, "shape"):
-            expect_slices(x, depth=self.slices, least=self.least_side)
+        """As `keras.Model.predict`; arrays and tensors are checked before, as when the network is called."""
+        if hasattr(x, "shape") or isinstance(x, (list, tuple)):
+            self._expect(x)
         return super().predict(x, *args, **kwargs)
 
     @property
@@ -97,11 +108,22 @@ class SliceNetwork(keras.Model):
         """As `keras.Model.summary`, and a line where the weights are untrained."""
         super().summary(*args, print_fn=print_fn, **kwargs)
         if self.untrained:
-            trained = f"{type(self).__name__}.from_preset has trained ones: {', '.join(self.list_presets())}"
-            (print_fn or print)(f"Untrained: random weights. {trained}.")
+            names = ", ".join(self.list_presets())
+            trained = f" {type(self).__name__}.from_preset has trained ones: {names}." if names else ""
+            (print_fn or print)(f"Untrained: random weights.{trained}")
+
+    def __repr__(self) -> str:
+        try:
+            untrained = self.untrained
+        except Exception:
+            # Weights have no values while the network is made, or traced by a backend.
+            untrained = False
+        return super().__repr__().removesuffix(">") + (", untrained>" if untrained else ">")
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        return (*input_shape[:-1], 1)
+        of_slices = input_shape if self.slices == 1 else input_shape[0]
+        return (*of_slices[:-1], 1)
 
-    def compute_output_spec(self, slice_hu, training=None):
-        return keras.KerasTensor(self.compute_output_shape(slice_hu.shape), "float32")
+    def compute_output_spec(self, inputs, training=None):
+        of_slices = inputs if self.slices == 1 else inputs[0]
+        return keras.KerasTensor((*of_slices.shape[:-1], 1), "float32")

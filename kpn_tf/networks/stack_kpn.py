@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from kpn_tf.kernels import mixed
 from kpn_tf.layers import StackMixture
+from kpn_tf.networks.slice_network import SliceNetwork
 from kpn_tf.networks.trunks import StackTrunk
 from kpn_tf.ops.border import reflect_to_multiple
 from kpn_tf.ops.limits import limited
@@ -21,7 +22,7 @@ _LEAST_KERNEL = 9
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-class StackKPN(keras.Model):
+class StackKPN(SliceNetwork):
     """Kernel prediction network for CT slices with their neighbours: the middle slice of a stack is denoised.
 
     Call it with `[stack, distances]`: `(B, H, W, S)` in HU, and `(B, S)` in mm from the middle slice, without sign; it
@@ -33,6 +34,7 @@ class StackKPN(keras.Model):
     filters at full resolution and wide ones on 2×2 means. HU beyond `kpn_tf.hounsfield.SEEN` are limited before the
     network; of the middle slice the excess is added to what it returns. Any `H, W >= kernel_size`. The trunk computes
     in the network's dtype policy, everything that touches HU in float32.
+    **Untrained:** the weights are random until they are trained or loaded.
 
     Args:
         slices: Slices `S` of a stack: 3 or 5.
@@ -42,7 +44,8 @@ class StackKPN(keras.Model):
         name: As in every Keras layer.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range. When called, if the inputs are not of these shapes, no floats or
+            not finite.
 
     Example:
 
@@ -65,7 +68,7 @@ class StackKPN(keras.Model):
         trainable: bool = True,
         name: str | None = None,
     ):
-        super().__init__(dtype=dtype, trainable=trainable, name=name)
+        super().__init__(slices=slices, dtype=dtype, trainable=trainable, name=name)
         if slices not in SLICES:
             raise ValueError(f"Expected slices to be one of {SLICES}. Received: {slices}")
         if kernel_size < _LEAST_KERNEL or kernel_size % 4 != 1:
@@ -73,7 +76,6 @@ class StackKPN(keras.Model):
                 f"Expected a kernel_size of {_LEAST_KERNEL} or more, a multiple of 4 plus one: the wide filters are "
                 f"centred on a block of 2×2 pixels. Received: {kernel_size}"
             )
-        self.slices = slices
         self.kernel_size = kernel_size
         self.trunk = StackTrunk(slices, name="trunk", dtype=self.dtype_policy)
         self.filtering = StackMixture(kernel_size, slices, dtype="float32", name="mixture")
@@ -85,11 +87,13 @@ class StackKPN(keras.Model):
             dtype="float32",
             name="predictor",
         )
-        # The variables exist from here on: a network can be saved, counted and loaded before its first stack.
-        self.trunk.build([(None, None, None, slices), (None, slices)])
-        self.filtering.build(None)
-        self.predictor.build((None, None, None, self.trunk.channels))
-        self.built = True
+        self._ready()
+
+    def build(self, input_shape: Any) -> None:
+        self.trunk.build(input_shape)
+        features = (None, None, None, self.trunk.channels)
+        self.predictor.build(features)
+        self.filtering.build([input_shape[0], (*features[:-1], 4 * self.filtering.filters)])
 
     def call(self, inputs: Sequence[Any]) -> Any:
         stack_hu, distances_mm = inputs
@@ -106,8 +110,7 @@ class StackKPN(keras.Model):
         Returns:
             Denoised slices `(B, H, W, 1)` in HU.
         """
-        # HU are float32 whatever the dtype policy made of the inputs' dtype.
-        stack_hu, distances_mm = (ops.cast(one, "float32") for one in inputs)
+        stack_hu, distances_mm = inputs
         seen_hu = limited(stack_hu)
         denoised_hu = self.filtering([seen_hu, self._scores([seen_hu, distances_mm])])
         middle = self.slices // 2
@@ -130,11 +133,6 @@ class StackKPN(keras.Model):
 
     def _scores(self, seen):
         return self.predictor(self.trunk(seen))
-
-    @property
-    def input_dtype(self) -> str:
-        """`"float32"`, whatever the dtype policy: slices are HU."""
-        return "float32"
 
     @property
     def title(self) -> str:

@@ -175,6 +175,10 @@ class StackTrunk(keras.layers.Layer):
         fine = fine + depth_to_space(self.up(coarse), 2)
         return ops.relu(fine + self.after(ops.relu(fine)))
 
+    def compute_output_shape(self, input_shape):
+        batch, *sides, _ = input_shape[0]
+        return (batch, *(side and side // 2 for side in sides), self.channels)
+
     @property
     def reach(self):
         """How far a feature looks, in pixels: as of `EdgeTrunk`, with two convolutions at half resolution."""

@@ -1,6 +1,5 @@
 """Mirrored borders: `1234` becomes `32 1234 32`, the edge pixel not repeated."""
 
-import keras
 from keras import ops
 
 
@@ -29,23 +28,14 @@ def reflect_to_multiple(image, multiple):
     """
     if multiple == 1:
         return image
-    below, right = (missing_to_multiple(side, multiple) for side in ops.shape(image)[1:3])
-    if keras.backend.backend() == "torch":
-        return _mirrored_by_slices(image, below, right)
-    grown = ops.pad(image, [[0, 0], [0, below], [0, right], [0, 0]], mode="reflect")
-    if hasattr(grown, "set_shape"):
-        # TensorFlow forgets the channels when it traces a padding that is a tensor; LiteRT's convolution needs them.
-        grown.set_shape((image.shape[0], None, None, image.shape[3]))
-    return grown
-
-
-def _mirrored_by_slices(image, below, right):
-    """PyTorch, whose padding wants both sides of two axes, or none: here often only one is missing."""
-    for axis, missing in ((1, below), (2, right)):
-        if missing:
-            last = image.shape[axis] - 1
-            mirrored = ops.flip(ops.take(image, list(range(last - missing, last)), axis=axis), axis=axis)
-            image = ops.concatenate([image, mirrored], axis=axis)
+    for axis, side in enumerate(ops.shape(image)[1:3], start=1):
+        missing = missing_to_multiple(side, multiple)
+        if isinstance(missing, int) and missing == 0:
+            continue
+        # Taken, not padded: where the padding is a tensor, LiteRT's converter loses the channels, which its
+        # convolution needs; and PyTorch pads both axes or none.
+        last = side - 1
+        image = ops.take(image, last - ops.abs(ops.arange(side + missing) - last), axis=axis)
     return image
 
 

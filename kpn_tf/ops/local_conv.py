@@ -2,7 +2,6 @@
 
 import math
 
-import keras
 from keras import ops
 
 from kpn_tf.ops.border import reflect_border
@@ -20,11 +19,10 @@ def patches(image, size):
         `i - size // 2` and column offset `j - size // 2`.
     """
     padded = reflect_border(image, size // 2)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.image.extract_patches(padded, [1, size, size, 1], [1, 1, 1, 1], [1, 1, 1, 1], "VALID")
-    return ops.image.extract_patches(padded, size, strides=1, padding="valid", data_format="channels_last")
+    spare = size - 1
+    # Slices, for which every runtime has an operation: first the pixels beside a pixel, then the rows of these.
+    beside = ops.concatenate([padded[:, :, j : j - spare or None] for j in range(size)], axis=-1)
+    return ops.concatenate([beside[:, i : i - spare or None] for i in range(size)], axis=-1)
 
 
 def local_conv(image, kernels):
