@@ -107,7 +107,7 @@ locks:
 	@$(PYTHON) -m venv $(LOCKS)
 	@$(LOCKS)/bin/python -m pip install -qq --disable-pip-version-check uv==0.13.9
 	$(call lock,requirements/demo.txt)
-	$(call lock,requirements/test.txt,--extra train --extra export --extra baselines --extra figures --extra data --extra node --extra cluster --extra dev --constraint requirements/demo.txt)
+	$(call lock,requirements/test.txt,--extra train --extra export --extra baselines --extra figures --extra data --extra node --extra volumes --extra cluster --extra dev --constraint requirements/demo.txt)
 
 clean:
 	rm -rf $(DEMO) $(TEST) $(LOCKS) .venv-addons build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -86,6 +86,10 @@ EXTRAS = {
     "node": [
         "pynetdicom>=3.0.4,<4",
     ],
+    # NIfTI, NRRD and MetaImage, with their geometry.
+    "volumes": [
+        "simpleitk>=2.5",
+    ],
     # Dask, and what draws its dashboard; the certificate that keeps others out of a local cluster.
     "cluster": [
         "bokeh>=3.8",

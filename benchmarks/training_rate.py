@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from kpn_tf import StructKPN
+from kpn_tf.dose.series_noise import SeriesNoise
 from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.phantom import torso
 from kpn_tf.training import TrainingConfig, train
@@ -82,7 +83,7 @@ def main():
                 identity="torso",
                 patient="torso",
                 pixel_mm=PIXEL_MM,
-                spectrum=SPECTRA["soft"],
+                noise=SeriesNoise(8.0, SPECTRA["soft"]),
                 shape=(SIDE, SIDE),
             )
             writer.finish()

@@ -107,12 +107,13 @@ def test_json_is_one_document_with_everything_of_the_summary(tmp_path, capfd):
     assert document["slices_written"] == 2
     assert [refusal["failure"] for refusal in document["refusals"]] == [False]
     assert set(series) == {
-        "source", "kernel", "outcome", "slices", "written", "kept", "derived_uid",
+        "source", "kernel", "outcome", "slices", "written", "kept", "derived_uid", "place",
         "noise_before_hu", "noise_after_hu", "seconds_per_slice", "inference_seconds_per_slice", "reason",
         "outside", "strength", "wanted_noise_hu",
     }  # fmt: skip
     assert series["outcome"] == "written"
-    assert (tmp_path / "out" / series["derived_uid"]).is_dir()
+    assert series["place"] == series["derived_uid"]
+    assert (tmp_path / "out" / series["place"]).is_dir()
 
 
 def test_every_field_of_the_json_is_in_the_guide(tmp_path, capfd):

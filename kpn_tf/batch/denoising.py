@@ -152,7 +152,7 @@ def _read(file):
         return None
 
 
-def denoise(input_path, output, denoiser, *, strengths=None, noise_hu=None, progress=None):
+def denoise(input_path, output, denoiser, *, strengths=None, noise_hu=None, names="uid", progress=None):
     """Denoises every CT series under a path.
 
     Args:
@@ -162,6 +162,7 @@ def denoise(input_path, output, denoiser, *, strengths=None, noise_hu=None, prog
         strengths: Shares of the correction, a derived series for each: slices are decoded and denoised once. `None`
             for the denoiser's own strength; else that is 1.
         noise_hu: Instead of strengths: noise in HU that is wanted in flat soft tissue; see `Denoising`.
+        names: What the folders of derived series are named after; see `kpn_tf.batch.derivation.derive`.
         progress: A `Progress`, or `None`.
 
     Returns:
@@ -172,4 +173,6 @@ def denoise(input_path, output, denoiser, *, strengths=None, noise_hu=None, prog
         NotADirectoryError: If the output exists and is no folder.
         ValueError: If strengths or noise are not what `Denoising` takes.
     """
-    return derive(input_path, output, Denoising(denoiser, strengths, noise_hu), progress=progress)
+    return derive(
+        input_path, output, Denoising(denoiser, strengths, noise_hu), names=names, progress=progress
+    )

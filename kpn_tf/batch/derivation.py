@@ -6,23 +6,25 @@ from pathlib import Path
 
 from kpn_tf.batch import pipeline
 from kpn_tf.batch.outcome import JobReport, Progress, series_report, source_report
-from kpn_tf.batch.process import Task, left
+from kpn_tf.batch.process import NAMES, Task, left
 from kpn_tf.batch.staging import OutputError, Staging, sweep
 from kpn_tf.batch.writer import Writer
-from kpn_tf.dicom import find_series
+from kpn_tf.dicom import find_series, volume_suffix
 
 
-def derive(input_path, output, process, *, progress=None):
+def derive(input_path, output, process, *, names="uid", progress=None):
     """Derives a series, or several, from every CT series under a path.
 
     A series appears in `output/<derived SeriesInstanceUID>/` when it is complete and not before; of one that is there
-    in part, the slices that it lacks join it. Nothing is ever overwritten, and the input is only read. Decoding,
-    processing and writing overlap, and memory does not grow with the series.
+    in part, the slices that it lacks join it. A volume file becomes one of the same format, `scan_denoised.nii.gz`.
+    Nothing is ever overwritten, and the input is only read. Decoding, processing and writing overlap, and memory does
+    not grow with a series of DICOM; a volume file is held in it.
 
     Args:
         input_path: CT file, or folder that is searched recursively.
         output: Folder for the derived series; made if needed. It may lie inside the input.
         process: A `Process`.
+        names: What the folders of derived series are named after: `"uid"`, or `"description"` and the end of the UID.
         progress: A `Progress`, or `None`.
 
     Returns:
@@ -30,17 +32,17 @@ def derive(input_path, output, process, *, progress=None):
 
     Raises:
         FileNotFoundError: If the input does not exist.
-        NotADirectoryError: If the output exists and is no folder.
+        NotADirectoryError: If the output exists and is no folder, or has the name of a volume file.
     """
     started = time.perf_counter()
     output = Path(output)
     progress = Progress() if progress is None else progress
-    planned, reports, refusals = plan(input_path, output, process, progress)
+    planned, reports, refusals = plan(input_path, output, process, progress, names)
     todo = []
     for tasks in planned:
         lacking = []
         for task in tasks:
-            if os.path.lexists(output / task.uid) and not _is_part(task, output):
+            if os.path.lexists(output / task.place) and not _is_part(task, output):
                 reports.append(series_report(task, "exists"))
                 progress.series_done(reports[-1])
             else:
@@ -59,7 +61,7 @@ def derive(input_path, output, process, *, progress=None):
     return JobReport(tuple(reports), tuple(refusals), time.perf_counter() - started, stopped)
 
 
-def plan(input_path, output, process, progress):
+def plan(input_path, output, process, progress, names="uid"):
     """Finds what is to be derived, from headers alone, and removes what killed runs left in the output folder.
 
     Args:
@@ -67,6 +69,7 @@ def plan(input_path, output, process, progress):
         output: A `pathlib.Path`.
         process: A `Process`.
         progress: A `Progress`; it is told what is left out.
+        names: As of `derive`.
 
     Returns:
         `(planned, reports, refusals)`: for each series that the process takes a tuple of a `Task` for each series that
@@ -75,8 +78,11 @@ def plan(input_path, output, process, progress):
 
     Raises:
         FileNotFoundError: If the input does not exist.
-        NotADirectoryError: If the output exists and is no folder.
+        NotADirectoryError: If the output exists and is no folder, or has the name of a volume file.
+        ValueError: If `names` is unknown.
     """
+    if names not in NAMES:
+        raise ValueError(f"Expected names to be one of {', '.join(NAMES)}. Received: {names!r}")
     # os.path rather than Path: a folder that may not be searched is no exception here, but a refusal later.
     if not os.path.exists(input_path):
         raise FileNotFoundError(
@@ -84,6 +90,11 @@ def plan(input_path, output, process, progress):
         )
     if os.path.exists(output) and not os.path.isdir(output):
         raise NotADirectoryError(f"Expected a folder for the output. Received: {output}, which is a file")
+    if not os.path.exists(output) and volume_suffix(output):
+        raise NotADirectoryError(
+            f"Expected a folder for the output. Received: {output}, the name of a volume file, which gets that of its "
+            "source and a word"
+        )
     sweep(output)
     found, refusals = find_series(input_path)
     for refusal in refusals:
@@ -93,7 +104,10 @@ def plan(input_path, output, process, progress):
         reason = process.refusal(parts)
         if reason is None:
             outside = process.outside(parts)
-            planned.append(tuple(Task(parts, by, outside) for by in process.derived_by(parts)))
+            below = _below(input_path, parts)
+            planned.append(
+                tuple(Task(parts, by, outside, names=names, below=below) for by in process.derived_by(parts))
+            )
         else:
             reports.append(source_report(parts, "own output", reason=reason))
             progress.series_done(reports[-1])
@@ -102,7 +116,14 @@ def plan(input_path, output, process, progress):
 
 def _is_part(task, output):
     """Whether the output folder holds the series, but not all of its slices."""
-    return (output / task.uid).is_dir() and not task.is_done(output)
+    return (output / task.place).is_dir() and not task.volume and not task.is_done(output)
+
+
+def _below(input_path, parts):
+    """Folder of a series below the input: two volume files of one name in two folders stay two."""
+    if not os.path.isdir(input_path):
+        return ""
+    return os.path.relpath(parts[0].slices[0].path.parent, input_path)
 
 
 def _by_key(found):

@@ -21,7 +21,8 @@ class SeriesReport:
         slices: Slices in the source.
         written: Slices of the derived series that this run wrote.
         kept: Slices of it that were in the output folder before, and were left as they are.
-        derived_uid: SeriesInstanceUID of the derived series and name of its folder; `None` for own output.
+        derived_uid: SeriesInstanceUID of the derived series; `None` for own output. That of a volume file is made up.
+        place: Its folder in the output, or its file where it is a volume file; `None` for own output.
         strength: Share of the correction, as given or as found for a wanted noise; `None` before it is known, and for
             what is not denoised.
         wanted_noise_hu: Noise in HU that the strength was chosen for, or `None`.
@@ -42,6 +43,7 @@ class SeriesReport:
     written: int = 0
     kept: int = 0
     derived_uid: str | None = None
+    place: str | None = None
     strength: float | None = None
     wanted_noise_hu: float | None = None
     noise_before_hu: float | None = None
@@ -59,6 +61,7 @@ def series_report(task, outcome, **fields):
         task.parts,
         outcome,
         derived_uid=task.uid,
+        place=task.place,
         strength=getattr(by, "strength", None),
         wanted_noise_hu=getattr(by, "wanted_noise_hu", None),
         **fields,

@@ -1,17 +1,27 @@
 """What a job does to series: the part that differs between removing noise and simulating a lower dose."""
 
 import os
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from kpn_tf.dicom import (
     DerivedBy,
     Series,
     SimulatedBy,
+    derived_name,
     derived_series_uid,
     derived_sop_instance_uid,
     is_written,
+    volume_suffix,
 )
+
+# What the folder of a derived series may be named after.
+NAMES = ("uid", "description")
+
+# Characters of a description, and of a UID's end that tells series of one description apart.
+_LONGEST_DESCRIPTION, _UID_END = 60, 12
 
 
 class SeriesError(ValueError):
@@ -64,17 +74,37 @@ class Task:
         kept: Names of the slices that the output folder holds already, where it holds a part of the series; else
             `None`.
         outside: What of the series the process was not made for.
+        names: One of `NAMES`.
+        below: Folder below the output that a derived volume file goes into: that of its source below the input.
     """
 
     parts: tuple[Series, ...]
     derived_by: DerivedBy | SimulatedBy
     outside: tuple[str, ...] = ()
     kept: frozenset[str] | None = None
+    names: str = "uid"
+    below: str = ""
 
     @property
     def uid(self):
         """SeriesInstanceUID of the derived series."""
         return derived_series_uid(self.parts[0].key, self.derived_by)
+
+    @property
+    def volume(self):
+        """The volume file that it is made of, and becomes; `None` of DICOM."""
+        path = self.parts[0].slices[0].path
+        return path if volume_suffix(path) else None
+
+    @property
+    def place(self):
+        """Name of its folder in the output, or of its file where it becomes a volume file."""
+        if self.volume:
+            return str(Path(self.below, derived_name(self.volume, self.derived_by.name_word)))
+        if self.names == "uid":
+            return self.uid
+        described = re.sub(r"[^\w.-]+", "_", self.parts[0].description)[:_LONGEST_DESCRIPTION].strip("._-")
+        return "_".join([described or "CT", self.derived_by.name_word, self.uid[-_UID_END:]])
 
     @property
     def slices(self):
@@ -91,12 +121,14 @@ class Task:
 
     def is_done(self, output):
         """Whether an output folder holds all of its slices; decided from the names of files."""
-        return self._names() <= _listed(output / self.uid)
+        if self.volume:
+            return os.path.isfile(output / self.place)
+        return self._names() <= _listed(output / self.place)
 
     def resumed(self, output):
         """The same task, to complete what an output folder holds of the series; each of these slices is read."""
-        folder = output / self.uid
-        if not folder.is_dir():
+        folder = output / self.place
+        if self.volume or not folder.is_dir():
             return self
         there = self._names() & _listed(folder)
         return replace(self, kept=frozenset(name for name in there if is_written(folder / name, self.uid)))

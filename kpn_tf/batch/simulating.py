@@ -44,7 +44,7 @@ class Simulating:
         return makers, simulated
 
 
-def simulate(input_path, output, *, dose, seed, progress=None):
+def simulate(input_path, output, *, dose, seed, names="uid", progress=None):
     """Simulates a lower dose of every CT series under a path.
 
     Every slice gets the noise that the dose it lacks would have kept away, of the strength and texture that
@@ -55,6 +55,7 @@ def simulate(input_path, output, *, dose, seed, progress=None):
         output: Folder for the derived series; made if needed. It may lie inside the input.
         dose: Fraction of the dose of the source, between 0 and 1.
         seed: Of the noise, 0 or more.
+        names: What the folders of derived series are named after; see `kpn_tf.batch.derivation.derive`.
         progress: A `Progress`, or `None`.
 
     Returns:
@@ -65,4 +66,4 @@ def simulate(input_path, output, *, dose, seed, progress=None):
         NotADirectoryError: If the output exists and is no folder.
         ValueError: If the dose or the seed is out of its range.
     """
-    return derive(input_path, output, Simulating(dose, seed), progress=progress)
+    return derive(input_path, output, Simulating(dose, seed), names=names, progress=progress)

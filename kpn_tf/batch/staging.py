@@ -77,6 +77,23 @@ class Stage:
             raise OutputError(self.output, error) from error
         return target
 
+    def publish_file(self, path, place):
+        """Moves a finished file to its place below the output folder.
+
+        Returns:
+            Its path there, or `None` if its place is taken.
+
+        Raises:
+            OSError: If it cannot be moved for any other reason.
+        """
+        target = self.output / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            publish(path, target)
+        except FileExistsError:
+            return None
+        return target
+
     def join_series(self, name):
         """Moves what a finished series has, slice by slice, into the folder that holds a part of it; none is replaced.
 

@@ -58,7 +58,7 @@ def series_text(report, output):
     if report.outcome in ("own output", "no HU"):
         return f"skipped: {name}: {report.reason}"
     if report.outcome == "exists":
-        return f"failed: {name}: {output}/{report.derived_uid} exists already and is never overwritten"
+        return f"failed: {name}: {output}/{report.place} exists already and is never overwritten"
     if report.outcome == "failed":
         return f"failed: {name}: {report.reason or f'none of its {report.slices} slices was written'}"
     count = f"{report.slices}" if report.written == report.slices else f"{report.written} of {report.slices}"
@@ -70,7 +70,7 @@ def series_text(report, output):
         if report.strength not in (None, 1.0) or report.wanted_noise_hu is not None:
             parts.append(f"strength {report.strength:g}")
         parts += [f"noise {noise}", f"{report.seconds_per_slice:.3f} s/slice"]
-    return f"{name}: {', '.join(parts)} -> {output}/{report.derived_uid}"
+    return f"{name}: {', '.join(parts)} -> {output}/{report.place}"
 
 
 def summary_text(report, output, done):

@@ -6,11 +6,22 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from kpn_tf.batch.outcome import series_report
 from kpn_tf.batch.process import Task, left
 from kpn_tf.batch.staging import OutputError
-from kpn_tf.dicom import DicomError, Refusal, derive_slice, is_written, write_slice
+from kpn_tf.dicom import (
+    DicomError,
+    Refusal,
+    derive_slice,
+    is_written,
+    open_volume,
+    volume_suffix,
+    write_slice,
+)
 from kpn_tf.dicom.refusal import of_frame
+from kpn_tf.files import replacing
 from kpn_tf.metrics import regional_noise_std_hu
 
 
@@ -20,6 +31,7 @@ class _Tally:
 
     task: Task
     folder: Path | None = None
+    volume_hu: np.ndarray | None = None  # (Z, H, W), where a volume file is written
     noise_before_hu: list = field(default_factory=list)
     noise_after_hu: list = field(default_factory=list)
     seconds: list = field(default_factory=list)
@@ -53,7 +65,7 @@ class Writer:
             try:
                 for tally in tallies:
                     if tally.folder is None:
-                        tally.folder = self._staging.open_series(tally.task.uid)
+                        tally.folder = self._staging.open_series(_own_name(tally.task))
                 if work.slice_file is not None:
                     self._write(work, tallies)
                 else:
@@ -75,8 +87,11 @@ class Writer:
 
     def _write_one(self, work, tally, derived_hu):
         try:
-            dataset = derive_slice(work.ct, derived_hu, tally.task.derived_by)
-            write_slice(dataset, tally.folder / f"{dataset.SOPInstanceUID}.dcm")
+            if tally.task.volume:
+                _keep(work, tally, derived_hu)
+            else:
+                dataset = derive_slice(work.ct, derived_hu, tally.task.derived_by)
+                write_slice(dataset, tally.folder / f"{dataset.SOPInstanceUID}.dcm")
         except DicomError as error:
             # What one slice lacks is that slice's failure; what the disk lacks is everybody's.
             if isinstance(error.__cause__, OSError):
@@ -104,21 +119,46 @@ class Writer:
 
     def _published(self, work, tally):
         """Moves a finished series to its place; returns the outcome."""
-        task, uid = tally.task, tally.task.uid
+        task = tally.task
+        if task.volume and tally.seconds:
+            return self._published_volume(tally)
         if not tally.seconds:
-            self._staging.drop_series(uid)
+            self._staging.drop_series(_own_name(task))
             return "no HU" if work.no_hu else "incomplete" if task.kept and work.error is None else "failed"
         if task.kept is not None:
             self._join(tally)
-        elif self._staging.publish_series(uid) is None:
+        elif self._staging.publish_series(task.place) is None:
             return "exists"
         else:
             tally.written = len(tally.seconds)
         return "written" if tally.written + len(task.kept or ()) == task.slices else "incomplete"
 
+    def _published_volume(self, tally):
+        """Writes a volume file, if it has all of its slices, and moves it to its place; returns the outcome."""
+        task = tally.task
+        try:
+            if len(tally.seconds) < task.slices:
+                return "failed"
+            path = tally.folder / Path(task.place).name
+            volume = open_volume(task.volume)
+            with replacing(path, private=True, suffix=volume_suffix(path)) as part:
+                volume.write(part, tally.volume_hu, task.derived_by.volume_note, task.derived_by.description)
+            if self._staging.publish_file(path, task.place) is None:
+                return "exists"
+        except OSError as error:
+            raise OutputError(self._staging.output, error) from error
+        except DicomError as error:
+            # It was read before, and has gone or changed.
+            self._refuse(task.volume, error.reason)
+            return "failed"
+        finally:
+            self._staging.drop_series(_own_name(task))
+        tally.written = task.slices
+        return "written"
+
     def _join(self, tally):
         tally.written = len(tally.seconds)
-        for path in self._staging.join_series(tally.task.uid):
+        for path in self._staging.join_series(tally.task.place):
             # Another run may have been faster.
             if not is_written(path, tally.task.uid):
                 tally.written -= 1
@@ -142,6 +182,18 @@ class Writer:
         report = series_report(tally.task, outcome, reason=reason, **fields)
         self._reports.append(report)
         self._progress.series_done(report)
+
+
+def _own_name(task):
+    """Name of the private folder that a series is built in."""
+    return task.uid if task.volume else task.place
+
+
+def _keep(work, tally, derived_hu):
+    """Puts a slice into the volume that will be written."""
+    if tally.volume_hu is None:
+        tally.volume_hu = np.empty((tally.task.slices, *derived_hu.shape), np.float32)
+    tally.volume_hu[work.slice_file.frame - 1] = np.where(work.ct.padding, work.ct.slice_hu, derived_hu)
 
 
 def _finite(values):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from kpn_tf.cli import extras, kinds
 from kpn_tf.cli.commands import complain_of_usage
+from kpn_tf.cli.naming import Named
 from kpn_tf.cli.strengths import Strengths, how_strong, wrong_strengths
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DenoiseConfig(Strengths):
+class DenoiseConfig(Strengths, Named):
     """Options of `kpn denoise`."""
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
@@ -64,14 +65,13 @@ def run(config):
         console.say(f"kpn denoise: {line}", sys.stderr)
 
     def start(progress):
+        more = {**strong, "names": config.names, "progress": progress}
         if config.cluster:
             from kpn_tf.cluster import denoise_archive
 
-            report = denoise_archive(
-                config.input, config.output, denoiser, config.cluster, **strong, progress=progress, tell=tell
-            )
+            report = denoise_archive(config.input, config.output, denoiser, config.cluster, **more, tell=tell)
         else:
-            report = denoise(config.input, config.output, denoiser, **strong, progress=progress)
+            report = denoise(config.input, config.output, denoiser, **more)
         # Only now: a GPU that fails on the way is left for the CPU.
         about.update({name: getattr(denoiser, name) for name in ("device", "adapter", "device_note")})
         if denoiser.device_note != told:

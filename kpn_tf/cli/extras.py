@@ -9,6 +9,7 @@ EXTRAS = {
     "baselines": ("bm3d", "dictlearn"),
     "figures": ("matplotlib",),
     "node": ("pynetdicom",),
+    "volumes": ("SimpleITK",),
     "cluster": ("distributed", "bokeh", "cryptography"),
     "data": ("idc_index_data", "duckdb"),
 }

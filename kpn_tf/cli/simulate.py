@@ -7,10 +7,11 @@ from pathlib import Path
 from kpn_tf.batch import simulate
 from kpn_tf.cli import kinds
 from kpn_tf.cli.batch_command import run_batch
+from kpn_tf.cli.naming import Named
 
 
-@dataclasses.dataclass(frozen=True)
-class SimulateConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimulateConfig(Named):
     """Options of `kpn simulate`."""
 
     input: Path = field(metadata={"help": "CT file, or folder that is searched recursively"})
@@ -27,7 +28,14 @@ def run(config):
     """Simulates and returns the exit status."""
 
     def start(progress):
-        return simulate(config.input, config.output, dose=config.dose, seed=config.seed, progress=progress)
+        return simulate(
+            config.input,
+            config.output,
+            dose=config.dose,
+            seed=config.seed,
+            names=config.names,
+            progress=progress,
+        )
 
     about = {"dose": config.dose, "seed": config.seed}
     return run_batch("simulate", config, start, done="simulated", about=about)

@@ -34,6 +34,7 @@ def denoise_archive(
     *,
     strengths=None,
     noise_hu=None,
+    names="uid",
     progress=None,
     tell=lambda line: None,
 ):
@@ -50,6 +51,7 @@ def denoise_archive(
         address: `"local"` or `"tcp://HOST:PORT"`.
         strengths: As of `kpn_tf.batch.denoise`.
         noise_hu: As of `kpn_tf.batch.denoise`.
+        names: As of `kpn_tf.batch.denoise`.
         progress: A `Progress`, or `None`.
         tell: Function that is told, in a line each, how many workers there are, where the dashboard is, and, after an
             interruption, what stays.
@@ -67,7 +69,8 @@ def denoise_archive(
     # Workers stand in other folders.
     input_path, output = Path(os.path.abspath(input_path)), Path(os.path.abspath(output))
     progress = Progress() if progress is None else progress
-    planned, reports, refusals = plan(input_path, output, Denoising(denoiser, strengths, noise_hu), progress)
+    denoising = Denoising(denoiser, strengths, noise_hu)
+    planned, reports, refusals = plan(input_path, output, denoising, progress, names)
     todo = []
     for tasks in planned:
         done = [task for task in tasks if task.is_done(output)]

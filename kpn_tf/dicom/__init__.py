@@ -5,6 +5,7 @@ from kpn_tf.dicom.reading.decoder_process import stop_decoding
 from kpn_tf.dicom.reading.scale import other_scale
 from kpn_tf.dicom.reading.series import Series, SliceFile, find_series
 from kpn_tf.dicom.reading.volume import Volume, read_volume
+from kpn_tf.dicom.reading.volume_file import derived_name, open_volume, volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal
 from kpn_tf.dicom.writing.derived import derive_slice
 from kpn_tf.dicom.writing.derived_by import DerivedBy, derived_series_uid, derived_sop_instance_uid
@@ -22,13 +23,16 @@ __all__ = [
     "SliceFile",
     "Volume",
     "derive_slice",
+    "derived_name",
     "derived_series_uid",
     "derived_sop_instance_uid",
     "find_series",
     "is_written",
+    "open_volume",
     "other_scale",
     "read_slice",
     "read_volume",
     "stop_decoding",
+    "volume_suffix",
     "write_slice",
 ]

@@ -1,4 +1,4 @@
-"""One DICOM file, or one frame of it -> one slice in HU."""
+"""One DICOM file, one frame of it, or one slice of a volume file -> one slice in HU."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from kpn_tf.dicom.reading.header import (
 from kpn_tf.dicom.reading.multi_frame import multi_frame
 from kpn_tf.dicom.reading.padding import padding_mask
 from kpn_tf.dicom.reading.quiet import quiet_warnings
+from kpn_tf.dicom.reading.volume_file import open_volume, volume_suffix
 from kpn_tf.dicom.refusal import DicomError, of_frame
 
 
@@ -30,28 +31,30 @@ class CTSlice:
 
     Args:
         dataset: As read, pixel data included. Nothing in this package alters it. That of a frame has the
-            attributes which a single-frame slice would have, and SOPClassUID and SOPInstanceUID of its object.
+            attributes which a single-frame slice would have, and SOPClassUID and SOPInstanceUID of its object; that of
+            a slice of a volume file its place and its scale, and nothing else.
         slice_hu: float32 `(H, W)` in HU.
         padding: bool `(H, W)`, True outside of the field of view; `slice_hu` holds the fill value there.
-        pixels: What the header says about the pixels, a `kpn_tf.dicom.reading.header.PixelHeader`.
-        identity: What it is and belongs to, a `kpn_tf.dicom.identity.Identity`.
-        frame: Its number in an Enhanced CT object, from 1; None where the file is the slice.
+        pixels: What the header says about the pixels, a `kpn_tf.dicom.reading.header.PixelHeader`; None in a volume
+            file.
+        identity: What it is and belongs to, a `kpn_tf.dicom.identity.Identity`; None in a volume file.
+        frame: Its number in an Enhanced CT object or a volume file, from 1; None where the file is the slice.
     """
 
     dataset: pydicom.Dataset
     slice_hu: np.ndarray
     padding: np.ndarray
-    pixels: PixelHeader
-    identity: Identity
+    pixels: PixelHeader | None
+    identity: Identity | None
     frame: int | None = None
 
 
 def read_slice(path, frame=None):
-    """Reads a CT image, or one frame of an Enhanced CT object.
+    """Reads a CT image, one frame of an Enhanced CT object, or one slice of a volume file.
 
     Args:
-        path: A DICOM file, any transfer syntax for which a decoder exists.
-        frame: Number of the frame, from 1, as in `SliceFile`; None for a file that is one slice.
+        path: A DICOM file, any transfer syntax for which a decoder exists; or NIfTI, NRRD or MetaImage.
+        frame: Number of the frame or slice, from 1, as in `SliceFile`; None for a file that is one slice.
 
     Returns:
         A `CTSlice`.
@@ -68,6 +71,8 @@ def read_slice(path, frame=None):
     Source: DICOM PS3.3 C.8.2.1 (CT Image Module), C.7.6.3 (Image Pixel Module), C.7.6.16 (frames).
     """
     path = Path(path)
+    if volume_suffix(path):
+        return _of_volume(open_volume(path), frame)
     try:
         dataset = single_frame(path) if frame is None else multi_frame(path).read(frame)
         return _decoded(path, dataset, frame)
@@ -108,6 +113,21 @@ def _decoded(path, dataset, frame):
     slice_hu = (stored * pixels.slope + pixels.intercept_hu).astype(np.float32)
     padding = padding_mask(stored, slice_hu, _declared_padding(dataset, stored.dtype))
     return CTSlice(dataset, slice_hu, padding, pixels, whose, frame)
+
+
+def _of_volume(volume, frame):
+    dataset = pydicom.Dataset()
+    # Nine digits: decimal strings hold sixteen characters.
+    for keyword, values in (
+        ("ImagePositionPatient", volume.corner_of(frame - 1)),
+        ("ImageOrientationPatient", volume.orientation),
+        ("PixelSpacing", volume.spacing_mm[1:]),
+    ):
+        setattr(dataset, keyword, [f"{value:.9g}" for value in values])
+    dataset.RescaleSlope, dataset.RescaleIntercept = "1", "0"
+    stored = volume.stored[frame - 1]
+    slice_hu = stored.astype(np.float32, order="C")
+    return CTSlice(dataset, slice_hu, padding_mask(stored, slice_hu, None), None, None, frame)
 
 
 def _declared_padding(dataset, dtype):

@@ -1,4 +1,4 @@
-"""A folder of anything -> CT series, sorted."""
+"""A folder of anything -> CT series, sorted; a volume file is a series of its own."""
 
 import filecmp
 import os
@@ -7,10 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 
-from kpn_tf.dicom.identity import series_key
+from kpn_tf.dicom.identity import series_key, uid_from_name
+from kpn_tf.dicom.reading.scope import outside_scope
 from kpn_tf.dicom.reading.slice_header import read_slice_headers
+from kpn_tf.dicom.reading.volume_file import open_volume, volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
+from kpn_tf.dicom.writing.derived_by import VOLUME_DENOISED
+from kpn_tf.dicom.writing.simulated_by import VOLUME_SIMULATED
 from kpn_tf.neighbours import neighbours_of
 
 # Slices of one scan agree to the last digit; what differs by more was another reconstruction.
@@ -30,7 +35,7 @@ class SliceFile:
         position_mm: Position along the slice normal. Where the header has none: SliceLocation, or, last of
             all, the InstanceNumber, which only gives the order.
         sop_instance_uid: Its identity. That of a frame is a UID made from its object's and its number.
-        frame: Its number, from 1, in an Enhanced CT object; None where the file is the slice.
+        frame: Its number, from 1, in an Enhanced CT object or a volume file; None where the file is the slice.
         thickness_mm: Its thickness, or None.
         acquisition_number: Of the acquisition that it comes from; 0 if the header has none.
     """
@@ -114,7 +119,7 @@ class Series:
 
 
 def find_series(path):
-    """Finds the CT series in a file or folder, reading headers only.
+    """Finds the CT series in a file or folder, reading headers only; NIfTI, NRRD and MetaImage are read whole.
 
     Folders are searched to the bottom. Links to folders are not followed: one that leads out of `path` is a refusal,
     and what is inside is found at its own place. Links to files are followed. The order of everything returned depends
@@ -134,23 +139,64 @@ def find_series(path):
     path = Path(path)
     if not path.exists():
         raise DicomError(path, "does not exist")
-    headers = []
+    headers, volumes = [], {}
     files, refusals = _files(path)
     for file in files:
         try:
+            if volume_suffix(file):
+                volume = open_volume(file)
+                original = volumes.setdefault(volume.sha256, _volume_series(volume)).slices[0].path
+                if original != file:
+                    refusals.append(_second_copy(file, original))
+                continue
             slices, left_out = read_slice_headers(file)
             headers += slices
             refusals += left_out
         except DicomError as error:
             refusals.append(Refusal(file, error.reason, error.failure or not path.is_dir()))
     headers, duplicates = _without_duplicates(headers)
-    series = []
+    series = list(volumes.values())
     for group in _groups(headers):
         found, unplaced = _sorted_series(group)
         refusals += unplaced
         if found.slices:
             series.append(found)
     return _labelled(series), sorted(refusals + duplicates, key=lambda refusal: str(refusal.path))
+
+
+def _volume_series(volume):
+    slices, rows, columns = volume.stored.shape
+    orientation = volume.orientation
+    normal = np.cross(orientation[:3], orientation[3:])
+    uid = uid_from_name("volume", volume.sha256)
+    return Series(
+        uid=uid,
+        study_uid="",
+        patient=uid,
+        patient_id="",
+        frame_of_reference_uid="",
+        label="",
+        description="",
+        kernel="",
+        manufacturer="",
+        rows=rows,
+        columns=columns,
+        pixel_spacing_mm=volume.spacing_mm[1:],
+        thickness_mm=volume.spacing_mm[0],
+        slices=tuple(
+            SliceFile(
+                volume.path,
+                float(normal @ volume.corner_of(index)),
+                uid_from_name("slice of a volume", volume.sha256, str(index)),
+                index + 1,
+                volume.spacing_mm[0],
+            )
+            for index in range(slices)
+        ),
+        denoised=volume.note.startswith(VOLUME_DENOISED),
+        simulated=volume.note.startswith(VOLUME_SIMULATED),
+        outside=outside_scope(pydicom.Dataset(), orientation),
+    )
 
 
 def _files(path):
@@ -189,13 +235,17 @@ def _without_duplicates(headers):
         elif header.path in refusals:
             continue  # another frame of it
         elif filecmp.cmp(original.path, header.path, shallow=False):
-            refusals[header.path] = Refusal(header.path, f"is a second copy of {original.path}", False)
+            refusals[header.path] = _second_copy(header.path, original.path)
         else:
             reason = (
                 f"has the same SOPInstanceUID as {original.path} but other content; only that one is used"
             )
             refusals[header.path] = Refusal(header.path, reason, True)
     return kept, list(refusals.values())
+
+
+def _second_copy(path, original):
+    return Refusal(path, f"is a second copy of {original}", False)
 
 
 def _groups(headers):

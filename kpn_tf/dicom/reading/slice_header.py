@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom import Dataset
 
 from kpn_tf.dicom.attributes import items, numbers, text
 from kpn_tf.dicom.identity import IDENTITY_TAGS, Identity, identity
@@ -12,6 +13,7 @@ from kpn_tf.dicom.reading import scope
 from kpn_tf.dicom.reading.decoding import is_uncompressed
 from kpn_tf.dicom.reading.header import check_is_ct_slice, multi_frame_name, pixel_header, read_dataset
 from kpn_tf.dicom.reading.multi_frame import multi_frame
+from kpn_tf.dicom.reading.volume_file import volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
 from kpn_tf.dicom.writing.derived_by import MANUFACTURER
 from kpn_tf.dicom.writing.simulated_by import SIMULATION
@@ -161,11 +163,13 @@ def read_header(file, keywords):
         keywords: Keywords of the attributes that are needed.
 
     Returns:
-        A dataset, which may hold others as well.
+        A dataset, which may hold others as well; an empty one of a volume file.
 
     Raises:
         DicomError: If it cannot be read.
     """
+    if volume_suffix(file.path):
+        return Dataset()
     if file.frame is None:
         return read_dataset(file.path, stop_before_pixels=True, specific_tags=keywords)
     return multi_frame(file.path).header(file.frame)

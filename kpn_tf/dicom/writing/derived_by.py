@@ -10,6 +10,9 @@ MANUFACTURER = "kpn_tf"
 
 RESEARCH_USE = "For research use, not for diagnosis"
 
+# What the note in a denoised volume file begins with.
+VOLUME_DENOISED = f"{MANUFACTURER} denoised"
+
 # The number of a derived series is the source's and a multiple of 10,000, one of so many: what follows fits into the 32
 # bits of a SeriesNumber (PS3.5 6.2, IS).
 _OWN_NUMBERS = 200_000
@@ -109,6 +112,21 @@ class DerivedBy:
     def _chosen(self):
         wanted_hu = self.wanted_noise_hu
         return "" if wanted_hu is None else f" (for noise of {wanted_hu:g} HU in flat soft tissue)"
+
+    @property
+    def name_word(self):
+        """What the name of a derived file or folder adds to that of its source; as the UIDs, known before a strength
+        is found."""
+        if self.wanted_noise_hu is not None:
+            return f"denoised_to_{self.wanted_noise_hu:g}HU"
+        return "denoised" if self.strength == 1.0 else f"denoised_{100 * self.strength:g}"
+
+    @property
+    def volume_note(self):
+        """What a derived volume file says of itself where there is room for little."""
+        return (
+            f"{VOLUME_DENOISED} {self.strength:.0%}, research use: {self.version} {self.serial_number[:12]}"
+        )
 
     @property
     def _hashes(self):

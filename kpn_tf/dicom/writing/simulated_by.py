@@ -7,6 +7,9 @@ from kpn_tf.dicom.writing.derived_by import MANUFACTURER, RESEARCH_USE
 # Stands where a denoised slice names its network (ManufacturerModelName), and tells the two apart.
 SIMULATION = "low-dose simulation"
 
+# What the note in a simulated volume file begins with.
+VOLUME_SIMULATED = f"{MANUFACTURER} SIMULATED"
+
 
 @dataclass(frozen=True)
 class SimulatedBy:
@@ -66,6 +69,16 @@ class SimulatedBy:
     def series_suffix(self):
         """The end of SeriesDescription."""
         return f"SIMULATED {self.percent} dose, research use"
+
+    @property
+    def name_word(self):
+        """What the name of a derived file or folder adds to that of its source."""
+        return f"dose_{100 * self.dose:g}"
+
+    @property
+    def volume_note(self):
+        """What a derived volume file says of itself where there is room for little."""
+        return f"{VOLUME_SIMULATED} {self.percent} dose, research use: {self.version}, seed {self.seed}"
 
     @property
     def description(self):
