@@ -22,6 +22,24 @@ class Release:
     training_data: str
 
 
+def any_size(network):
+    """What the report says an artefact takes and gives that is bound to no size.
+
+    Args:
+        network: Keras model.
+
+    Returns:
+        Dict of `input`, `output` and `multiple`.
+    """
+    slices = slices_of(network)
+    texts = [
+        f"HU, float32, (B, H, W, {count}), any B, any H and W of {network.least_side} or more"
+        for count in (slices, 1)
+    ]
+    distances = f", and distances from the middle slice, mm, float32, (B, {slices})" if slices > 1 else ""
+    return {"input": texts[0] + distances, "output": texts[1], "multiple": 1}
+
+
 def describe(network, release, parity, **more):
     """The report of an artefact: what it is, what it takes and gives, and how far it is from Keras.
 

@@ -1,5 +1,6 @@
 """The graphs that artefacts hold: the numbers of Keras, in operations that every runtime has."""
 
+import tensorflow as tf
 from keras import ops
 
 from kpn_tf.networks import StackKPN, StructKPN
@@ -18,6 +19,23 @@ def grid(network):
 def slices_of(network):
     """How many neighbouring slices a network sees."""
     return getattr(network, "slices", 1)
+
+
+def entrances(network, batch=None, side=None):
+    """What `whole` and `any_size` are traced for.
+
+    Args:
+        network: Keras model.
+        batch: Number of slices or stacks at a time; any if `None`.
+        side: Side of square slices in pixels; any if `None`.
+
+    Returns:
+        List of `tf.TensorSpec`: `slice_hu` `(batch, side, side, S)` and, of a network for stacks, `distances_mm`
+        `(batch, S)`.
+    """
+    slices = slices_of(network)
+    specs = [tf.TensorSpec((batch, side, side, slices), tf.float32, name="slice_hu")]
+    return specs + [tf.TensorSpec((batch, slices), tf.float32, name="distances_mm")] * (slices > 1)
 
 
 def whole_side(network):
@@ -81,15 +99,9 @@ def shares(network):
 
 
 def any_size(network):
-    """The function to trace for slices of any size the network takes; see `whole`.
-
-    Raises:
-        ValueError: If the network sees stacks, which servers are not asked for yet.
-    """
+    """The function to trace for slices of any size the network takes; see `whole`."""
     if slices_of(network) > 1:
-        raise ValueError(
-            "Expected a network of single slices. Received: one of stacks; export it with --to tflite"
-        )
+        return lambda stack_hu, distances_mm: network.call([stack_hu, distances_mm])
     if not _has_free_kernels(network):
         return network.call
     in_strips = _in_strips(network)

@@ -10,8 +10,8 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
-from export.about import Release, describe
-from export.graphs import any_size
+from export import graphs
+from export.about import Release, any_size, describe
 from export.parity import TOLERANCE_HU, ParityError, compare
 from kpn_tf.files import replacing
 
@@ -22,17 +22,17 @@ OPSET = 15
 # it with an axis too many.
 ATTEMPTS = 3
 
-SLICES = "HU, float32, (B, H, W, 1), any B, any H and W of 21 or more"
-
 
 def to_onnx(network: Any, path: str | os.PathLike[str], release: Release) -> dict[str, Any]:
     """Writes a network as ONNX: float32, any `B`, `H, W >= 21`, input `slice_hu`, output `denoised_hu`, in HU.
+
+    A network for stacks has a second input, `distances_mm` `(B, S)`.
 
     The report lies in the file as the metadata property `kpn_tf` (JSON). The file is compared with Keras first,
     by onnxruntime on the CPU, and written atomically.
 
     Args:
-        network: Keras model, slices `(B, H, W, 1)` in HU to the same.
+        network: Keras model, slices `(B, H, W, 1)` in HU to the same, or a network for stacks.
         path: Where to write; an existing file is replaced.
         release: `export.about.Release`.
 
@@ -51,7 +51,7 @@ def to_onnx(network: Any, path: str | os.PathLike[str], release: Release) -> dic
         except ParityError:
             if attempt == ATTEMPTS:
                 raise
-    report = describe(network, release, parity, input=SLICES, output=SLICES, multiple=1)
+    report = describe(network, release, parity, **any_size(network))
     onnx.helper.set_model_props(model, {"kpn_tf": json.dumps(report)})
     with replacing(path) as part:
         part.write_bytes(model.SerializeToString(deterministic=True))
@@ -65,29 +65,32 @@ def _proved(network):
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     except RuntimeError as error:
         raise _refusal(network, error) from error
-    parity = compare(
-        lambda slice_hu: session.run(["denoised_hu"], {"slice_hu": slice_hu})[0],
-        network,
-        TOLERANCE_HU["float32"],
-    )
-    return model, parity
+
+    def run(*inputs):
+        return session.run(["denoised_hu"], dict(zip(("slice_hu", "distances_mm"), inputs, strict=False)))[0]
+
+    return model, compare(run, network, TOLERANCE_HU["float32"])
 
 
 def _converted(network):
-    denoise = any_size(network)
-    signature = [tf.TensorSpec((None, None, None, 1), tf.float32, name="slice_hu")]
+    denoise = graphs.any_size(network)
+    signature = graphs.entrances(network)
     try:
         model, _ = tf2onnx.convert.from_function(
-            tf.function(lambda slice_hu: {"denoised_hu": denoise(slice_hu)}), signature, opset=OPSET
+            tf.function(lambda *inputs: {"denoised_hu": denoise(*inputs)}, input_signature=signature),
+            signature,
+            opset=OPSET,
         )
         # An operation without an ONNX form stays in the graph under its TensorFlow name: the checker knows none such.
         onnx.checker.check_model(model)
     except Exception as error:  # its failures have no kind in common
         raise _refusal(network, error) from error
     for tensor in [*model.graph.input, *model.graph.output]:
-        for axis, name in enumerate(("batch", "rows", "columns")):
-            tensor.type.tensor_type.shape.dim[axis].dim_param = name
-        tensor.type.tensor_type.shape.dim[3].dim_value = 1  # tf2onnx loses it over the sum of the limits
+        *sides, channels = tensor.type.tensor_type.shape.dim
+        for side, name in zip(sides, ("batch", "rows", "columns"), strict=False):
+            side.dim_param = name
+        if tensor.name == "denoised_hu":
+            channels.dim_value = 1  # tf2onnx loses it over the sum of the limits
     model.graph.name = network.title
     model.graph.doc_string = ""  # it held the name of a trace, another one every time
     _tidy(model.graph)
@@ -96,7 +99,7 @@ def _converted(network):
 
 def _tidy(graph):
     """Orders and numbers what a graph holds by how it hangs together: tf2onnx's names and order differ every time."""
-    names = {name: name for name in ("", "slice_hu", "denoised_hu")}
+    names = {name: name for name in ("", "slice_hu", "distances_mm", "denoised_hu")}
 
     def numbered(old):
         return [names.setdefault(name, str(len(names))) for name in old]

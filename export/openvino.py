@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from export.about import Release, describe
-from export.graphs import any_size
+from export import graphs
+from export.about import Release, any_size, describe
 from export.parity import TOLERANCE_HU, compare
 from export.silent_openvino import openvino
 from kpn_tf.files import move
@@ -17,18 +17,18 @@ from kpn_tf.files import move
 # On processors that have bfloat16 OpenVINO takes it unless told otherwise, at the cost of up to 8 HU.
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 
-SLICES = "HU, float32, (B, H, W, 1), any B, any H and W of 21 or more"
-
 
 def to_openvino(network: Any, path: str | os.PathLike[str], release: Release) -> dict[str, Any]:
     """Writes a network for OpenVINO: float32, any `B`, `H, W >= 21`, input `slice_hu`, output `denoised_hu`, in HU.
+
+    A network for stacks has a second input, `distances_mm` `(B, S)`.
 
     The report lies in the `.xml` as the runtime information `kpn_tf` (JSON); its `"compile_with"` holds the
     properties that a program must compile the model with. The model is compared with Keras first, on the
     processor, and written atomically.
 
     Args:
-        network: Keras model, slices `(B, H, W, 1)` in HU to the same.
+        network: Keras model, slices `(B, H, W, 1)` in HU to the same, or a network for stacks.
         path: Where to write, ending in `.xml`; the weights go beside it, into a `.bin`. Existing files are
             replaced.
         release: `export.about.Release`.
@@ -50,10 +50,12 @@ def to_openvino(network: Any, path: str | os.PathLike[str], release: Release) ->
         compiled = openvino.Core().compile_model(model, "CPU", PRECISION)
     except RuntimeError as error:
         raise _refusal(network, error) from error
-    parity = compare(lambda slice_hu: compiled(slice_hu)[0], network, TOLERANCE_HU["float32"])
-    report = describe(
-        network, release, parity, input=SLICES, output=SLICES, multiple=1, compile_with=PRECISION
-    )
+
+    def run(*inputs):
+        return compiled(dict(zip(("slice_hu", "distances_mm"), inputs, strict=False)))[0]
+
+    parity = compare(run, network, TOLERANCE_HU["float32"])
+    report = describe(network, release, parity, **any_size(network), compile_with=PRECISION)
     model.set_rt_info(json.dumps(report), "kpn_tf")
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         partial = Path(folder) / path.name
@@ -66,11 +68,11 @@ def to_openvino(network: Any, path: str | os.PathLike[str], release: Release) ->
 
 
 def _converted(network):
-    denoise = any_size(network)
-    spec = tf.TensorSpec((None, None, None, 1), tf.float32, name="slice_hu")
-    function = tf.function(lambda slice_hu: {"denoised_hu": denoise(slice_hu)}).get_concrete_function(spec)
+    denoise = graphs.any_size(network)
+    signature = graphs.entrances(network)
+    function = tf.function(lambda *inputs: {"denoised_hu": denoise(*inputs)}, input_signature=signature)
     try:
-        model = openvino.convert_model(function)
+        model = openvino.convert_model(function.get_concrete_function())
     except Exception as error:  # its failures have no kind in common
         raise _refusal(network, error) from error
     model.set_friendly_name(network.title)

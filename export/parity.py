@@ -67,13 +67,14 @@ def inputs_like(slice_hu, slices):
     return [stack_hu] if slices == 1 else [stack_hu, distances_mm]
 
 
-def compare(run, network, tolerance_hu, *, side=None, multiple=1):
+def compare(run, network, tolerance_hu, *, slices=None, side=None, multiple=1):
     """Compares an artefact with the network it came from, on `comparison_slices`.
 
     Args:
         run: The artefact: function from a float32 array `(1, H, W, 1)` in HU, or `inputs_like`, to `(1, H, W, 1)`.
-        network: Keras model.
+        network: Keras model, or a function of what one takes.
         tolerance_hu: Greatest difference allowed on any pixel.
+        slices: How many slices it sees; as the Keras model says if `None`.
         side: Side of the slices the artefact takes; `None` if it takes any.
         multiple: What the sides it takes must divide by; slices are cut down to it.
 
@@ -83,10 +84,11 @@ def compare(run, network, tolerance_hu, *, side=None, multiple=1):
     Raises:
         ParityError: If a pixel of any slice is further off, or is NaN.
     """
+    slices = slices_of(network) if slices is None else slices
     report = []
     for name, slice_hu in comparison_slices(side).items():
         rows, columns = (length // multiple * multiple for length in slice_hu.shape)
-        inputs = inputs_like(slice_hu[:rows, :columns], slices_of(network))
+        inputs = inputs_like(slice_hu[:rows, :columns], slices)
         expected_hu = np.asarray(network(inputs if len(inputs) > 1 else inputs[0]))
         received_hu = np.asarray(run(*inputs))
         if received_hu.shape != expected_hu.shape:

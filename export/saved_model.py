@@ -21,23 +21,23 @@ from kpn_tf.files import move, write_text
 ROUNDED_TOLERANCE_HU = 0.5 + TOLERANCE_HU["float32"]
 
 # What the report says of inputs and outputs.
-SLICES = "HU, (B, H, W, 1): float32, whole numbers or bytes of int16, by signature"
+SLICES = "HU, (B, H, W, {}): float32, whole numbers or bytes of int16, by signature"
 
 
 def to_saved_model(network: Any, base: str | os.PathLike[str], release: Release) -> dict[str, Any]:
     """Writes a network as `<base>/<version>/`, ready for TensorFlow Serving.
 
-    Signatures: `serving_default` (`slice_hu` to `denoised_hu`, float32), `int16` (the same as whole HU: int32, refused
-    beyond int16, to int16) and `bytes`
+    Signatures: `serving_default` (`slice_hu` to `denoised_hu`, float32), `int16` (the same as whole HU) and `bytes`
     (`slice_bytes`, `rows` and `columns` to `denoised_bytes`: raw little-endian int16 HU). Slices of any size,
-    `(B, H, W, 1)` in the first two. The trainable variables stay trainable (`trainable_variables` of what
+    `(B, H, W, 1)` in the first two; of a network for stacks a stack for every item, `(B, H, W, S)`, and in all three
+    `distances_mm` `(B, S)`. The trainable variables stay trainable (`trainable_variables` of what
     `tf.saved_model.load` returns).
 
     The folder is compared with Keras through all three before it appears, atomically; beside it
     `models.config` and `batching.config` are written unless they exist.
 
     Args:
-        network: Keras model, `(B, H, W, 1)` in HU to the same.
+        network: Keras model, `(B, H, W, 1)` in HU to the same, or a network for stacks.
         base: Folder of the model's versions; made if absent.
         release: `export.about.Release`; its version a whole number.
 
@@ -62,11 +62,15 @@ def to_saved_model(network: Any, base: str | os.PathLike[str], release: Release)
     try:
         _write(network, partial)
         parity = _parity(network, partial)
-        report = describe(network, release, parity, input=SLICES, output=SLICES, multiple=1)
+        slices = graphs.slices_of(network)
+        texts = {"input": SLICES.format(slices), "output": SLICES.format(1)}
+        if slices > 1:
+            texts["input"] += f"; and distances from the middle slice, mm, float32, (B, {slices})"
+        report = describe(network, release, parity, **texts, multiple=1)
         extra = partial / "assets.extra"
         extra.mkdir()
         write_text(extra / "kpn_tf.json", json.dumps(report, indent=1))
-        write_warm_up(extra / "tf_serving_warmup_requests", network.title)
+        write_warm_up(extra / "tf_serving_warmup_requests", network.title, slices)
         write_configuration(base, network.title)
         move(partial, folder)
     finally:
@@ -100,7 +104,7 @@ def _write(network, folder):
     # The endpoints bring the variables along; `archive.track` would save each a second time, in Keras's wrapper.
     trainable = [variable.value for variable in network.trainable_variables]
     archive.add_variable_collection("trainable_variables", trainable)
-    for name, (function, inputs) in signatures(graphs.any_size(network)).items():
+    for name, (function, inputs) in signatures(graphs.any_size(network), graphs.slices_of(network)).items():
         archive.add_endpoint(name, function, input_signature=inputs)
     archive.write_out(str(folder), verbose=False)
 
@@ -109,25 +113,27 @@ def _parity(network, folder):
     """The written folder against Keras, through each signature."""
     served = tf.saved_model.load(str(folder)).signatures
 
-    def floats(slice_hu):
-        return served["serving_default"](slice_hu=tf.constant(slice_hu))["denoised_hu"].numpy()
+    def asked(name, distances_mm, **inputs):
+        if distances_mm:
+            inputs["distances_mm"] = distances_mm[0]
+        ((_, answer),) = served[name](**{key: tf.constant(value) for key, value in inputs.items()}).items()
+        return answer.numpy()
 
-    def whole_hu(slice_hu):
-        stored_hu = np.rint(slice_hu).astype("int32")
-        return served["int16"](slice_hu=tf.constant(stored_hu))["denoised_hu"].numpy().astype("float32")
+    def floats(slice_hu, *distances_mm):
+        return asked("serving_default", distances_mm, slice_hu=slice_hu)
 
-    def raw_bytes(slice_hu):
+    def whole_hu(slice_hu, *distances_mm):
+        return asked("int16", distances_mm, slice_hu=np.rint(slice_hu).astype("int32")).astype("float32")
+
+    def raw_bytes(slice_hu, *distances_mm):
         _, rows, columns, _ = slice_hu.shape
-        answer = served["bytes"](
-            slice_bytes=tf.constant([np.rint(slice_hu).astype("<i2").tobytes()]),
-            rows=tf.constant([rows]),
-            columns=tf.constant([columns]),
-        )
-        (denoised,) = answer["denoised_bytes"].numpy()
-        return np.frombuffer(denoised, "<i2").reshape(slice_hu.shape).astype("float32")
+        raw = np.rint(slice_hu).astype("<i2").tobytes()
+        (denoised,) = asked("bytes", distances_mm, slice_bytes=[raw], rows=[rows], columns=[columns])
+        return np.frombuffer(denoised, "<i2").reshape(1, rows, columns, 1).astype("float32")
 
-    def network_on_whole_hu(slice_hu):
-        return network(np.rint(slice_hu))
+    def network_on_whole_hu(inputs):
+        stack = isinstance(inputs, list)
+        return network([np.rint(inputs[0]), inputs[1]] if stack else np.rint(inputs))
 
     exact, rounded = TOLERANCE_HU["float32"], ROUNDED_TOLERANCE_HU
     return [
@@ -137,5 +143,5 @@ def _parity(network, folder):
             ("int16", whole_hu, network_on_whole_hu, rounded),
             ("bytes", raw_bytes, network_on_whole_hu, rounded),
         )
-        for row in compare(run, truth, tolerance_hu)
+        for row in compare(run, truth, tolerance_hu, slices=graphs.slices_of(network))
     ]

@@ -22,24 +22,28 @@ max_enqueued_batches { value: 64 }
 """
 
 
-def write_warm_up(path, model):
+def write_warm_up(path, model, slices=1):
     """Writes the requests that a server answers before it takes its first: one of each signature, 512×512.
 
     Args:
         path: File to write; TensorFlow Serving looks for `assets.extra/tf_serving_warmup_requests`.
         model: Name of the model.
+        slices: Slices of a stack.
     """
     side = WARM_UP_SIDE
-    slices = (1, side, side, 1)
+    shape = (1, side, side, slices)
     inputs = {
-        "serving_default": {"slice_hu": tf.make_tensor_proto(0, tf.float32, slices)},
-        "int16": {"slice_hu": tf.make_tensor_proto(0, tf.int32, slices)},
+        "serving_default": {"slice_hu": tf.make_tensor_proto(0, tf.float32, shape)},
+        "int16": {"slice_hu": tf.make_tensor_proto(0, tf.int32, shape)},
         "bytes": {
-            "slice_bytes": tf.make_tensor_proto([np.zeros(side * side, "<i2").tobytes()]),
+            "slice_bytes": tf.make_tensor_proto([np.zeros(shape, "<i2").tobytes()]),
             "rows": tf.make_tensor_proto([side], tf.int32),
             "columns": tf.make_tensor_proto([side], tf.int32),
         },
     }
+    if slices > 1:
+        for tensors in inputs.values():
+            tensors["distances_mm"] = tf.make_tensor_proto(0, tf.float32, (1, slices))
     with tf.io.TFRecordWriter(str(path)) as records:
         for signature, tensors in inputs.items():
             request = predict_pb2.PredictRequest(inputs=tensors)

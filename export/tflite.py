@@ -16,7 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from export.about import Release, describe
-from export.graphs import grid, shares, slices_of, whole, whole_side
+from export.graphs import entrances, grid, shares, slices_of, whole, whole_side
 from export.parity import TOLERANCE_HU, ParityError, compare, comparison_slices, inputs_like
 from kpn_tf.denoiser.kernels import SIGNATURE
 from kpn_tf.denoiser.tiling import least_side
@@ -128,10 +128,7 @@ def _convert(network, precision, side, calibration):
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
         archive.track(network)
-        slices = slices_of(network)
-        signature = [tf.TensorSpec((1, side, side, slices), tf.float32, name="slice_hu")]
-        if slices > 1:
-            signature.append(tf.TensorSpec((1, slices), tf.float32, name="distances_mm"))
+        signature = entrances(network, batch=1, side=side)
         denoise = whole(network)
         functions = {"serving_default": lambda *inputs: {"denoised_hu": denoise(*inputs)}}
         # Integers would need calibration of their own for it.
