@@ -63,7 +63,7 @@ def until(condition, seconds=300.0, what="what was waited for"):
 class Orthanc:
     """An archive that can also send: a real one, on free ports, with its data in a folder."""
 
-    def __init__(self, folder, *, title="PACS", modalities=None):
+    def __init__(self, folder, *, title="PACS", modalities=None, **more):
         folder.mkdir(parents=True)
         self.title, self.port, self._http = title, free_port(), free_port()
         self._configuration = folder / "orthanc.json"
@@ -82,6 +82,7 @@ class Orthanc:
             "DicomModalities": modalities or {},
             "Plugins": [],
             "LimitFindResults": 0,
+            **more,
         }
         self._configuration.write_text(json.dumps(settings), encoding="utf-8")
         self._process = None

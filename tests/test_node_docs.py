@@ -240,21 +240,6 @@ def test_the_tags_of_the_conformance_statement_are_those_of_their_keywords():
     assert checked >= 25
 
 
-@pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd-analyze is absent: apt-get install systemd"
-)
-def test_the_unit_is_one_that_systemd_understands(tmp_path):
-    unit = tmp_path / "kpn-node.service"
-    # systemd-analyze looks for the program, too.
-    unit.write_text(block("ini").replace("/opt/kpn/bin/kpn", "/bin/true"), encoding="utf-8")
-    run = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, timeout=60
-    )
-    about = [line for line in run.stderr.splitlines() if unit.name in line]
-    assert about == []
-    assert run.returncode == 0, run.stderr
-
-
 def test_the_links_of_both_pages_lead_somewhere():
     for page in (GUIDE, STATEMENT):
         for target, anchor in re.findall(r"\]\(([a-z_]+\.md)(?:#([a-z-]+))?\)", page):
