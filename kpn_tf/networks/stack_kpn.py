@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from kpn_tf.kernels import mixed
 from kpn_tf.layers import StackMixture
-from kpn_tf.networks.slice_network import SliceNetwork
+from kpn_tf.networks.kernel_network import KernelNetwork
 from kpn_tf.networks.trunks import StackTrunk
 from kpn_tf.ops.border import reflect_to_multiple
 from kpn_tf.ops.limits import limited
@@ -22,7 +22,7 @@ _LEAST_KERNEL = 9
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-class StackKPN(SliceNetwork):
+class StackKPN(KernelNetwork):
     """Kernel prediction network for CT slices with their neighbours: the middle slice of a stack is denoised.
 
     Call it with `[stack, distances]`: `(B, H, W, S)` in HU, and `(B, S)` in mm from the middle slice, without sign; it
@@ -79,14 +79,7 @@ class StackKPN(SliceNetwork):
         self.kernel_size = kernel_size
         self.trunk = StackTrunk(slices, name="trunk", dtype=self.dtype_policy)
         self.filtering = StackMixture(kernel_size, slices, dtype="float32", name="mixture")
-        # Almost equal shares to start with: a softmax that starts saturated passes no gradient back.
-        self.predictor = keras.layers.Conv2D(
-            4 * self.filtering.filters,
-            1,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            dtype="float32",
-            name="predictor",
-        )
+        self.predictor = self._share_predictor(4 * self.filtering.filters)
         self._ready()
 
     def build(self, input_shape: Any) -> None:
@@ -144,16 +137,6 @@ class StackKPN(SliceNetwork):
         """What both sides of a slice must divide by in `denoise_whole`; others are mirrored up to it and cropped."""
         return 4
 
-    @property
-    def least_side(self) -> int:
-        """Smallest side of a slice in pixels: that of a kernel."""
-        return self.kernel_size
-
-    @property
-    def reach(self) -> int:
-        """How far an output pixel looks, in pixels."""
-        return max(self.trunk.reach, self.kernel_size // 2)
-
     def kernels_at(
         self, stack_hu: ArrayLike, distances_mm: ArrayLike, rows: ArrayLike, columns: ArrayLike
     ) -> np.ndarray:
@@ -173,15 +156,11 @@ class StackKPN(SliceNetwork):
             ValueError: If the stack has another shape, or a pixel lies outside it.
         """
         stack_hu = np.asarray(stack_hu, "float32")
-        rows, columns = np.atleast_1d(rows), np.atleast_1d(columns)
         if stack_hu.ndim != 3 or stack_hu.shape[2] != self.slices:
             raise ValueError(
                 f"Expected one stack of shape (H, W, {self.slices}). Received: shape {stack_hu.shape}"
             )
-        if np.any((rows < 0) | (rows >= stack_hu.shape[0]) | (columns < 0) | (columns >= stack_hu.shape[1])):
-            raise ValueError(
-                f"Expected pixels inside a slice of shape {stack_hu.shape[:2]}. Received: one outside"
-            )
+        rows, columns = self._pixels(rows, columns, stack_hu.shape[:2])
         batch = reflect_to_multiple(limited(ops.convert_to_tensor(stack_hu[None])), self.multiple)
         distances = ops.convert_to_tensor(np.asarray(distances_mm, "float32")[None])
         shares = np.stack(

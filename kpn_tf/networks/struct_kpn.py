@@ -8,7 +8,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from kpn_tf.layers import FilterMixture, LocalConv
-from kpn_tf.networks.slice_network import SliceNetwork
+from kpn_tf.networks.kernel_network import KernelNetwork
 from kpn_tf.networks.trunks import EdgeTrunk, PaperTrunk
 from kpn_tf.ops.border import reflect_to_multiple
 from kpn_tf.ops.limits import limited, within_limits
@@ -45,7 +45,7 @@ def _gaussian_scores(phases):
 
 
 @keras.saving.register_keras_serializable("kpn_tf")
-class StructKPN(SliceNetwork):
+class StructKPN(KernelNetwork):
     """Kernel prediction network: slices `(B, H, W, 1)` in HU in, denoised slices in HU out.
 
     **Untrained:** the weights are random until they are trained or loaded. `StructKPN.from_preset("edge")` has trained
@@ -139,14 +139,7 @@ class StructKPN(SliceNetwork):
             )
             self.filtering = LocalConv(dtype="float32")
         else:
-            # Almost equal shares to start with: a softmax that starts saturated passes no gradient back.
-            self.predictor = keras.layers.Conv2D(
-                phases * FILTERS,
-                1,
-                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-                dtype="float32",
-                name="predictor",
-            )
+            self.predictor = self._share_predictor(phases * FILTERS)
             self.filtering = FilterMixture(
                 self.kernel_size, FILTERS, stride=_MIXTURE_STRIDE, dtype="float32", name="mixture"
             )
@@ -214,16 +207,6 @@ class StructKPN(SliceNetwork):
         """What both sides of a slice must divide by in `denoise_whole`; others are mirrored up to it and cropped."""
         return max(self.trunk.multiple, _MIXTURE_STRIDE if self.kernels == "mixture" else 1)
 
-    @property
-    def least_side(self) -> int:
-        """Smallest side of a slice in pixels: that of a kernel."""
-        return self.kernel_size
-
-    @property
-    def reach(self) -> int:
-        """How far an output pixel looks, in pixels."""
-        return max(self.trunk.reach, self.kernel_size // 2)
-
     def kernels_at(self, slice_hu: ArrayLike, rows: ArrayLike, columns: ArrayLike) -> np.ndarray:
         """The kernels that were applied at chosen pixels, to the slice within `kpn_tf.hounsfield.SEEN`.
 
@@ -240,13 +223,9 @@ class StructKPN(SliceNetwork):
             ValueError: If the slice is not two-dimensional or a pixel lies outside it.
         """
         slice_hu = np.asarray(slice_hu, "float32")
-        rows, columns = np.atleast_1d(rows), np.atleast_1d(columns)
         if slice_hu.ndim != 2:
             raise ValueError(f"Expected one slice of shape (H, W). Received: shape {slice_hu.shape}")
-        if np.any((rows < 0) | (rows >= slice_hu.shape[0]) | (columns < 0) | (columns >= slice_hu.shape[1])):
-            raise ValueError(
-                f"Expected pixels inside a slice of shape {slice_hu.shape}. Received: one outside"
-            )
+        rows, columns = self._pixels(rows, columns, slice_hu.shape)
         batch = limited(ops.convert_to_tensor(slice_hu[None, :, :, None]))
         features = ops.convert_to_numpy(self.trunk(reflect_to_multiple(batch, self.multiple)))
         stride = self.trunk.stride
