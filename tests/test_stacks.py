@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -6,6 +8,8 @@ from keras import ops
 from kpn_tf.layers import SliceDistances, StackMixture
 from kpn_tf.networks import StackKPN, StructKPN
 from kpn_tf.networks.cost import gmac
+from kpn_tf.ops.space_depth import space_to_depth
+from kpn_tf.ops.stack_bank import block_phases_of, mirrored, phases_of
 from tests.reference import slow_kernels
 
 
@@ -102,18 +106,76 @@ def test_five_slices_cost_less_than_todays_single_slice():
     assert gmac(StackKPN(5)) < 8.0 < gmac(StructKPN("edge")) < 13.0
 
 
+def mixture_inputs(layer, scale):
+    """A stack and features, and what makes scores of them, of standard deviation `scale`."""
+    rng = np.random.default_rng(4)
+    features = rng.normal(0, 1, (1, 12, 16, 5)).astype("float32")
+    kernel = rng.normal(0, scale / np.sqrt(5), (1, 1, 5, 4 * layer.filters)).astype("float32")
+    bias = rng.normal(2, 1, 4 * layer.filters).astype("float32")
+    return [stack_of(24, 32, layer.slices)[None], features], SimpleNamespace(kernel=kernel, bias=bias)
+
+
+@pytest.mark.parametrize("scale", [1.0, 60.0])
+def test_bank_after_bank_is_the_softmax_over_the_filters_of_all_slices(scale):
+    layer = StackMixture(21, 3)
+    inputs, predictor = mixture_inputs(layer, scale)
+    denoised = ops.convert_to_numpy(layer(inputs, predictor=predictor))[0, :, :, 0]
+    assert np.isfinite(denoised).all()
+    shares = [
+        ops.convert_to_numpy(phase)[0]
+        for phase in layer.shares(inputs[1] @ predictor.kernel[0, 0] + predictor.bias)
+    ]
+    padded = np.pad(inputs[0][0], [(10, 10), (10, 10), (0, 0)], mode="reflect")
+    for row, column in [(0, 0), (5, 6), (12, 31), (23, 30)]:
+        phase = row % 2 * 2 + column % 2
+        responses = [
+            np.einsum("ij,ijc->c", padded[row : row + 21, column : column + 21, z], kernels[phase])
+            for z, kernels in enumerate(layer.kernels())
+        ]
+        expected = np.concatenate(responses) @ shares[phase][row // 2, column // 2]
+        assert denoised[row, column] == pytest.approx(expected, abs=2e-3)
+
+
+def test_mirrored_borders_and_phases_are_those_of_the_operations_that_litert_is_slow_in():
+    stack = stack_of(16, 20, 3)[None]
+    np.testing.assert_array_equal(
+        mirrored(stack, 4), np.pad(stack, [(0, 0), (4, 4), (4, 4), (0, 0)], "reflect")
+    )
+    means = stack.reshape(1, 8, 2, 10, 2, 3).mean((2, 4))
+    for of, image in ((phases_of, stack), (block_phases_of, means)):
+        found = ops.convert_to_numpy(of(stack))
+        for z in range(3):
+            expected = ops.convert_to_numpy(space_to_depth(image[..., z : z + 1], 2))
+            np.testing.assert_allclose(found[..., 4 * z : 4 * z + 4], expected, atol=1e-4)
+
+
 def test_the_mixture_comes_back_from_its_configuration():
     layer = StackMixture(21, 3)
-    inputs = [stack_of(24, 24, 3)[None], np.zeros((1, 12, 12, 4 * layer.filters), "float32")]
-    before = ops.convert_to_numpy(layer(inputs))
+    inputs, predictor = mixture_inputs(layer, 1.0)
+    before = ops.convert_to_numpy(layer(inputs, predictor=predictor))
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    np.testing.assert_array_equal(ops.convert_to_numpy(again(inputs)), before)
+    np.testing.assert_array_equal(ops.convert_to_numpy(again(inputs, predictor=predictor)), before)
 
 
 def test_a_trunk_in_bfloat16_leaves_hu_in_float32():
     network = StackKPN(3, dtype="mixed_bfloat16")
     flat = np.full((24, 28, 3), 1003.25, "float32")  # not a bfloat16 number: the nearest is 1004
     np.testing.assert_allclose(denoise(network, flat, distances_of(3)), flat[..., 0], atol=1e-2)
+
+
+def test_the_scores_are_made_in_float32_under_every_dtype_policy(network):
+    half = StackKPN(network.slices, dtype="mixed_bfloat16")
+    full = StackKPN(network.slices)
+    weights = [
+        weight * ("trunk" not in variable.path)
+        for weight, variable in zip(network.get_weights(), network.weights, strict=True)
+    ]
+    for one in (half, full):
+        one.set_weights(weights)  # No features: the bias alone decides the shares.
+    stack_hu, distances_mm = stack_of(24, 28, network.slices), distances_of(network.slices)
+    np.testing.assert_allclose(
+        denoise(half, stack_hu, distances_mm), denoise(full, stack_hu, distances_mm), atol=1e-3
+    )
 
 
 def test_wrong_stacks_are_refused(network):

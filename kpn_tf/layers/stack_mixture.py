@@ -11,7 +11,16 @@ from kpn_tf.layers.hu_layer import HULayer
 from kpn_tf.ops.filter_bank import gaussian_filters
 from kpn_tf.ops.hu_input import expect_slices
 from kpn_tf.ops.space_depth import depth_to_space
-from kpn_tf.ops.stack_bank import small_responses, wide_responses
+from kpn_tf.ops.stack_bank import (
+    MOST_SCORE,
+    block_phases_of,
+    mirrored,
+    odds_of,
+    phases_of,
+    small_responses,
+    sums_of_phases,
+    wide_responses,
+)
 
 # Side of the small filters, and how many small and wide ones there are: the middle slice's, and each neighbour's.
 # Numbers are (isotropic Gaussians, directions of elongated ones); the first isotropic filter of the middle is a delta.
@@ -23,9 +32,12 @@ _NEIGHBOUR: dict[str, Any] = {"side": 7, "small": (2, 6), "wide": (2, 0)}
 class StackMixture(HULayer):
     """Filters every pixel with a convex mixture of the filters of all slices, each of which sums to one.
 
-    Call it with a list `[stack, scores]`: `(B, H, W, S)` and the phases `(B, H/2, W/2, 4 * C)` of the scores; one
-    softmax over the filters of all slices turns scores into shares. Every kernel sums to one over all its taps.
+    Call it with a list `[stack, features]`, `(B, H, W, S)` in HU and `(B, H/2, W/2, F)`, and the 1×1 convolution that
+    makes of features the phases of the scores, `(B, H/2, W/2, 4 * C)`. One softmax over the filters of all slices turns
+    scores into shares. Every kernel sums to one over all its taps.
     It computes, and keeps its filters, in float32 under every dtype policy.
+
+    Bank after bank is applied and added up: the responses, or the shares, of all filters never exist at once.
 
     Args:
         kernel_size: Odd side `k` of the kernels, 21 or more by multiples of 2.
@@ -81,23 +93,45 @@ class StackMixture(HULayer):
 
     def shares(self, scores: Any) -> Any:
         """Softmax over the filters of all slices: four phases `(B, H/2, W/2, C)`, row phase slowest."""
-        return [ops.softmax(phase, axis=-1) for phase in ops.split(scores, 4, axis=-1)]
+        phases = [_centred(phase) for phase in ops.split(scores, 4, axis=-1)]
+        return [ops.softmax(ops.minimum(phase, MOST_SCORE), axis=-1) for phase in phases]
 
-    def call(self, inputs: Sequence[Any]) -> Any:
-        stack, scores = inputs
-        responses = []
-        for image, (small, wide) in zip(
-            ops.split(stack, self.slices, axis=-1), self.unit_sum_banks(), strict=True
-        ):
-            responses += [small_responses(image, small), wide_responses(image, wide)]
-        sums = [
-            ops.sum(ops.concatenate(parts, axis=-1) * share, axis=-1, keepdims=True)
-            for *parts, share in zip(*responses, self.shares(scores), strict=True)
-        ]
-        return depth_to_space(ops.concatenate(sums, axis=-1), 2)
+    def call(self, inputs: Sequence[Any], predictor: Any) -> Any:
+        stack, features = inputs
+        # Read here, where variables are float32 under every dtype policy, and applied a few columns at a time.
+        kernel, bias = (
+            _centred(ops.reshape(weight, (*weight.shape[2:-1], 4, self.filters)))
+            for weight in (predictor.kernel, predictor.bias)
+        )
+        radius = self.kernel_size // 2
+        padded = mirrored(stack, radius)
+        blocks = block_phases_of(padded)
+        phases = {}  # by the side of the filters that they have the border for
+        weighted, total, first = [], [], 0
+        for z, banks in enumerate(self.unit_sum_banks()):
+            own = slice(4 * z, 4 * z + 4)
+            for bank, is_wide in zip(banks, (False, True), strict=True):
+                if is_wide:
+                    responses = wide_responses(blocks[..., own], bank)
+                else:
+                    side = bank.shape[0]
+                    if side not in phases:
+                        spare = radius - side // 2
+                        phases[side] = phases_of(padded[:, spare:-spare, spare:-spare])
+                    responses = small_responses(phases[side][..., own], bank)
+                mine = slice(first, first := first + bank.shape[-1])
+                odds = odds_of(features, kernel[..., mine], bias[..., mine])
+                weighted.append(sums_of_phases(odds * responses))
+                total.append(sums_of_phases(odds))
+        return depth_to_space(sum(weighted[1:], weighted[0]) / sum(total[1:], total[0]), 2)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return (*input_shape[0][:-1], 1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel_size": self.kernel_size, "slices": self.slices}
+
+
+def _centred(scores):
+    """What gives scores of mean zero over all filters: the shares are the same."""
+    return scores - ops.mean(scores, axis=-1, keepdims=True)

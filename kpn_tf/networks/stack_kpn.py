@@ -86,7 +86,7 @@ class StackKPN(KernelNetwork):
         self.trunk.build(input_shape)
         features = (None, None, None, self.trunk.channels)
         self.predictor.build(features)
-        self.filtering.build([input_shape[0], (*features[:-1], 4 * self.filtering.filters)])
+        self.filtering.build([input_shape[0], features])
 
     def call(self, inputs: Sequence[Any]) -> Any:
         stack_hu, distances_mm = inputs
@@ -105,7 +105,8 @@ class StackKPN(KernelNetwork):
         """
         stack_hu, distances_mm = inputs
         seen_hu = limited(stack_hu)
-        denoised_hu = self.filtering([seen_hu, self._scores([seen_hu, distances_mm])])
+        features = self.trunk([seen_hu, distances_mm])
+        denoised_hu = self.filtering([seen_hu, features], predictor=self.predictor)
         middle = self.slices // 2
         return denoised_hu + (stack_hu - seen_hu)[..., middle : middle + 1]
 
@@ -122,10 +123,7 @@ class StackKPN(KernelNetwork):
         return ops.concatenate(self._shares([limited(stack_hu), distances_mm]), axis=-1)
 
     def _shares(self, seen):
-        return self.filtering.shares(self._scores(seen))
-
-    def _scores(self, seen):
-        return self.predictor(self.trunk(seen))
+        return self.filtering.shares(self.predictor(self.trunk(seen)))
 
     @property
     def title(self) -> str:

@@ -1,52 +1,137 @@
 """Banks of filters for the slices of a stack: small filters at full resolution, wide ones on 2×2 means.
 
 The wide ones cost a sixteenth there. Their responses are interpolated back: `kpn_tf.kernels` says to which kernels.
+
+What is computed here is most of the memory of a network of stacks, and LiteRT decides in which operations. On the CPU
+it hands to XNNPACK what lies between the few operations that XNNPACK lacks, all at once; whatever passes from one part
+to the next is held until then. Mirrored borders and splits into phases are therefore made of flips, concatenations and
+strided convolutions, and there are neither paddings nor exponentials (512×512, five slices, two threads: 454 MB and
+290 ms of CPU time with them, 290 MB and 240 ms without).
 """
 
 import numpy as np
 from keras import ops
 
 from kpn_tf.kernels import BILINEAR
-from kpn_tf.ops.border import reflect_border
-from kpn_tf.ops.filter_bank import filter_bank_phases, polyphase_filters
-from kpn_tf.ops.space_depth import depth_to_space, space_to_depth
+from kpn_tf.ops.filter_bank import polyphase_filters
+from kpn_tf.ops.space_depth import depth_to_space
+
+# Scores count up to so much above the mean of their pixel: e^60 is 1e26, and what is multiplied with it is finite.
+MOST_SCORE = 60.0
 
 
-def small_responses(image, filters):
+def mirrored(stack, radius):
+    """Pads a stack as `kpn_tf.ops.border.reflect_border` does.
+
+    Args:
+        stack: Tensor `(B, H, W, S)` with `H, W > radius`.
+        radius: Pixels added on each side.
+
+    Returns:
+        Tensor `(B, H + 2 * radius, W + 2 * radius, S)`.
+    """
+    first, last = slice(1, radius + 1), slice(-radius - 1, -1)
+
+    def row(rows, axes):
+        inner = stack[:, rows]
+        parts = [ops.flip(stack[:, rows, edge], (*axes, 2)) for edge in (first, last)]
+        return ops.concatenate([parts[0], ops.flip(inner, axes) if axes else inner, parts[1]], axis=2)
+
+    return ops.concatenate([row(first, (1,)), row(slice(None), ()), row(last, (1,))], axis=1)
+
+
+def phases_of(stack):
+    """The four phases of each slice as channels, row phase slowest.
+
+    Args:
+        stack: Tensor `(B, H, W, S)`, `H` and `W` even.
+
+    Returns:
+        Tensor `(B, H/2, W/2, 4 * S)`, the first slice's phases first.
+    """
+    kernel = np.zeros((2, 2, stack.shape[-1], stack.shape[-1], 4), "float32")
+    for row, column in np.ndindex(2, 2):
+        kernel[row, column, ..., 2 * row + column] = np.eye(stack.shape[-1])
+    return _strided(stack, kernel)
+
+
+def block_phases_of(stack):
+    """The means of blocks of 2×2 pixels, and the four phases of these as channels.
+
+    Args:
+        stack: Tensor `(B, H, W, S)`, `H` and `W` multiples of 4.
+
+    Returns:
+        Tensor `(B, H/4, W/4, 4 * S)`, as of `phases_of`.
+    """
+    kernel = np.zeros((4, 4, stack.shape[-1], stack.shape[-1], 4), "float32")
+    for row, column in np.ndindex(4, 4):
+        kernel[row, column, ..., 2 * (row // 2) + column // 2] = np.eye(stack.shape[-1]) / 4
+    return _strided(stack, kernel)
+
+
+def small_responses(phases, filters):
     """Correlates a slice with small filters.
 
     Args:
-        image: Tensor `(B, H, W, 1)`, `H` and `W` even.
+        phases: Phases `(B, h, w, 4)` of a slice with the border that the filters need.
         filters: Tensor `(n, n, C)`, `n` odd.
 
     Returns:
-        List of four tensors `(B, H/2, W/2, C)`: the phases, row phase slowest.
+        Tensor `(B, H/2, W/2, 4 * C)`: the phases, row phase slowest.
     """
-    return ops.split(filter_bank_phases(image, filters, 2), 4, axis=-1)
+    return _conv(phases, polyphase_filters(filters, 2))
 
 
-def wide_responses(image, filters):
+def wide_responses(block_phases, filters):
     """Correlates the 2×2 means of a slice with wide filters and interpolates between them.
 
     Args:
-        image: Tensor `(B, H, W, 1)`, `H` and `W` multiples of 4.
-        filters: Tensor `(n, n, C)`, `n` odd with `n - 1` a multiple of 2, in blocks of 2×2 pixels.
+        block_phases: As of `block_phases_of`, of a slice with a border of `n + 1` pixels.
+        filters: Tensor `(n, n, C)`, `n` odd, in blocks of 2×2 pixels.
 
     Returns:
-        List of four tensors `(B, H/2, W/2, C)`: the phases, row phase slowest.
+        Tensor `(B, H/2, W/2, 4 * C)`: the phases, row phase slowest.
     """
-    size, _, count = filters.shape
-    padded = reflect_border(image, size + 1)
-    blocks = ops.average_pool(padded, 2, 2, data_format="channels_last")
-    # Phase by phase: XNNPACK keeps an index for every pixel and tap, which of one channel is most of the memory.
-    bank = polyphase_filters(filters, 2)
-    phases = ops.conv(space_to_depth(blocks, 2), bank, padding="valid", data_format="channels_last")
-    responses = depth_to_space(phases, 2)
+    count = filters.shape[-1]
     # One block more on each side than the slice has: (B, H/2 + 2, W/2 + 2, C).
-    phases = []
-    for rows, row_weights in zip((responses[:, :-1], responses[:, 1:]), BILINEAR, strict=True):
-        for corner, column_weights in zip((rows[:, :, :-1], rows[:, :, 1:]), BILINEAR, strict=True):
-            weights = np.outer(row_weights, column_weights).astype("float32")[:, :, None, None]
-            kernel = ops.convert_to_tensor(np.repeat(weights, count, axis=2))
-            phases.append(ops.depthwise_conv(corner, kernel, padding="valid", data_format="channels_last"))
-    return phases
+    responses = depth_to_space(_conv(block_phases, polyphase_filters(filters, 2)), 2)
+    kernel = np.zeros((3, 3, count, 4, count), "float32")
+    for row, column in np.ndindex(2, 2):
+        weights = np.outer(BILINEAR[row], BILINEAR[column])
+        for one in range(count):
+            kernel[row : row + 2, column : column + 2, one, 2 * row + column, one] = weights
+    return _conv(responses, kernel.reshape(3, 3, count, 4 * count))
+
+
+def odds_of(features, kernel, bias):
+    """What the shares of filters are in proportion to, `e^score`, from the features of a pixel.
+
+    Args:
+        features: Tensor `(B, h, w, F)`.
+        kernel: Tensor `(F, 4, C)` that makes scores of them, of mean zero over all filters.
+        bias: Tensor `(4, C)`, likewise.
+
+    Returns:
+        Tensor `(B, h, w, 4 * C)`, above 0 and finite.
+    """
+    count = 4 * kernel.shape[-1]
+    negative = _conv(features, -ops.reshape(kernel, (1, 1, -1, count))) - ops.reshape(bias, (count,))
+    # 1 / sigmoid(-s) - 1 = e^s. What rounding takes from small ones is nothing to the sum: as the mean of all scores is
+    # zero, it is at least the number of filters.
+    return 1.0 / ops.sigmoid(ops.maximum(negative, -MOST_SCORE)) - 1.0
+
+
+def sums_of_phases(phases):
+    """Sums over the channels of each phase, `(B, h, w, 4 * C)` to `(B, h, w, 4)`."""
+    count = phases.shape[-1] // 4
+    return _conv(phases, np.kron(np.eye(4), np.ones((count, 1))).astype("float32")[None, None])
+
+
+def _conv(image, kernel, **how):
+    return ops.conv(image, kernel, padding="valid", data_format="channels_last", **how)
+
+
+def _strided(stack, kernel):
+    side, _, slices = kernel.shape[:3]
+    return _conv(stack, kernel.reshape(side, side, slices, -1), strides=side)
