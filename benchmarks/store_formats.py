@@ -35,7 +35,7 @@ def places():
 def rows(folder, slices, noise):
     """This package's store: arrays row by row, of which the rows of a patch are read."""
     with StoreWriter(folder, "") as store:
-        how = {"identity": "a", "patient": "b", "pixel_mm": 0.75, "noise": noise}
+        how = {"identity": "a", "patient": "b", "pixel_mm": 0.75, "spectrum": noise.spectrum}
         store.add(iter(slices), len(slices), shape=(SIDE, SIDE), **how)
         store.finish()
     stored = open_store(folder)

@@ -16,7 +16,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from kpn_tf import StructKPN
-from kpn_tf.dose.series_noise import SeriesNoise
 from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.phantom import torso
 from kpn_tf.training import TrainingConfig, train
@@ -83,7 +82,7 @@ def main():
                 identity="torso",
                 patient="torso",
                 pixel_mm=PIXEL_MM,
-                noise=SeriesNoise(8.0, SPECTRA["soft"]),
+                spectrum=SPECTRA["soft"],
                 shape=(SIDE, SIDE),
             )
             writer.finish()

@@ -11,7 +11,7 @@ from kpn_tf.dose import low_dose as module
 from kpn_tf.dose.along_z import correlated_along_z, side_tap
 from kpn_tf.dose.low_dose import LowDoseError, low_dose, texture_sha256
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
-from kpn_tf.training.data.folders import normal_dose_series, validation_folder
+from kpn_tf.training.data.folders import normal_dose_series, training_folder, validation_folder
 from tests.ct_series import uid
 from tests.noisy_torso import NOISE_HU, noisy_volume, write_torso
 
@@ -184,6 +184,16 @@ def test_where_the_noise_changes_inside_a_series_so_does_the_noise_that_is_added
         true_hu = 12 if int(file.path.parent.name) < 8 else 6
         # A quarter of the dose is twice the noise: three parts of variance more.
         assert (added_hu**2 / true_hu**2 + 1) ** 0.5 == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_step_in_tube_current_is_a_step_in_the_noise_that_trains(tmp_path):
+    mixed_scan(tmp_path / "in", lambda i: {})
+    slices = training_folder(
+        tmp_path / "in", 64, np.random.default_rng(3), spill=tmp_path / "store", note=pytest.fail
+    )
+    strengths_hu = [one.noise_std_hu for one in slices]
+    assert strengths_hu[:6] == pytest.approx([12.0] * 6, rel=0.15)
+    assert strengths_hu[-6:] == pytest.approx([6.0] * 6, rel=0.15)
 
 
 def thin_scan(folder, correlation, steps_mm):

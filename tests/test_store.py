@@ -63,7 +63,9 @@ def write_small(folder, count=3, shape=(37, 41)):
         for _ in range(count)
     ]
     with StoreWriter(folder, "origin") as writer:
-        writer.add(made, count, identity="1.2.3", patient="P", pixel_mm=0.8, noise=NOISE, shape=shape)
+        writer.add(
+            made, count, identity="1.2.3", patient="P", pixel_mm=0.8, spectrum=NOISE.spectrum, shape=shape
+        )
         writer.finish()
     return made
 
@@ -71,9 +73,9 @@ def write_small(folder, count=3, shape=(37, 41)):
 def test_batches_from_memory_from_dicom_and_from_a_store_are_equal_to_the_last_bit(data, store, tmp_path):
     rng, in_memory = generator(), []
     for _, volume_hu, pixel_mm, step_mm in volumes(data, pytest.fail):
-        slabs, noise = quiet_slabs(volume_hu, pixel_mm, step_mm)
-        weight = 1 / (noise.std_hu * np.sqrt(len(slabs)))
-        in_memory += training_slices(slabs, pixel_mm, noise, rng, weight=weight)
+        slabs, noises = quiet_slabs(volume_hu, pixel_mm, step_mm)
+        weight = 1 / (np.median([noise.std_hu for noise in noises]) * np.sqrt(len(slabs)))
+        in_memory += training_slices(slabs, pixel_mm, noises, rng, weight=weight)
     from_dicom = training_folder(data, 32, generator(), spill=tmp_path / "spill", note=pytest.fail)
     from_store = training_folder(store, 32, None, spill=None, note=pytest.fail)
     assert len(in_memory) == len(from_dicom) == len(from_store) == 6
@@ -125,7 +127,15 @@ def test_drawing_from_a_store_takes_memory_for_a_batch_and_not_for_the_store(tmp
     shape, count = (512, 512), 90
     one = TrainingSlice(np.full(shape, 40, "float32"), np.ones((3, *shape), "float16"), 9.0)
     with StoreWriter(tmp_path / "store", "origin") as writer:
-        writer.add([one] * count, count, identity="1", patient="P", pixel_mm=0.8, noise=NOISE, shape=shape)
+        writer.add(
+            [one] * count,
+            count,
+            identity="1",
+            patient="P",
+            pixel_mm=0.8,
+            spectrum=NOISE.spectrum,
+            shape=shape,
+        )
         writer.finish()
     code = (
         "import resource, sys\n"
@@ -285,7 +295,7 @@ def test_a_full_disk_leaves_whole_series_and_no_halves(tmp_path):
         yield TrainingSlice(np.zeros((37, 41), "float32"), np.zeros((3, 37, 41), "float16"), 9.0)
         raise OSError(28, "No space left on device")
 
-    write = {"patient": "P", "pixel_mm": 0.8, "noise": NOISE, "shape": (37, 41)}
+    write = {"patient": "P", "pixel_mm": 0.8, "spectrum": NOISE.spectrum, "shape": (37, 41)}
     with StoreWriter(tmp_path / "store", "origin") as writer, pytest.raises(OSError, match="No space left"):
         writer.add(full(), 2, identity="1.2.3", **write)
     assert list((tmp_path / "store").glob("*.npy")) == list((tmp_path / "store").glob("*.part")) == []
@@ -297,7 +307,7 @@ def test_slices_smaller_than_a_patch_are_left_out_by_name(tmp_path):
         for name, side in (("small", 30), ("large", 37)):
             shape = (side, 41)
             cut = [TrainingSlice(s.normal_hu[:side], s.noise[:, :side], 9.0) for s in made]
-            writer.add(cut, 3, identity=name, patient="P", pixel_mm=0.8, noise=NOISE, shape=shape)
+            writer.add(cut, 3, identity=name, patient="P", pixel_mm=0.8, spectrum=NOISE.spectrum, shape=shape)
         writer.finish()
     lines = []
     kept = open_store(tmp_path / "both").of_side(32, lambda line, failure: lines.append(line))

@@ -101,6 +101,15 @@ class NoiseMeter:
         correlated = np.clip(np.nan_to_num(correlation(self._products)), 0, MOST_CORRELATION)
         return SeriesNoise(std_hu, spectrum, float(correlated))
 
+    def slices(self):
+        """List of the `SeriesNoise` of each slice: that of the series, with the strength of `strengths_hu`.
+
+        Raises:
+            As `series`.
+        """
+        usual = self.series()
+        return [replace(usual, std_hu=float(std_hu)) for std_hu in self.strengths_hu()]
+
     def strengths_hu(self):
         """Strength of the noise in each slice.
 
@@ -150,9 +159,7 @@ def noise_along_z(volume_hu, pixel_spacing_mm):
     Raises:
         As `series_noise`.
     """
-    meter = _measured(volume_hu, pixel_spacing_mm)
-    usual = meter.series()
-    return [replace(usual, std_hu=float(std_hu)) for std_hu in meter.strengths_hu()]
+    return _measured(volume_hu, pixel_spacing_mm).slices()
 
 
 def _measured(volume_hu, pixel_spacing_mm):
@@ -251,7 +258,7 @@ def quiet_slabs(volume_hu, pixel_spacing_mm, slice_step_mm, *, most_noise_hu=12.
         most_thickness_mm: Thickest slab in mm: beyond it anatomy blurs.
 
     Returns:
-        `(slabs, noise)`: slabs `(n, H, W)`, float32, in HU, and their `SeriesNoise`.
+        `(slabs, noises)`: slabs `(n, H, W)`, float32, in HU, and the `SeriesNoise` of each.
 
     Raises:
         NoFlatTissueError: If no slice has flat soft tissue to measure noise in.
@@ -260,9 +267,9 @@ def quiet_slabs(volume_hu, pixel_spacing_mm, slice_step_mm, *, most_noise_hu=12.
     count = 1
     while True:
         slabs = slab_means(volume_hu, count) if count > 1 else np.asarray(volume_hu, "float32")
-        noise = series_noise(slabs, pixel_spacing_mm)
+        meter = _measured(slabs, pixel_spacing_mm)
         thicker = count + 1
         too_thick = thicker * slice_step_mm > most_thickness_mm or thicker > len(volume_hu)
-        if noise.std_hu <= most_noise_hu or too_thick:
-            return slabs, noise
+        if meter.series().std_hu <= most_noise_hu or too_thick:
+            return slabs, meter.slices()
         count = thicker

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kpn_tf.dose.series_noise import SeriesNoise, series_noise
+from kpn_tf.dose.series_noise import SeriesNoise, noise_along_z
 from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.training.data.slices import SlicesInMemory, TrainingSlice, slices_sha256, training_slices
 
@@ -80,7 +80,7 @@ class SimulatedPairs(keras.utils.PyDataset):
         volume_hu: ArrayLike,
         pixel_spacing_mm: float,
         *,
-        noise: SeriesNoise | float | None = None,
+        noise: SeriesNoise | list[SeriesNoise] | float | None = None,
         seed: int = 0,
         **arguments: Any,
     ) -> "SimulatedPairs":
@@ -90,7 +90,7 @@ class SimulatedPairs(keras.utils.PyDataset):
             volume_hu: Normal-dose slices `(Z, H, W)` in HU.
             pixel_spacing_mm: Side of a pixel in mm.
             noise: Noise that the series has of its own: `None` to measure it, a standard deviation in HU for noise of
-                a soft kernel, or a `kpn_tf.dose.series_noise.SeriesNoise`.
+                a soft kernel, or a `kpn_tf.dose.series_noise.SeriesNoise`, or a list of one for each slice.
             seed: Integer; of the noise fields and of the patches.
             arguments: The others of the class, such as `batch_size` and `steps`.
 
@@ -106,8 +106,8 @@ class SimulatedPairs(keras.utils.PyDataset):
                 f"Expected finite slices of shape (Z, H, W) in HU. Received: shape {volume_hu.shape}"
             )
         if noise is None:
-            noise = series_noise(volume_hu, pixel_spacing_mm)
-        elif not isinstance(noise, SeriesNoise):
+            noise = noise_along_z(volume_hu, pixel_spacing_mm)
+        elif not isinstance(noise, (SeriesNoise, list)):
             noise = SeriesNoise(float(noise), SPECTRA["soft"])
         slices = training_slices(volume_hu, pixel_spacing_mm, noise, np.random.default_rng(seed))
         return cls(slices, seed=seed, **arguments)

@@ -88,21 +88,22 @@ def prepare(inputs, folder, rng, *, note, tell=lambda line: None, progress=lambd
                 continue
             try:
                 volume_hu, pixel_mm, step_mm = volume(series)
-                slabs, noise = quiet_slabs(volume_hu, pixel_mm, step_mm)
+                slabs, noises = quiet_slabs(volume_hu, pixel_mm, step_mm)
             except ValueError as error:
                 note(f"{name}: {error}", isinstance(error, DicomError))
                 continue
             seen.add(identity)
-            tell(f"{name}: {len(volume_hu)} slices, {len(slabs)} targets with {noise.std_hu:.1f} HU of noise")
+            std_hu = float(np.median([noise.std_hu for noise in noises]))
+            tell(f"{name}: {len(volume_hu)} slices, {len(slabs)} targets with {std_hu:.1f} HU of noise")
             # Quieter targets are better ones; a series must not outweigh another by its number of slices alone.
-            weight = 1 / (noise.std_hu * np.sqrt(len(slabs)))
+            weight = 1 / (std_hu * np.sqrt(len(slabs)))
             store.add(
-                one_by_one(slabs, pixel_mm, noise, rng, weight=weight, progress=progress(name)),
+                one_by_one(slabs, pixel_mm, noises, rng, weight=weight, progress=progress(name)),
                 len(slabs),
                 identity=identity,
                 patient=series.patient,
                 pixel_mm=pixel_mm,
-                noise=noise,
+                spectrum=noises[0].spectrum,
                 shape=slabs.shape[1:],
             )
         return store.finish()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kpn_tf.dose.series_noise import noise_like
+from kpn_tf.dose.series_noise import SeriesNoise, noise_like
 from kpn_tf.dose.simulation import SPECTRA
 
 # Noise fields of a slice: `_textures`.
@@ -89,7 +89,7 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
     Args:
         volume_hu: Normal-dose slices `(Z, H, W)` in HU.
         pixel_spacing_mm: Side of a pixel in mm.
-        noise: `SeriesNoise` of the series.
+        noise: `SeriesNoise` of the series, or a list of one for each slice.
         rng: `numpy.random.Generator`.
         weight: Weight of each slice.
         progress: Wraps the iteration over the slices, such as `tqdm`.
@@ -103,19 +103,20 @@ def training_slices(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, prog
 def one_by_one(volume_hu, pixel_spacing_mm, noise, rng, *, weight=1.0, progress=iter):
     """Yields what `training_slices` returns, and holds the noise of no more slices than there are processors."""
     pool = ThreadPoolExecutor(os.cpu_count())
+    noises = [noise] * len(volume_hu) if isinstance(noise, SeriesNoise) else noise
 
     def begun(index):
-        draws = zip(_textures(noise, index, rng), rng.spawn(FIELDS), strict=True)
+        draws = zip(_textures(noises[index], index, rng), rng.spawn(FIELDS), strict=True)
         return [pool.submit(noise_like, volume_hu[index], pixel_spacing_mm, 1.0, *draw) for draw in draws]
 
     try:
         coming = map(begun, range(len(volume_hu)))
         waiting = collections.deque(itertools.islice(coming, os.cpu_count()))
-        for slice_hu, _ in zip(volume_hu, progress(range(len(volume_hu))), strict=True):
+        for slice_hu, own, _ in zip(volume_hu, noises, progress(range(len(volume_hu))), strict=True):
             fields = [field.result() for field in waiting.popleft()]
             waiting.extend(itertools.islice(coming, 1))
             yield TrainingSlice(
-                slice_hu.astype("float32"), np.stack(fields).astype("float16"), noise.std_hu, weight
+                slice_hu.astype("float32"), np.stack(fields).astype("float16"), own.std_hu, weight
             )
     finally:
         # After an interruption nobody wants the fields that are still to come.

@@ -32,6 +32,9 @@ def open_store(folder):
     """
     folder = Path(folder)
     series = read_manifest(folder)
+    for one in series:
+        # Stores of kpn_tf 0.1 have one number for all slices of a series.
+        one["noise_std_hu"] = np.broadcast_to(np.array(one["noise_std_hu"]), one["slices"])
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     names = [data_name(number) for number in range(len(series))]
     for name, one in zip(names, series, strict=True):
@@ -61,7 +64,7 @@ def about_name(number):
 class StoredSlices:
     """Slices on disk: a sequence of `TrainingSlice` whose arrays read only what is cut from them.
 
-    In memory are 8 bytes for each slice, its weight, and about a kilobyte for each series.
+    In memory are 16 bytes for each slice, its weight and its noise, and about a kilobyte for each series.
 
     Args:
         folder: The store.
@@ -90,7 +93,7 @@ class StoredSlices:
         step = fields.itemsize // count
         noise = [_Rows(path, start + noise_at + field * step, shape, fields.base) for field in range(count)]
         return TrainingSlice(
-            _Rows(path, start, shape, pixels.base), noise, one["noise_std_hu"], one["weight"]
+            _Rows(path, start, shape, pixels.base), noise, float(one["noise_std_hu"][-left]), one["weight"]
         )
 
     def of_side(self, patch, note):

@@ -90,7 +90,7 @@ class StoreWriter:
         """
         return self._by_key.get(self._pseudonym(identity))
 
-    def add(self, slices, count, *, identity, patient, pixel_mm, noise, shape):
+    def add(self, slices, count, *, identity, patient, pixel_mm, spectrum, shape):
         """Writes a series: whole, or not at all.
 
         Args:
@@ -99,7 +99,7 @@ class StoreWriter:
             identity: String that no other series has.
             patient: String that only series of the same patient have.
             pixel_mm: Side of a pixel in mm.
-            noise: Their `kpn_tf.dose.series_noise.SeriesNoise`.
+            spectrum: `kpn_tf.dose.simulation.NoiseSpectrum` of their own noise.
             shape: `(H, W)` of a slice in pixels.
 
         Raises:
@@ -117,10 +117,9 @@ class StoreWriter:
             "pixel_mm": pixel_mm,
             "patient": self._pseudonym(patient),
             "series": self._pseudonym(identity),
-            "noise_std_hu": noise.std_hu,
             "noise_spectrum": {
-                "frequency_per_mm": list(noise.spectrum.frequency_per_mm),
-                "density": list(noise.spectrum.density),
+                "frequency_per_mm": list(spectrum.frequency_per_mm),
+                "density": list(spectrum.density),
             },
             **kept,
             "bytes": size,
@@ -175,14 +174,15 @@ def _claimed(folder):
 
 
 def _write(file, slices, count, layout):
-    """Writes the slices of a series as a `.npy` file; returns their weight and the hash of their pixels."""
+    """Writes the slices of a series as a `.npy` file; returns their noise, weight and the hash of their pixels."""
     header = {"descr": np.lib.format.dtype_to_descr(layout), "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_1_0(file, header)
-    digest = hashlib.sha256()
+    digest, strengths_hu = hashlib.sha256(), []
     one = np.zeros((), layout)
     for source in slices:
         one["normal_hu"], one["noise"] = source.normal_hu, source.noise
         digest.update(one["normal_hu"].tobytes())
         file.write(one.tobytes())
+        strengths_hu.append(float(source.noise_std_hu))
         weight = source.weight
-    return {"weight": float(weight), "normal_sha256": digest.hexdigest()}
+    return {"noise_std_hu": strengths_hu, "weight": float(weight), "normal_sha256": digest.hexdigest()}
