@@ -191,13 +191,13 @@ def _bomb(folder):
     with zipfile.ZipFile(network, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("metadata.json", b" " * 300_000_000)
     write_ct_series(folder / "ct", slices=1)
-    return _called("denoise", folder / "ct", folder / "out", "--network", network)
+    return _called("denoise", folder / "ct", folder / "out", "--weights", network)
 
 
 def _slow_sender(folder):
     """How long a node listens to a sender that gets nowhere."""
     sections = "[limits]\nkeep_free_gb = 0.01\ntimeout_s = 2\n"
-    rule = 'name = "keep"\ndestinations = []\npreset = ""'
+    rule = 'name = "keep"\ndestinations = []\nweights = ""'
     with (
         Node(folder / "slow", rule=rule, sections=sections) as node,
         socket.create_connection(("127.0.0.1", node.port)) as connection,

@@ -44,7 +44,7 @@ _PAPER = ("StructKPN-paper", "StructKPN")
 _PAPER_COST = (1_981_763, 518.12)
 _REDCNN_COST = (1_848_865, 458.4)
 
-# Name for `from_preset`, for `--network` and for `--denoiser` -> the weights. Counted by Keras, which `kpn info` does
+# Name for `from_preset`, for `--weights` and for `--denoiser` -> the weights. Counted by Keras, which `kpn info` does
 # without; tests/test_trained.py holds the numbers to the networks.
 TRAINED = {
     "edge": Trained(

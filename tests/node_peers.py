@@ -251,7 +251,7 @@ class Node:
         before = len(self.lines("started"))
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "kpn_tf.cli", "serve-dicom", "--config", str(self.config)],
+                [sys.executable, "-P", "-m", "kpn_tf.cli", "serve-dicom", str(self.config)],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
@@ -288,7 +288,7 @@ class Node:
 
     def command(self, action):
         """Calls `kpn node ACTION`."""
-        call = [sys.executable, "-P", "-m", "kpn_tf.cli", "node", action, "--config", str(self.config)]
+        call = [sys.executable, "-P", "-m", "kpn_tf.cli", "node", action, str(self.config)]
         return subprocess.run(call, capture_output=True, text=True)
 
     def lines(self, event=None):

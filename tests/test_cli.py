@@ -128,7 +128,7 @@ def test_every_field_of_the_json_is_in_the_guide(tmp_path, capfd):
 def test_an_exported_network_is_taken_by_its_path(tmp_path, capfd, weights):
     own = shutil.move(weights / "edge.tflite", tmp_path / "own.tflite")
     write_ct_series(tmp_path / "in", slices=1)
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--network", own, "--json") == 0
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--weights", own, "--json") == 0
     network = json.loads(capfd.readouterr().out)["network"]
     assert network["file_sha256"] == artefact.open_artefact(own).file_sha256
 
@@ -220,7 +220,7 @@ def test_missing_weights_are_one_line(tmp_path, capfd, weights):
     write_ct_series(tmp_path / "in", slices=1)
     assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 1
     assert capfd.readouterr().err == (
-        "kpn: Expected the name of a shipped network (none) or a .tflite. Received: edge\n"
+        "kpn: Expected the name of shipped weights (none) or a .tflite. Received: edge\n"
     )
 
 
@@ -434,6 +434,12 @@ def test_help_and_version_load_nothing_heavy():
     assert run.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_low_dose_alone_is_not_taken_for_a_normal_dose(tmp_path, capsys):
+    assert kpn("evaluate", "--low", tmp_path) == 2
+    sentence = "kpn evaluate: error: expected --reference or --normal with --low, received --low alone"
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("former", "now"),
     [
@@ -441,8 +447,13 @@ def test_help_and_version_load_nothing_heavy():
         (["quality", "ct", "--output", "out"], {"input": Path("ct"), "output": Path("out")}),
         (["evaluate", "--simulate", "ct"], {"input": Path("ct"), "reference": None}),
         (["evaluate", "--low", "a", "--normal", "b"], {"input": Path("a"), "reference": Path("b")}),
-        (["export", "--preset", "edge", "e.tflite"], {"network": "edge", "output": Path("e.tflite")}),
+        (["export", "--preset", "edge", "e.tflite"], {"weights": "edge", "output": Path("e.tflite")}),
         (["denoise", "--watch", "in", "--output", "out"], {"input": Path("in"), "output": Path("out")}),
+        (["denoise", "in", "out", "--network", "m.tflite"], {"input": Path("in"), "weights": "m.tflite"}),
+        (["report", "in", "r.html", "--network=paper"], {"output": Path("r.html"), "weights": "paper"}),
+        (["export", "--network", "n.keras", "n.onnx"], {"weights": "n.keras", "output": Path("n.onnx")}),
+        (["serve-dicom", "--config", "n.toml", "--check"], {"config": Path("n.toml"), "check": True}),
+        (["node", "status", "--config", "n.toml"], {"action": "status", "config": Path("n.toml")}),
     ],
 )
 def test_options_that_became_arguments_still_work_and_say_what_to_do(former, now, monkeypatch, capsys):
@@ -452,7 +463,8 @@ def test_options_that_became_arguments_still_work_and_say_what_to_do(former, now
     monkeypatch.setattr(module, "run", lambda config: configs.append(config) or 0)
     assert kpn(*former) == 0
     assert {name: getattr(configs[0], name) for name in now} == now
-    option = next(word for word in former if word in ("--output", "--simulate", "--low", "--preset"))
+    gone = ("--output", "--simulate", "--low", "--preset", "--network", "--config")
+    option = next(word for word in map(lambda word: word.partition("=")[0], former) if word in gone)
     assert (
         f"kpn {former[0]}: {option} goes in 0.3; kpn {former[0]} --help has its new form"
         in capsys.readouterr().err

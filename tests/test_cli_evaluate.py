@@ -460,7 +460,7 @@ def test_an_existing_file_is_replaced_whole(scan, tmp_path):
         (["SCAN", "--dose", "1"], "argument --dose: expected a fraction between 0 and 1"),
         (
             ["SCAN", "--denoiser", "egde"],
-            r"shipped network (edge) or a .tflite. Received: egde",
+            r"shipped weights (edge) or a .tflite. Received: egde",
         ),
         (["SCAN", "--denoiser", "no.keras"], "Received: no.keras, which is none"),
         (["SCAN", "--denoiser", "SCAN/0001.keras"], "Expected a network that Keras can load"),

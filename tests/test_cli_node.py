@@ -82,7 +82,7 @@ def troubled(site):
 
 def node(action, config, *words):
     try:
-        return cli.main(["node", action, "--config", str(config), *words])
+        return cli.main(["node", action, str(config), *words])
     except SystemExit as stop:
         return stop.code
 
@@ -263,7 +263,7 @@ def test_slices_that_arrive_during_a_purge_are_kept(config, site):
 
 def test_the_base_install_can_look_and_clear_up(config, site, tmp_path):
     site.arrive_everywhere(1, 2, time.time())
-    call = f"from kpn_tf import cli\nsys.exit(cli.main(['node', 'purge', '--config', {str(config)!r}]))"
+    call = f"from kpn_tf import cli\nsys.exit(cli.main(['node', 'purge', {str(config)!r}]))"
     code = f"sys.path.insert(0, {str(ROOT_FOLDER)!r})\n{call}"
     printed = run_without(["pynetdicom", "tensorflow", "keras"], code, tmp_path)
     assert printed == "deleted: 1 series, 0 dead letters\n"
@@ -275,7 +275,7 @@ def serve_dicom(*words):
 
 
 def test_a_configuration_is_checked_without_a_node(config, tmp_path):
-    done = serve_dicom("--config", config, "--check")
+    done = serve_dicom(config, "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{config}: nothing is wrong with it\n"
     assert not (tmp_path / "spool").exists()
@@ -283,7 +283,7 @@ def test_a_configuration_is_checked_without_a_node(config, tmp_path):
 
 def test_all_that_is_wrong_with_a_configuration_is_told_a_mistake_a_line(config):
     config.write_text(SETTINGS.replace("port = 11113", "port = 0\nhots = 1").replace('"PACS"', '""'))
-    done = serve_dicom("--config", config, "--check")
+    done = serve_dicom(config, "--check")
     assert done.returncode == 2
     assert [line.partition("node.toml: ")[2] for line in done.stderr.splitlines()] == [
         "Expected only name, ae_title, host, port, tls in destination[0]. Received: hots",
@@ -294,12 +294,10 @@ def test_all_that_is_wrong_with_a_configuration_is_told_a_mistake_a_line(config)
 
 @pytest.mark.parametrize("words", [(), ("--check",)])
 def test_an_unknown_network_is_a_wrong_configuration(config, words):
-    config.write_text(SETTINGS + 'preset = "egde"\n')
-    done = serve_dicom("--config", config, *words)
+    config.write_text(SETTINGS + 'weights = "egde"\n')
+    done = serve_dicom(config, *words)
     assert done.returncode == 2
-    assert done.stderr.startswith(
-        "kpn serve-dicom: rule 'chest': Expected the name of a shipped network (edge"
-    )
+    assert done.stderr.startswith("kpn serve-dicom: rule 'chest': Expected the name of shipped weights (edge")
     assert done.stderr.count("\n") == 1
 
 
@@ -309,7 +307,7 @@ def test_a_damaged_journal_is_one_sentence_and_no_reason_to_start_again(config, 
         file.seek(4096)
         file.write(b"\xff" * 100_000)
     for words in (("serve-dicom",), ("node", "retry"), ("node", "status")):
-        call = [sys.executable, "-P", "-m", "kpn_tf.cli", *words, "--config", str(config)]
+        call = [sys.executable, "-P", "-m", "kpn_tf.cli", *words, str(config)]
         done = subprocess.run(call, capture_output=True, text=True, timeout=120)
         assert done.returncode == (2 if words == ("serve-dicom",) else 1)
         assert "which is damaged" in done.stderr

@@ -244,9 +244,9 @@ def test_a_worker_takes_part_only_with_the_clients_version_network_and_folder(te
         f"Expected kpn_tf 0.0.9, as the client has. Received: {__version__}; install the same everywhere"
     )
     other = asked(dataclasses.replace(terms, file_sha256="ab" * 32))
-    assert other.startswith(f"Expected the client's network {BOX}, file sha256 abababababab... Received: ")
+    assert other.startswith(f"Expected the client's weights {BOX}, file sha256 abababababab... Received: ")
     assert "shared file system" in asked(dataclasses.replace(terms, staging=tmp_path / "elsewhere"))
-    assert "Expected the name of a shipped network" in asked(dataclasses.replace(terms, network="none"))
+    assert "Expected the name of shipped weights" in asked(dataclasses.replace(terms, weights="none"))
     assert "Received: one of 8 threads; start them with --nthreads 1" in asked(terms, threads=8)
 
 

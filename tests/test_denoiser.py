@@ -267,7 +267,7 @@ def test_a_shipped_network_is_found_by_its_name(tmp_path, monkeypatch):
 def test_an_unknown_network_is_refused_with_the_known_ones(tmp_path, monkeypatch):
     shutil.copy(BOX, tmp_path / "edge.tflite")
     monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"shipped network \(edge\).*Received: papr"):
+    with pytest.raises(FileNotFoundError, match=r"shipped weights \(edge\).*Received: papr"):
         Denoiser("papr")
 
 

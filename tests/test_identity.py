@@ -111,11 +111,11 @@ def test_two_patients_whose_slices_share_their_uids_too_become_two_derived_serie
 
 def test_one_slice_and_then_its_series_end_in_one_whole_series(tmp_path, box, capfd):
     sources = write_ct_series(tmp_path / "in", slices=4)
-    assert kpn("denoise", sources[1], tmp_path / "out", "--network", BOX) == 0
+    assert kpn("denoise", sources[1], tmp_path / "out", "--weights", BOX) == 0
     (first,) = (tmp_path / "out").rglob("*.dcm")
     before = first.stat()
     capfd.readouterr()
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--network", BOX) == 0
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--weights", BOX) == 0
     out = capfd.readouterr().out
     assert re.match(r"series \.\.\.\d+ \(B30f\): 3 of 4 slices, 1 there before, noise ", out)
     assert "\n1 series, 3 slices in" in out
@@ -124,7 +124,7 @@ def test_one_slice_and_then_its_series_end_in_one_whole_series(tmp_path, box, ca
     batch.denoise(tmp_path / "in", tmp_path / "at once", box)
     assert contents(tmp_path / "out") == contents(tmp_path / "at once")
     # Now all of it is there, and the same call says so.
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--network", BOX) == 1
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--weights", BOX) == 1
     assert "exists already and is never overwritten" in capfd.readouterr().err
 
 

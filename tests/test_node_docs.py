@@ -261,7 +261,7 @@ def test_the_guides_lines_send_compressed_slices(tmp_path, tool):
         dataset = pydicom.dcmread(path)
         dataset.compress(JPEGLSLossless, generate_instance_uid=False)
         dataset.save_as(path, enforce_file_format=True)
-    with Node(tmp_path / "node", rule='name = "kept"\npreset = ""\ndestinations = []') as node:
+    with Node(tmp_path / "node", rule='name = "kept"\nweights = ""\ndestinations = []') as node:
         # dcmtk's: pynetdicom has a storescu of its own.
         command, *options = line.replace("CT1", "SCANNER").split()
         call = [

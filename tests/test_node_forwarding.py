@@ -15,7 +15,7 @@ from tests.ct_series import write_ct_series
 from tests.node_peers import EXPLICIT, IMPLICIT, Bottleneck, Node, Recorder, send, until
 from tests.ports import free_port
 
-FORWARD = 'name = "forward"\npreset = ""\noriginals = true\ndestinations = '
+FORWARD = 'name = "forward"\nweights = ""\noriginals = true\ndestinations = '
 
 
 def sop_uids(paths):

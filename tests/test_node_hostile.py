@@ -40,7 +40,7 @@ JPEG_LS = "1.2.840.10008.1.2.4.80"
 def node(tmp_path_factory):
     """A node that keeps what it takes and sends nothing; in the end no thread has died and the log has no names."""
     limits = "[limits]\nobject_mb = 4.0\nkeep_free_gb = 0.01\ntimeout_s = 2.0\nassociations = 4\n"
-    rule = 'name = "keep"\ndestinations = []\npreset = ""'
+    rule = 'name = "keep"\ndestinations = []\nweights = ""'
     with Node(tmp_path_factory.mktemp("hostile"), rule=rule, sections=limits) as running:
         yield running
         # After all of what the tests have sent:
@@ -282,7 +282,7 @@ def test_nesting_without_end_behind_the_pixels_is_left_out_of_an_object_in_anoth
     deep = b"\xfa\xff\xfa\xffSQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 3000
     content, sop_uid = wire(tmp_path / "deep", "deep")
     good, good_uid = wire(tmp_path / "good", "good")
-    rule = 'name = "forward"\npreset = ""\noriginals = true\ndestinations = ["pacs"]'
+    rule = 'name = "forward"\nweights = ""\noriginals = true\ndestinations = ["pacs"]'
     with (
         Recorder(syntaxes=[IMPLICIT]) as pacs,
         Node(tmp_path / "node", [("pacs", pacs.title, pacs.port)], rule=rule) as running,
@@ -359,7 +359,7 @@ def test_who_sends_a_byte_now_and_then_is_left(node, pieces, established):
 
 def test_an_address_has_its_share_of_associations_and_leaves_the_rest(tmp_path):
     limits = "[limits]\nkeep_free_gb = 0.01\nassociations = 3\nper_address = 2\n"
-    rule = 'name = "keep"\ndestinations = []\npreset = ""'
+    rule = 'name = "keep"\ndestinations = []\nweights = ""'
     node = Node(tmp_path / "node", rule=rule, sections=limits)
     node.config.write_text(node.config.read_text().replace('["127.0.0.1"]', '["127.0.0.1", "127.0.0.2"]'))
     contexts = [build_context(Verification)]

@@ -116,7 +116,7 @@ def test_the_same_slice_of_two_series_is_one_of_each(journal):
 
 
 def test_a_dead_letter_of_one_sender_is_not_taken_back_by_another(journal):
-    rule = Rule("x", ("a",), originals=True, preset="")
+    rule = Rule("x", ("a",), originals=True, weights="")
     for series, peer in ((1, "CT1"), (2, "CT2")):
         receive(journal, arrival(1, peer=peer))
         assert steps.complete(journal, series, rule, "", 1.0) == []
@@ -174,7 +174,7 @@ def test_steps_taken_twice_change_nothing(journal):
 
 def test_a_dead_letter_settles_its_series_and_a_retry_opens_it_again(journal):
     receive(journal, arrival(1))
-    steps.complete(journal, 1, Rule("x", ("a",), originals=True, preset=""), "", 5.0)
+    steps.complete(journal, 1, Rule("x", ("a",), originals=True, weights=""), "", 5.0)
     steps.denoised(journal, 1, [], "", None, 6.0)
     (row,) = deliveries.due(journal, "a", 10.0, 900.0, 5)
     deliveries.keep_dead_letter(journal, row["id"], "dead/x", "refused", 11.0)
@@ -186,7 +186,7 @@ def test_a_dead_letter_settles_its_series_and_a_retry_opens_it_again(journal):
 
 def test_an_object_that_comes_again_after_it_became_a_dead_letter_is_queued_anew(journal, tmp_path):
     spool = Spool(tmp_path / "spool")
-    rule = Rule("x", ("a",), originals=True, preset="")
+    rule = Rule("x", ("a",), originals=True, weights="")
     receive(journal, arrival(1))
     steps.complete(journal, 1, rule, "", 1.0)
     steps.denoised(journal, 1, [], "", None, 1.0)
@@ -398,6 +398,7 @@ def test_damage_is_told_by_whoever_comes_upon_it(tmp_path):
 
 # What version 3 changed.
 VERSION_2 = """
+ALTER TABLE series RENAME COLUMN weights TO preset;
 ALTER TABLE series DROP COLUMN strengths;
 ALTER TABLE series DROP COLUMN noise_hu;
 ALTER TABLE series ADD COLUMN strength REAL NOT NULL DEFAULT 1.0;
@@ -445,8 +446,8 @@ def test_a_journal_of_version_1_is_taken_over_with_all_that_it_knows(tmp_path):
     old.close()
     connection = sqlite3.connect(path)
     connection.executescript(
-        "INSERT INTO series (uid, peer, state, opened, changed, modality, description, kernel, strength) "
-        "VALUES ('1.2', 'CT1', 'denoised', 0, 0, 'CT', '', '', 0.5);"
+        "INSERT INTO series (uid, peer, state, opened, changed, modality, description, kernel, preset, strength) "
+        "VALUES ('1.2', 'CT1', 'denoised', 0, 0, 'CT', '', '', 'edge', 0.5);"
         "INSERT INTO instance VALUES ('1.2.1', 1, 'd', 100, 'f', '9', '8', 0);"
         "INSERT INTO delivery (series, destination, sop_uid, sop_class, syntax, file, queued) "
         "VALUES (1, 'a', '9.1', '9', '8', 'f', 0);"
@@ -459,7 +460,9 @@ def test_a_journal_of_version_1_is_taken_over_with_all_that_it_knows(tmp_path):
         (row,) = deliveries.due(journal, "a", 10.0, 900.0, 5)
         assert (row["id"], row["sop_uid"], row["file"]) == (1, "9.1", "f")
         assert [tuple(row) for row in journal.all("SELECT series, sop_uid FROM instance")] == [(1, "1.2.1")]
-        assert [tuple(row) for row in journal.all("SELECT uid, strengths FROM series")] == [("1.2", "0.5")]
+        assert [tuple(row) for row in journal.all("SELECT uid, weights, strengths FROM series")] == [
+            ("1.2", "edge", "0.5")
+        ]
         journal.close()
     journal = Journal(path)
     deliveries.sent(journal, 1, 11.0)

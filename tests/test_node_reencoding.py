@@ -15,7 +15,7 @@ from tests.enhanced_fixtures import enhanced_ct, slices_of
 from tests.node_peers import EXPLICIT, IMPLICIT, Node, Recorder, send, until
 from tests.reference import slow_elements
 
-FORWARD = 'name = "forward"\npreset = ""\noriginals = true\ndestinations = ["pacs"]\n'
+FORWARD = 'name = "forward"\nweights = ""\noriginals = true\ndestinations = ["pacs"]\n'
 
 
 def data_set(path):

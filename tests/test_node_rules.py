@@ -98,7 +98,7 @@ def test_missing_slices_are_told_by_position_and_the_rest_goes_on(tmp_path):
 def test_a_count_in_the_header_ends_the_waiting_and_is_held_against_what_came(tmp_path):
     whole = changed(write_ct_series(tmp_path / "a", name="count", slices=3), ImagesInAcquisition=3)
     part = changed(write_ct_series(tmp_path / "b", name="short", slices=2), ImagesInAcquisition=3)
-    rule = 'name = "keep"\npreset = ""\ndestinations = []'
+    rule = 'name = "keep"\nweights = ""\ndestinations = []'
     with Node(tmp_path / "node", rule=rule, quiet_s=6) as node:
         send(node.port, [*part, *whole])
         until(lambda: len(node.lines("complete")) == 2)

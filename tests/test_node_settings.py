@@ -31,9 +31,18 @@ def test_what_is_not_said_has_its_default_and_paths_start_at_the_file(tmp_path):
     settings = read(tmp_path, MINIMAL)
     assert settings.node.spool == tmp_path / "spool"
     assert (settings.node.ae_title, settings.node.port, settings.node.quiet_s) == ("KPN", 11112, 60.0)
-    assert settings.rule[0].preset == "edge"
+    assert settings.rule[0].weights == "edge"
     assert settings.rule[0].originals is False
     assert settings.tls is None
+
+
+def test_a_rule_may_still_say_preset_and_is_told_the_new_word(tmp_path, capsys):
+    settings = read(tmp_path, MINIMAL + 'preset = "paper"\n')
+    assert settings.rule[0].weights == "paper"
+    told = f"{tmp_path / 'node.toml'}: preset goes in 0.3; write weights = ... in rules\n"
+    assert capsys.readouterr().err == told
+    with pytest.raises(SettingsError, match=r"Expected only name, .*Received: preset"):
+        read(tmp_path, MINIMAL + 'preset = "paper"\nweights = "edge"\n')
 
 
 @pytest.mark.parametrize(
@@ -149,8 +158,8 @@ def test_several_mistakes_are_told_at_once(tmp_path):
 
 
 def test_every_network_that_is_not_there_is_named(tmp_path):
-    settings = read(tmp_path, MINIMAL + '[[rule]]\nname = "b"\ndestinations = []\npreset = "egde"\n')
-    with pytest.raises(SettingsError, match=r"rule 'b': Expected the name of a shipped network \(edge.*egde"):
+    settings = read(tmp_path, MINIMAL + '[[rule]]\nname = "b"\ndestinations = []\nweights = "egde"\n')
+    with pytest.raises(SettingsError, match=r"rule 'b': Expected the name of shipped weights \(edge.*egde"):
         check_networks(settings)
     check_networks(read(tmp_path, MINIMAL))
 

@@ -50,7 +50,7 @@ def test_series_come_and_go_over_tls(tmp_path, authority, tls):
 def test_a_scanner_without_a_certificate_or_with_a_strangers_is_not_let_in(tmp_path, authority, tls):
     paths = write_ct_series(tmp_path / "in", name="stranger", slices=1)
     stranger = Authority(tmp_path / "stranger", "stranger")
-    rule = 'name = "keep"\npreset = ""\ndestinations = []'
+    rule = 'name = "keep"\nweights = ""\ndestinations = []'
     with Node(tmp_path / "node", rule=rule, sections=tls) as node:
         for context in (client(authority), client(authority, stranger.issue("scanner"))):
             with pytest.raises((ConnectionError, RuntimeError)):
@@ -64,7 +64,7 @@ def test_a_scanner_without_a_certificate_or_with_a_strangers_is_not_let_in(tmp_p
 
 def test_a_connection_that_never_shakes_hands_holds_up_nobody(tmp_path, authority, tls):
     paths = write_ct_series(tmp_path / "in", name="silent", slices=1)
-    rule = 'name = "keep"\npreset = ""\ndestinations = []'
+    rule = 'name = "keep"\nweights = ""\ndestinations = []'
     with (
         Node(tmp_path / "node", rule=rule, sections=tls) as node,
         socket.create_connection(("127.0.0.1", node.port)),
@@ -74,7 +74,7 @@ def test_a_connection_that_never_shakes_hands_holds_up_nobody(tmp_path, authorit
 
 
 def test_connections_that_never_shake_hands_are_not_without_number(tmp_path, tls):
-    rule = 'name = "keep"\npreset = ""\ndestinations = []'
+    rule = 'name = "keep"\nweights = ""\ndestinations = []'
     with Node(tmp_path / "node", rule=rule, sections=tls + "associations = 2\n") as node:
         silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(30)]
         try:
@@ -91,7 +91,7 @@ def test_nothing_is_sent_to_a_destination_whose_certificate_is_a_strangers(tmp_p
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*stranger.issue("pacs"))
     with Recorder(ssl_context=server) as pacs:
-        rule = 'name = "forward"\npreset = ""\noriginals = true\ndestinations = ["pacs"]'
+        rule = 'name = "forward"\nweights = ""\noriginals = true\ndestinations = ["pacs"]'
         node = Node(tmp_path / "node", [("pacs", pacs.title, pacs.port, True)], rule=rule, sections=tls)
         with node:
             context = client(authority, authority.issue("scanner"))

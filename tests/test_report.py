@@ -319,7 +319,7 @@ def test_what_was_denoised_already_is_not_denoised_again(torso, tmp_path, capfd)
 
 
 def test_a_network_of_another_kind_is_reported_without_kernels(torso, tmp_path):
-    assert kpn("report", torso, tmp_path / "r.html", "--network", BOX) == 0
+    assert kpn("report", torso, tmp_path / "r.html", "--weights", BOX) == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "No kernels are shown: Expected a network whose file tells" in page
     assert 'id="wasm"' not in page

@@ -59,7 +59,7 @@ def test_headers_tell_what_networks_are_not_made_for(header, orientation, reason
 
 def test_a_series_outside_the_scope_is_denoised_with_one_warning_and_status_0(tmp_path, capfd):
     write_ct_series(tmp_path / "in", kernel="H70h", BodyPartExamined="BRAIN", PatientAge="006Y")
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--network", BOX, "--json") == 0
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--weights", BOX, "--json") == 0
     told = capfd.readouterr()
     outside = ["of a child", "a head", "a bone kernel"]
     assert json.loads(told.out)["series"][0]["outside"] == outside
@@ -106,7 +106,7 @@ def test_values_that_cannot_be_hu_are_skipped_with_a_sentence(
 ):
     write_slice(tmp_path / "in" / "a", slice_hu, RescaleType=rescale_type)
     write_ct_series(tmp_path / "in", name="good")
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--network", BOX) == 0
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--weights", BOX) == 0
     told = capfd.readouterr()
     assert told.err.count("skipped: series") == 1
     assert reason in told.err

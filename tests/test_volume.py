@@ -53,6 +53,15 @@ def test_a_volume_is_denoised_with_its_neighbours_at_their_distance():
         np.testing.assert_allclose(denoised_hu[index], expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("of_slices", [False, True])
+def test_a_masked_volume_is_refused_as_a_masked_slice_is(of_slices):
+    masked = np.ma.masked_less(volume_of(3), -300)
+    with pytest.raises(
+        ValueError, match="Received: a masked array; give its data, and its mask as `padding`"
+    ):
+        Denoiser(BOX, threads=1).volume(list(masked) if of_slices else masked, slice_spacing_mm=1.0)
+
+
 def test_a_single_slice_has_no_neighbours():
     slice_hu = volume_of(1)[0]
     np.testing.assert_allclose(Denoiser(WEIGHTED, threads=1)(slice_hu), slice_hu, atol=1e-3)

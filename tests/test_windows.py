@@ -147,7 +147,7 @@ def test_info_runs_without_what_windows_lacks(run_as_on_windows):
 
 
 def test_denoise_and_its_child_run_without_what_windows_lacks(run_as_on_windows, compressed, tmp_path):
-    out = run_as_on_windows("denoise", compressed, tmp_path / "out", "--network", BOX)
+    out = run_as_on_windows("denoise", compressed, tmp_path / "out", "--weights", BOX)
     assert out.startswith("series ")
     (folder,) = (tmp_path / "out").iterdir()
     assert len(list(folder.glob("*.dcm"))) == 3
@@ -171,6 +171,6 @@ def test_export_runs_without_what_windows_lacks(run_as_on_windows, tmp_path):
 
 def test_the_node_says_in_one_sentence_that_it_does_not_run_on_windows(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(serve_dicom.sys, "platform", "win32")
-    assert kpn("serve-dicom", "--config", tmp_path / "node.toml") == 2
+    assert kpn("serve-dicom", tmp_path / "node.toml") == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("kpn serve-dicom: Expected Linux or macOS")

@@ -51,7 +51,7 @@ def run(config):
     with console.silenced():
         # On a cluster a core takes one series, not a part of a slice.
         threads = config.threads or (1 if config.cluster else None)
-        denoiser = Denoiser(config.network, device=config.device, threads=threads)
+        denoiser = Denoiser(config.weights, device=config.device, threads=threads)
     strong = how_strong("denoise", config)
     told = denoiser.device_note
     if told:

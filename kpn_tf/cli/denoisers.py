@@ -42,9 +42,9 @@ def open_denoisers(words, threads, strengths=(), *, timed=False):
     """Makes the denoisers that the words name.
 
     Args:
-        words: Each a shipped network's name, a .tflite, a .keras, the name of a baseline's weights, `mean3` (the mean
-            of three neighbouring slices), `bm3d` or `ksvd` (both also with `:SIGMA_HU`), or `module:function`; perhaps
-            with `@STRENGTH` behind it.
+        words: Each the name of shipped weights, a .tflite, a .keras, the name of a baseline's weights, `mean3` (the
+            mean of three neighbouring slices), `bm3d` or `ksvd` (both also with `:SIGMA_HU`), or `module:function`;
+            perhaps with `@STRENGTH` behind it.
         threads: For networks; `None` leaves it to them.
         strengths: Shares of the correction for those whose word has none: of several, a denoiser for each.
         timed: Whether their time is taken: then each strength runs for itself, else one run for each slice does for all

@@ -28,6 +28,8 @@ class EvaluateConfig:
             "help": "CT file, or folder with CT series: normal-dose series whose low dose is simulated, or low-dose "
             "series with --reference",
             "former": ("--simulate", "--low"),
+            # Alone it would be taken for a normal dose.
+            "only_with": {"--low": ("--reference", "--normal")},
         }
     )
     reference: Path | None = field(

@@ -28,9 +28,9 @@ CALIBRATION_SLICES, CALIBRATION_DOSE = 16, 0.25
 class ExportConfig:
     """Options of `kpn export`."""
 
-    network: str = field(
+    weights: str = field(
         metadata={
-            "help": "network that is shipped with its weights: edge; or a .keras file of your own",
+            "help": "trained weights: edge or paper, which are shipped, or a .keras file of your own",
             "former": ("--preset", "--network"),
         }
     )
@@ -99,10 +99,10 @@ def run(config):
 def _wrong(config):
     """What is wrong with the call, or `None`."""
     words = (config.version, config.licence, config.training_data)
-    if config.network in _released():
+    if config.weights in _released():
         if words != (None, None, None):
-            return f"--version, --licence and --training-data of {config.network} are known: leave them out"
-    elif is_network(config.network) and not all(words):
+            return f"--version, --licence and --training-data of {config.weights} are known: leave them out"
+    elif is_network(config.weights) and not all(words):
         return "expected --version, --licence and --training-data of your network: they are written into the file"
     if config.to != "tflite" and (config.precision, config.side, config.calibration) != (None, None, None):
         return "--precision, --side and --calibration belong to --to tflite"
@@ -131,21 +131,21 @@ def _released():
 
 def _opened(config):
     """The network and its `Release`."""
-    if is_network(config.network):
-        network, known = load_network(config.network), config
+    if is_network(config.weights):
+        network, known = load_network(config.weights), config
         if not hasattr(network, "title"):
             raise ValueError(
-                f"Expected a network of kpn_tf or its baselines. Received: {config.network} "
+                f"Expected a network of kpn_tf or its baselines. Received: {config.weights} "
                 f"with a {type(network).__name__}"
             )
     else:
-        if config.network not in _released():
+        if config.weights not in _released():
             raise FileNotFoundError(
-                f"Expected a shipped network ({', '.join(_released())}) or a .keras file. Received: "
-                f"{config.network}; train one with kpn train and export RUN/best.keras"
+                f"Expected shipped weights ({', '.join(_released())}) or a .keras file. Received: "
+                f"{config.weights}; train one with kpn train and export RUN/best.keras"
             )
-        known = open_artefact(config.network)
-        network = load_network(TRAINED[config.network].path)
+        known = open_artefact(config.weights)
+        network = load_network(TRAINED[config.weights].path)
 
     from export import Release
 

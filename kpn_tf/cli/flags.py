@@ -15,10 +15,11 @@ def add_arguments(parser, config_class, words=()):
 
     What is annotated as `tuple[kind, ...]` takes several values; an option of that kind may be given several times.
 
-    A field's metadata may hold `help`, `required` for an option that must be given, and `kind`: the function from the
-    typed word to the value where the annotation is not enough.
+    A field's metadata may hold `help`, and `kind`: the function from the typed word to the value where the annotation
+    is not enough.
     `unless` names options of which any takes the place of an argument. `former` names the options that an argument or
-    option replaced in 0.2: they still work, and say what replaced them, until 0.3.
+    option replaced in 0.2: they still work, and say what replaced them, until 0.3. `only_with` maps such an option to
+    those of which one must be given too.
 
     Args:
         parser: An `argparse.ArgumentParser`.
@@ -33,6 +34,9 @@ def add_arguments(parser, config_class, words=()):
         kind = kinds.path if kind is Path else kind
         for option in given.intersection(field.metadata.get("former", ())):
             parser.add_argument(option, dest=name, type=kind, action=_Former, help=argparse.SUPPRESS)
+            needed = field.metadata.get("only_with", {}).get(option, ())
+            if needed and given.isdisjoint(needed):
+                parser.error(f"expected {' or '.join(needed)} with {option}, received {option} alone")
         if not given.isdisjoint((*field.metadata.get("former", ()), *field.metadata.get("unless", ()))):
             continue
         if field.default is dataclasses.MISSING or "unless" in field.metadata:
@@ -43,9 +47,7 @@ def add_arguments(parser, config_class, words=()):
         else:
             # argparse would add to a default list instead of replacing it: `build` puts the default in.
             several = {"action": "extend", "nargs": "+"} if _repeats(hints[name]) else {}
-            required = field.metadata.get("required", False)
-            option = f"--{name.replace('_', '-')}"
-            parser.add_argument(option, dest=name, type=kind, help=text, required=required, **several)
+            parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text, **several)
 
 
 def build(config_class, namespace):

@@ -8,10 +8,14 @@ from kpn_tf.cli import kinds
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkInUse:
-    """Which network, and on what."""
+    """Which weights, and on what."""
 
-    network: str = field(
-        default="edge", metadata={"help": "shipped network or exported .tflite (default edge)"}
+    weights: str = field(
+        default="edge",
+        metadata={
+            "help": "trained weights: edge (default) or paper, which are shipped, or a .tflite of kpn export",
+            "former": ("--network",),
+        },
     )
     device: str = field(
         default="cpu",

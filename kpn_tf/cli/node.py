@@ -28,7 +28,7 @@ class NodeConfig:
             "kind": kinds.one_of("status", "retry", "purge"),
         }
     )
-    config: Path = field(default=None, metadata={"help": "TOML file: docs/node.md", "required": True})
+    config: Path = field(metadata={"help": "TOML file: docs/node.md", "former": ("--config",)})
     json: bool = field(default=False, metadata={"help": "print one JSON document instead of lines"})
 
 

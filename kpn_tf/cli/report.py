@@ -49,7 +49,7 @@ def run(config):
 
     with silenced():
         denoiser = Denoiser(
-            config.network, device=config.device, threads=config.threads, strength=config.strength
+            config.weights, device=config.device, threads=config.threads, strength=config.strength
         )
     note = Notes()
     planned = plan(config.input, config.reference, config.every, note)

@@ -14,7 +14,7 @@ from kpn_tf.node.settings import SettingsError, check_networks, read_settings
 class ServeDicomConfig:
     """Options of `kpn serve-dicom`."""
 
-    config: Path = field(default=None, metadata={"help": "TOML file: docs/node.md", "required": True})
+    config: Path = field(metadata={"help": "TOML file: docs/node.md", "former": ("--config",)})
     check: bool = field(default=False, metadata={"help": "only check the file"})
 
 

@@ -36,7 +36,10 @@ class TrainConfig:
     )
     preset: str = field(
         default="edge",
-        metadata={"help": f"network: {', '.join(NETWORKS)} (default edge)", "kind": kinds.one_of(*NETWORKS)},
+        metadata={
+            "help": f"network and its size: {', '.join(NETWORKS)} (default edge)",
+            "kind": kinds.one_of(*NETWORKS),
+        },
     )
     steps: int = field(
         default=30000, metadata={"help": "optimizer steps (default 30000)", "kind": kinds.count}

@@ -46,15 +46,15 @@ def run(config):
             "kpn denoise", f"Expected a folder to watch. Received: {config.input}, which is not one"
         )
     # The network runs in a process of its own, which may be in another folder.
-    network = config.network
-    if network.endswith(".tflite"):
-        network = str(open_artefact(network).path.absolute())
+    weights = config.weights
+    if weights.endswith(".tflite"):
+        weights = str(open_artefact(weights).path.absolute())
     own = Own(config.output, quiet_s=config.quiet, threads=config.threads, device=config.device)
     strong = how_strong("denoise", config)
     rule = Rule(
         "watch",
         (),
-        preset=network,
+        weights=weights,
         strength=strong.get("strengths", 1.0),
         noise_hu=strong.get("noise_hu"),
     )

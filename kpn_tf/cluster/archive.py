@@ -110,11 +110,11 @@ def denoise_archive(
 def _terms(denoiser, strengths, noise_hu, output, staging):
     # A path means a file of the user's, a name what each worker has installed.
     path = denoiser.artefact.path
-    network = path.stem if path.parent == WEIGHTS_FOLDER else str(path.absolute())
+    weights = path.stem if path.parent == WEIGHTS_FOLDER else str(path.absolute())
     if noise_hu is None and strengths is None:
         strengths = (denoiser.strength,)
     return Terms(
-        network,
+        weights,
         denoiser.identity.file_sha256,
         strengths,
         noise_hu,

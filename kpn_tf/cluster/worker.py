@@ -30,8 +30,8 @@ class Terms:
     """What client and workers of a run must agree in.
 
     Args:
-        network: Name of a shipped network, or absolute path of a .tflite.
-        file_sha256: Of that network's file.
+        weights: Name of shipped weights, or absolute path of a .tflite.
+        file_sha256: Of their file.
         strengths: Shares of the correction, 0 to 1; `None` where a noise is wanted.
         noise_hu: Noise in HU that is wanted, or `None`.
         threads: Threads for the network in each worker.
@@ -40,7 +40,7 @@ class Terms:
         version: Of this package.
     """
 
-    network: str
+    weights: str
     file_sha256: str
     strengths: tuple[float, ...] | None
     noise_hu: float | None
@@ -134,12 +134,12 @@ def _denoiser(terms, worker_threads):
         )
     try:
         with console.silenced():
-            denoiser = Denoiser(terms.network, threads=terms.threads)
+            denoiser = Denoiser(terms.weights, threads=terms.threads)
     except (OSError, ValueError) as error:
         raise WorkerError(str(error)) from None
     if denoiser.identity.file_sha256 != terms.file_sha256:
         raise WorkerError(
-            f"Expected the client's network {terms.network}, file sha256 {terms.file_sha256[:12]}... Received: "
+            f"Expected the client's weights {terms.weights}, file sha256 {terms.file_sha256[:12]}... Received: "
             f"{denoiser.identity.file_sha256[:12]}...; install the same everywhere"
         )
     return denoiser

@@ -67,13 +67,13 @@ def open_artefact(weights):
     """Reads what a network says about itself, without running it.
 
     Args:
-        weights: Name of a shipped network, such as `"edge"`, or path of a .tflite.
+        weights: Name of shipped weights, such as `"edge"`, or path of a .tflite.
 
     Returns:
         An `Artefact`.
 
     Raises:
-        FileNotFoundError: If there is no such network.
+        FileNotFoundError: If there are no such weights.
         ValueError: If the file carries no usable metadata: its output could not be labelled.
     """
     path = Path(weights)
@@ -82,7 +82,7 @@ def open_artefact(weights):
     if not path.is_file():
         names = ", ".join(network.path.stem for network in shipped()) or "none"
         raise FileNotFoundError(
-            f"Expected the name of a shipped network ({names}) or a .tflite. Received: {weights}"
+            f"Expected the name of shipped weights ({names}) or a .tflite. Received: {weights}"
         )
     try:
         metadata = _metadata(path)

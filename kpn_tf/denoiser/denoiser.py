@@ -14,7 +14,7 @@ from kpn_tf.denoiser import artefact, devices
 from kpn_tf.denoiser.cpu import Cpu
 from kpn_tf.denoiser.gpu import GpuError
 from kpn_tf.denoiser.kernels import Kernels, weakened
-from kpn_tf.denoiser.slice_input import as_hu, seen
+from kpn_tf.denoiser.slice_input import as_hu, expect_unmasked, seen
 from kpn_tf.denoiser.strength import blended
 from kpn_tf.denoiser.tiling import MINIMUM_SIDE, grown, tiles, window_length
 from kpn_tf.denoiser.trial import try_gpu
@@ -44,14 +44,14 @@ class Denoiser:
     fails, the CPU computes; `device` and `device_note` tell.
 
     Args:
-        weights: Name of a shipped network, or path of a .tflite that carries its metadata.
+        weights: Name of shipped weights, or path of a .tflite that carries its metadata.
         device: `"cpu"`; `"gpu"` for the GPU if it passes; `"auto"` for the GPU if it
             passes, is faster and is not itself a program on the CPU.
         threads: Threads to compute with on the CPU; the physical cores, at most four, if `None`.
         strength: Share of the correction that is applied, 0 to 1: `x + strength * (net(x) - x)`.
 
     Raises:
-        FileNotFoundError: If there is no such network.
+        FileNotFoundError: If there are no such weights.
         ValueError: If the file is no network of this package, or an argument is out of range.
 
     Example:
@@ -162,9 +162,10 @@ class Denoiser:
             New float32 `(Z, H, W)` array in HU.
 
         Raises:
-            ValueError: As of a call for one slice; if the volume is not three-dimensional or empty, the padding of
-                another shape, or the spacing not above 0.
+            ValueError: As of a call for one slice; if the volume is masked, not three-dimensional or empty, the padding
+                of another shape, or the spacing not above 0.
         """
+        expect_unmasked(volume_hu)
         volume_hu = np.asarray(volume_hu)
         if volume_hu.ndim != 3 or volume_hu.size == 0:
             raise ValueError(f"Expected a volume of shape (Z, H, W). Received: shape {volume_hu.shape}")

@@ -5,6 +5,21 @@ import numpy as np
 from kpn_tf.hounsfield import AIR_HU
 
 
+def expect_unmasked(values):
+    """Refuses masks, which a conversion to an array would drop.
+
+    Args:
+        values: An array, or a list of arrays.
+
+    Raises:
+        ValueError: If one is masked.
+    """
+    if any(map(np.ma.isMaskedArray, [values, *(values if isinstance(values, (list, tuple)) else [])])):
+        raise ValueError(
+            "Expected an array without a mask. Received: a masked array; give its data, and its mask as `padding`"
+        )
+
+
 def as_hu(slice_hu):
     """A slice as float32.
 
@@ -18,10 +33,7 @@ def as_hu(slice_hu):
         ValueError: If the array is masked, holds no real numbers, has a type without negative values or of 8 bits, has
             another shape, or lies between -1 and 1 as scaled intensities do.
     """
-    if isinstance(slice_hu, np.ma.MaskedArray):
-        raise ValueError(
-            "Expected an array without a mask. Received: a masked array; give its data, and its mask as `padding`"
-        )
+    expect_unmasked(slice_hu)
     values = np.asarray(slice_hu)
     if values.dtype.kind not in "if" or values.dtype.itemsize < 2:
         raise ValueError(

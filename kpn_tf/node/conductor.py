@@ -102,7 +102,7 @@ class Conductor:
             notes.append(f"{came} of {row['expected']} slices came")
         if rule is None:
             notes.append("no rule matches")
-        elif row["processed"] and rule.preset:
+        elif row["processed"] and rule.weights:
             notes.append("not denoised: made by kpn_tf")
         self._remove_dead_letters(steps.complete(self._journal, series, rule, "; ".join(notes), now))
         log.info(
@@ -120,7 +120,7 @@ class Conductor:
         row = steps.next_complete(self._journal, time.time(), self._settings.retry.longest_s)
         if row is None:
             return False
-        if not row["preset"]:
+        if not row["weights"]:
             steps.denoised(self._journal, row["id"], [], row["note"], None, time.time())
         else:
             self._denoise(row)
@@ -139,7 +139,7 @@ class Conductor:
         try:
             answer = self._worker.ask(
                 {
-                    "preset": row["preset"],
+                    "weights": row["weights"],
                     "strengths": [float(word) for word in row["strengths"].split()],
                     "noise_hu": row["noise_hu"],
                     "device": self._settings.node.device,

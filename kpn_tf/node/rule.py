@@ -38,7 +38,7 @@ class Rule:
         description: Of the series.
         kernel: Of the series.
         thickness_mm: Smallest and largest slice thickness; empty for any. A series without one matches only then.
-        preset: A shipped network or a .tflite; `""` for none: the series is only forwarded.
+        weights: Name of shipped weights, or a .tflite; `""` for none: the series is only forwarded.
         strength: Share of the correction, 0 to 1; of several, a derived series for each.
         noise_hu: Instead of a strength: noise in HU that is wanted in flat soft tissue.
         originals: Whether the originals are forwarded too.
@@ -55,7 +55,7 @@ class Rule:
     description: tuple[str, ...] = ("*",)
     kernel: tuple[str, ...] = ("*",)
     thickness_mm: tuple[float, ...] = ()
-    preset: str = "edge"
+    weights: str = "edge"
     strength: float | tuple[float, ...] = 1.0
     noise_hu: float | None = None
     originals: bool = False

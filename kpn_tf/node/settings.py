@@ -1,9 +1,11 @@
 """Settings of the node: one TOML file, checked before anything starts."""
 
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kpn_tf.console import say
 from kpn_tf.node.addresses import Destination, Peer, Tls, checked_port, checked_title
 from kpn_tf.node.rule import Rule
 from kpn_tf.node.tables import MistakesError, built, check
@@ -200,10 +202,20 @@ def read_settings(path):
     except (ValueError, RecursionError) as error:
         # Not only TOMLDecodeError: an integer of 5,000 digits, or text in another encoding.
         raise SettingsError([f"Expected TOML in {path}. Received: {error}"]) from error
+    _rename_former(table, path)
     try:
         return built(Settings, table, path.absolute().parent)
     except MistakesError as error:
         raise SettingsError([f"{path}: {mistake}" for mistake in error.mistakes]) from error
+
+
+def _rename_former(table, path):
+    """Keys of rules that were called otherwise before 0.2: they still work, and say so, until 0.3."""
+    rules = table.get("rule")
+    for rule in rules if isinstance(rules, list) else []:
+        if isinstance(rule, dict) and "preset" in rule and "weights" not in rule:
+            rule["weights"] = rule.pop("preset")
+            say(f"{path}: preset goes in 0.3; write weights = ... in rules", sys.stderr)
 
 
 def check_networks(settings):
@@ -218,8 +230,8 @@ def check_networks(settings):
     mistakes = []
     for rule in settings.rule:
         try:
-            if rule.preset:
-                open_artefact(rule.preset)
+            if rule.weights:
+                open_artefact(rule.weights)
         except (OSError, ValueError) as error:
             mistakes.append(f"rule {rule.name!r}: {error}")
     if mistakes:

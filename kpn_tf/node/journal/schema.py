@@ -27,7 +27,7 @@ CREATE TABLE series (
     thickness_mm REAL,
     processed INTEGER NOT NULL DEFAULT 0,
     rule TEXT NOT NULL DEFAULT '',
-    preset TEXT NOT NULL DEFAULT '',
+    weights TEXT NOT NULL DEFAULT '',
     strengths TEXT NOT NULL DEFAULT '1.0',
     noise_hu REAL,
     destinations TEXT NOT NULL DEFAULT '',

@@ -32,9 +32,9 @@ def complete(journal, series, rule, note, now):
         if closed and rule is not None:
             processed = journal.one("SELECT processed FROM series WHERE id = ?", series)["processed"]
             journal.change(
-                "UPDATE series SET rule = ?, preset = ?, strengths = ?, noise_hu = ?, destinations = ? WHERE id = ?",
+                "UPDATE series SET rule = ?, weights = ?, strengths = ?, noise_hu = ?, destinations = ? WHERE id = ?",
                 rule.name,
-                "" if processed else rule.preset,
+                "" if processed else rule.weights,
                 " ".join(map(repr, rule.strengths)),
                 rule.noise_hu,
                 " ".join(rule.destinations),

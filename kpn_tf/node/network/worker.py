@@ -31,18 +31,18 @@ class _Networks:
     def __init__(self):
         self._made = {}
 
-    def get(self, preset, device, threads):
-        key = preset, device, threads
+    def get(self, weights, device, threads):
+        key = weights, device, threads
         if key not in self._made:
             with console.silenced():
-                denoiser = Denoiser(preset, device=device, threads=threads)
+                denoiser = Denoiser(weights, device=device, threads=threads)
                 self_test(denoiser)
                 self._made[key] = denoiser
         return self._made[key]
 
 
 def _denoise(request, networks, answer):
-    denoiser = networks.get(*(request[name] for name in ("preset", "device", "threads")))
+    denoiser = networks.get(*(request[name] for name in ("weights", "device", "threads")))
     if "input" not in request:
         return {
             "ok": True,

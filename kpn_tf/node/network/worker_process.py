@@ -83,12 +83,12 @@ def tested_worker(settings):
         WorkerError: If the process cannot be started.
     """
     worker = Worker(settings.limits.stall_s)
-    for preset in sorted({rule.preset for rule in settings.rule if rule.preset}):
+    for weights in sorted({rule.weights for rule in settings.rule if rule.weights}):
         node = settings.node
-        answer = worker.ask({"preset": preset, "device": node.device, "threads": node.threads})
+        answer = worker.ask({"weights": weights, "device": node.device, "threads": node.threads})
         if not answer["ok"]:
             worker.stop()
-            raise SelfTestError(f"preset {preset}: {answer['reason']}")
+            raise SelfTestError(f"weights {weights}: {answer['reason']}")
         told = ("model", "file_sha256", "weights_sha256", "device")
-        log.info("network tested", preset=preset, **{name: answer[name] for name in told})
+        log.info("network tested", weights=weights, **{name: answer[name] for name in told})
     return worker
