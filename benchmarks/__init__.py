@@ -1,1 +1,4 @@
-"""Measurements and pictures for the docs; nothing here passes or fails. From the root: `python -m benchmarks.NAME`."""
+"""Measurements and pictures for the docs; nothing here passes or fails.
+
+From the root: `python -m benchmarks.NAME`.
+"""

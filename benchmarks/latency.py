@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from baselines.benchmark.cost import measured
+from baselines.benchmark.cost import measured, timed
 from baselines.redcnn import REDCNN
 from export import Release, to_onnx, to_openvino, to_saved_model, to_tflite
 from kpn_tf import StructKPN, __version__
@@ -30,40 +30,17 @@ JOB_SLICES = 100
 
 TARGET_SECONDS, TARGET_MB, TARGET_JOB_RATIO = 0.20, 350, 1.3
 
-# In a process of its own: one slice to touch the memory, then a few that count, at most so many seconds of them.
-_TIMED = f"""
-import sys, time, numpy as np
+# Makes `denoise` of an artefact.
+_ARTEFACT = f"""
+import sys
 from export import runners
 denoise = getattr(runners, sys.argv[1])(sys.argv[2], {THREADS})
-batch_hu = np.load(sys.argv[3])
-denoise(batch_hu)
-seconds = []
-while len(seconds) < 9 and sum(seconds) < 10:
-    began = time.perf_counter()
-    denoise(batch_hu)
-    seconds.append(time.perf_counter() - began)
-print(*seconds)
 """
 
 _ONE_SLICE = (
     "import numpy; from kpn_tf import Denoiser; "
     f"Denoiser('edge', threads={THREADS})(numpy.zeros(({SIDE}, {SIDE}), 'float32'))"
 )
-
-
-def seconds_and_peak(path, batch_path, how="run_artefact"):
-    """Times an artefact in a process of its own.
-
-    Args:
-        path: The artefact.
-        batch_path: A `.npy` with the slice.
-        how: Function of `export.runners` that opens it.
-
-    Returns:
-        Median of the seconds a slice takes, and the peak resident memory of the process in MB.
-    """
-    printed, _, peak_mb = measured(sys.executable, "-c", _TIMED, how, path, batch_path)
-    return statistics.median(map(float, printed.split())), peak_mb
 
 
 def artefacts(folder, calibration):
@@ -149,9 +126,9 @@ def main():
         )
         edge_times = []
         for name, runtime, path, how in artefacts(folder, volume_hu[:2]):
-            edge_seconds, _ = seconds_and_peak(edge.path, batch_path)
+            edge_seconds, _ = timed(_ARTEFACT, "run_artefact", edge.path, batch_path)
             edge_times.append(edge_seconds)
-            seconds, peak_mb = seconds_and_peak(path, batch_path, how)
+            seconds, peak_mb = timed(_ARTEFACT, how, path, batch_path)
             print(
                 f"| {name} | {runtime} | {1e3 * seconds:.0f} | {seconds / edge_seconds:.2f} | {peak_mb:.0f} "
                 f"| {size_mb(path):.2f} |",

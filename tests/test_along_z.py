@@ -18,7 +18,7 @@ def test_filtered_noise_has_the_correlation_and_keeps_its_strength(correlation):
     assert noise.std() == pytest.approx(20, rel=0.02)
     neighbours, next_but_one = (np.mean(noise[:-d] * noise[d:]) / noise.var() for d in (1, 2))
     assert neighbours == pytest.approx(correlation, abs=0.02)
-    # METHOD: three taps a, 1, a give a^2 / (1 + 2 a^2) at two slices.
+    # Three taps a, 1, a give a^2 / (1 + 2 a^2) at two slices.
     assert next_but_one == pytest.approx(a**2 / (1 + 2 * a**2), abs=0.02)
 
 
@@ -40,7 +40,7 @@ def test_without_flat_tissue_there_is_no_correlation():
     assert np.isnan(noise_correlation_along_z(np.full((3, 64, 64), -1000.0), 1.0)).all()
 
 
-# shared/data/README.md and METHOD.md, 10: correlation at distances of one, two and three slices.
+# Measured in these series (README.md of the data): correlation at distances of one, two and three slices.
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("lidc_0013_abdomen_2.5mm", [0.28, 0.04, 0.02]), ("rider_0109_abdomen_chest_5mm", [0.19, 0.01, 0.01])],

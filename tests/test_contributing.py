@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rooms import FOLDERS, room
+
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/weights/*.md")]
@@ -47,3 +49,22 @@ def test_a_page_links_to_what_is_there_and_runs_no_tests_as_programs(page):
     assert "-m tests" not in text
     for name in re.findall(r"python -m (benchmarks\.\w+)", text):
         assert (ROOT / f"{name.replace('.', '/')}.py").exists(), name
+
+
+def test_the_index_leads_to_every_page():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {page.name for page in ROOT.glob("docs/*.md")} - {"index.md"}
+    assert pages - set(re.findall(r"\]\((\w+\.md)\)", index)) == set()
+
+
+def test_the_table_of_rooms_names_every_room():
+    written = re.findall(r"^\| ([\w/]+) \|", section("Rooms"), re.MULTILINE)
+    modules = [path.relative_to(ROOT).as_posix() for one in FOLDERS for path in (ROOT / one).rglob("*.py")]
+    assert written[1:] == sorted({room(path) for path in modules})
+
+
+def test_nothing_cites_a_document_that_is_not_here():
+    known = {path.name for path in ROOT.glob("*.md")}
+    for path in [*PAGES, *(path for one in (*FOLDERS, "tests") for path in (ROOT / one).rglob("*.py"))]:
+        for name in re.findall(r"\b[A-Z_]{4,}\.md\b", path.read_text(encoding="utf-8")):
+            assert name in known, (path.name, name)

@@ -189,7 +189,7 @@ def test_where_the_noise_changes_inside_a_series_so_does_the_noise_that_is_added
 def test_a_step_in_tube_current_is_a_step_in_the_noise_that_trains(tmp_path):
     mixed_scan(tmp_path / "in", lambda i: {})
     slices = training_folder(
-        tmp_path / "in", 64, np.random.default_rng(3), spill=tmp_path / "store", note=pytest.fail
+        tmp_path / "in", 64, np.random.default_rng(3), scratch=tmp_path / "store", note=pytest.fail
     )
     strengths_hu = [one.noise_std_hu for one in slices]
     assert strengths_hu[:6] == pytest.approx([12.0] * 6, rel=0.15)
@@ -238,7 +238,7 @@ def test_the_noise_of_neighbours_is_correlated_as_in_the_series(tmp_path, correl
     (measured,) = {noise.correlation for noise in lower.noises.values()}
     assert measured == pytest.approx(correlation, abs=0.05)
     assert correlation_at(added, 1) == pytest.approx(correlation, abs=0.08)
-    # METHOD: three taps a, 1, a give a^2 / (1 + 2 a^2) at two slices.
+    # Three taps a, 1, a give a^2 / (1 + 2 a^2) at two slices.
     a = side_tap(correlation)
     assert correlation_at(added, 2) == pytest.approx(a**2 / (1 + 2 * a**2), abs=0.08)
 
@@ -251,7 +251,7 @@ def test_behind_a_gap_and_at_one_position_the_noise_is_another(tmp_path):
     assert pairs == pytest.approx(expected, abs=0.2)
 
 
-# METHOD.md, 10, and README.md of the data: correlation at distances of one and two slices.
+# Measured in these series (README.md of the data): correlation at distances of one and two slices.
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

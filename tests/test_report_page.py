@@ -179,7 +179,7 @@ def test_the_numbers_beside_the_kernel_are_its_own(page, torso, edge):
     assert shape["effective radius"] == f"{radius:.2f} pixels, {radius * spacing_mm[0]:.2f} mm"
     assert float(shape["centre weight"]) == pytest.approx(kernel[10, 10], abs=1e-4)
     assert float(shape["sum of taps"]) == pytest.approx(1, abs=2e-5)
-    assert shape["white noise left"] == f"{100 * np.sqrt((kernel**2).sum()):.0f} %"
+    assert shape["residual noise"] == f"{100 * np.sqrt((kernel**2).sum()):.0f} %"
     values = texts(page, "values")
     # The slice after has whole HU.
     after_hu, made_hu = (float(text.split()[0]) for text in (values["after"], shape["kernel times before"]))

@@ -16,7 +16,8 @@ from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.locks import hold
 from kpn_tf.training.data import slices
 from kpn_tf.training.data.folders import training_folder, volumes
-from kpn_tf.training.data.store import StoreError, StoreWriter, open_store, spill
+from kpn_tf.training.data.store import StoreError, StoreWriter, open_store, scratch
+from kpn_tf.training.data.store.manifest import read_manifest, write_manifest
 from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice, training_slices
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
@@ -76,8 +77,8 @@ def test_batches_from_memory_from_dicom_and_from_a_store_are_equal_to_the_last_b
         slabs, noises = quiet_slabs(volume_hu, pixel_mm, step_mm)
         weight = 1 / (np.median([noise.std_hu for noise in noises]) * np.sqrt(len(slabs)))
         in_memory += training_slices(slabs, pixel_mm, noises, rng, weight=weight)
-    from_dicom = training_folder(data, 32, generator(), spill=tmp_path / "spill", note=pytest.fail)
-    from_store = training_folder(store, 32, None, spill=None, note=pytest.fail)
+    from_dicom = training_folder(data, 32, generator(), scratch=tmp_path / "scratch", note=pytest.fail)
+    from_store = training_folder(store, 32, None, scratch=None, note=pytest.fail)
     assert len(in_memory) == len(from_dicom) == len(from_store) == 6
     assert {len(one.normal_hu[0:96, 0:128]) for one in from_store} == {96}
     for memory, dicom, stored in zip(
@@ -101,6 +102,14 @@ def test_every_value_of_a_store_is_the_one_that_was_written(tmp_path):
         np.testing.assert_array_equal(one.normal_hu[5:9, 30:41], other.normal_hu[5:9, 30:41])
     array = np.load(tmp_path / "store" / "000000.npy", mmap_mode="r")
     np.testing.assert_array_equal(array["normal_hu"][2], made[2].normal_hu)
+
+
+def test_a_store_with_one_noise_level_for_a_series_is_read_as_one_with_a_level_for_each_slice(tmp_path):
+    write_small(tmp_path / "store")
+    series = read_manifest(tmp_path / "store")
+    assert series[0]["noise_std_hu"] == [9.0, 9.0, 9.0]
+    write_manifest(tmp_path / "store", [{**series[0], "noise_std_hu": 8.0}])
+    assert [one.noise_std_hu for one in open_store(tmp_path / "store")] == [8.0, 8.0, 8.0]
 
 
 def test_preparing_goes_on_where_a_kill_stopped_it_and_ends_in_the_same_store(data, store, tmp_path, capfd):
@@ -325,7 +334,7 @@ def test_a_killed_trainings_slices_are_removed_and_a_living_ones_stay(tmp_path):
     for folder in (dead, alive):
         folder.mkdir(parents=True)
         (folder / "in_use").touch()
-    with hold(alive / "in_use"), spill(tmp_path / "run") as place:
+    with hold(alive / "in_use"), scratch(tmp_path / "run") as place:
         write_small(place)
         assert {path.name for path in (tmp_path / "run").iterdir()} == {alive.name, place.parent.name}
     assert [path.name for path in (tmp_path / "run").iterdir()] == [alive.name]

@@ -28,18 +28,22 @@ if finished.returncode:
 print(json.dumps([finished.stdout, seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
 
-# One slice to compile and to touch the memory, then a few that count, at most so many seconds of them.
-_TIMED = """
-import os, sys, time
+# Makes `denoise` of a method.
+_METHOD = """
+import os, sys
 # A GPU runs some methods only, and its memory is none of the process.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-import numpy as np
 from baselines.benchmark.methods import denoiser, new_network
 from baselines.benchmark.tables import Method
 method = Method(sys.argv[1], sys.argv[2] or None, int(sys.argv[3]) or None)
 denoise = denoiser(method, new_network(method) if method.is_trained else None)
-slice_hu = np.load(sys.argv[4])
+"""
+
+# One slice to compile and to touch the memory, then a few that count, at most so many seconds of them.
+_TIMED = """
+import sys, time, numpy as np
+slice_hu = np.load(sys.argv[-1])
 denoise(slice_hu)
 seconds = []
 while len(seconds) < 5 and sum(seconds) < 10:
@@ -70,12 +74,12 @@ def measured(*command):
     return output, seconds, peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def seconds_and_peak(method, slice_path):
-    """Times a method, a network with the weights it starts from: what it has learnt changes nothing of its cost.
+def timed(code, *words):
+    """Times a denoiser in a process of its own.
 
     Args:
-        method: `baselines.benchmark.tables.Method` that does something.
-        slice_path: A `.npy` with a slice `(H, W)` in HU.
+        code: Python that makes `denoise`, a function of a slice, of `sys.argv[1:]`.
+        words: `sys.argv[1:]`; the last is a `.npy` with the slice.
 
     Returns:
         Median of the seconds a slice takes, and the peak resident memory of the process in MB.
@@ -83,9 +87,20 @@ def seconds_and_peak(method, slice_path):
     Raises:
         subprocess.CalledProcessError: If it fails.
     """
-    words = (method.kind, method.loss or "", method.kernel_size or 0)
-    printed, _, peak_mb = measured(sys.executable, "-c", _TIMED, *words, slice_path)
+    printed, _, peak_mb = measured(sys.executable, "-c", code + _TIMED, *words)
     return statistics.median(map(float, printed.split())), peak_mb
+
+
+def seconds_and_peak(method, slice_path):
+    """Times a method, a network with the weights it starts from: what it has learnt changes nothing of its cost.
+
+    Args:
+        method: `baselines.benchmark.tables.Method` that does something.
+        slice_path: A `.npy` with a slice `(H, W)` in HU.
+
+    Returns, Raises: As `timed`.
+    """
+    return timed(_METHOD, method.kind, method.loss or "", method.kernel_size or 0, slice_path)
 
 
 def noisy_slice():

@@ -62,7 +62,7 @@ def figures(benchmark, output, note):
     Args:
         benchmark: `baselines.benchmark.rows.Benchmark`.
         output: Path of the page, which names the files.
-        note: Called with `(line, failure)` for every method that cannot be drawn.
+        note: Callback `(line, failure)` for every method that cannot be drawn.
 
     Returns:
         Markdown that shows and explains them.

@@ -93,7 +93,7 @@ class Benchmark:
         """Does what is not done yet.
 
         Args:
-            note: Called with `(line, failure)` for every row that could not be done.
+            note: Callback `(line, failure)` for every row that could not be done.
             tell: Called with a line for every method that is done.
         """
         for method in filter(self.plan.wants, methods(self.plan.tables)):

@@ -14,7 +14,7 @@ from kpn_tf import console
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.prepare import left_out, noise_generator, progress, tell
-from kpn_tf.training.data.store import is_store, spill
+from kpn_tf.training.data.store import is_store, scratch
 
 NETWORKS = ("edge", "paper", "redcnn", "wavresnet")
 
@@ -101,11 +101,11 @@ def run(config):
         return USAGE
     # Read when TensorFlow is first imported; without it, it greets with lines about its devices.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with spill(config.run) as folder:
+    with scratch(config.run) as folder:
         return _train(config, folder)
 
 
-def _train(config, spilled):
+def _train(config, place):
     with console.silenced():
         import keras
 
@@ -120,7 +120,7 @@ def _train(config, spilled):
     except ValueError as error:
         console.say(f"kpn train: {error}", sys.stderr)
         return USAGE
-    drawn = _of_slices(config, spilled) if config.slices == 1 else _of_stacks(config)
+    drawn = _of_slices(config, place) if config.slices == 1 else _of_stacks(config)
     if drawn is None:
         return FAILED
     pairs, validation = drawn
@@ -139,7 +139,7 @@ def _train(config, spilled):
     return OK
 
 
-def _of_slices(config, spilled):
+def _of_slices(config, place):
     """Training pairs and validation pairs of single slices; `None`, after a sentence, if there are none."""
     from kpn_tf.training.data.folders import DOSE, training_folder, validation_folder
     from kpn_tf.training.pairs import SimulatedPairs
@@ -151,7 +151,7 @@ def _of_slices(config, spilled):
         config.data,
         config.patch,
         noise_generator(config.seed),
-        spill=spilled,
+        scratch=place,
         note=left_out,
         tell=tell,
         progress=progress,

@@ -40,7 +40,7 @@ class Denoiser:
     are exact.
 
     A GPU is used only for a network of fixed size, only if all of the network runs on it, and only
-    after a self-test in which every value agreed with the processor's. Otherwise, and from the moment when it
+    after a self-test in which every value agreed with the CPU's. Otherwise, and from the moment when it
     fails, the CPU computes; `device` and `device_note` tell.
 
     Args:

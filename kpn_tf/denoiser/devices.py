@@ -38,7 +38,7 @@ def default_threads():
 
 
 def cpu_name():
-    """Returns the processor's model name as the system gives it."""
+    """Returns the CPU's model name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -76,7 +76,7 @@ class Gpu:
         return denoised_hu
 
     def run(self, batch_hu):
-        """Computes one tile and believes the adapter: for the self-test, which judges by the values."""
+        """Computes one tile and believes the adapter: for the self-test, which compares the values."""
         payload = self._exchange(np.ascontiguousarray(batch_hu, np.float32).tobytes())
         return np.frombuffer(payload, np.float32).reshape(self._shape)
 

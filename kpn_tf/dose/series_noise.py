@@ -111,7 +111,7 @@ class NoiseMeter:
         return [replace(usual, std_hu=float(std_hu)) for std_hu in self.strengths_hu()]
 
     def strengths_hu(self):
-        """Strength of the noise in each slice.
+        """Noise SD of each slice.
 
         The median of up to five neighbours: one slice has few boxes, and a step in tube current stays a step. A slice
         without flat tissue has what lies between its neighbours.

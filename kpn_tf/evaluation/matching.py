@@ -18,7 +18,7 @@ def matched_series(lows, normals, note):
     Args:
         lows: `Series` of low dose.
         normals: `Series` of normal dose.
-        note: Called with `(line, failure)` for each series, or number of slices, without a partner.
+        note: Callback `(line, failure)` for each series, or number of slices, without a partner.
 
     Returns:
         List of `(low, pairs)`: the series, and its slices with those of its partner, in order of position.

@@ -244,7 +244,7 @@ def found_series(folder, note):
 
     Args:
         folder: CT file, or folder that is searched recursively.
-        note: Called with `(line, failure)` for every file that is left out, and every series without HU.
+        note: Callback `(line, failure)` for skipped files and series.
 
     Returns:
         List of `Series`.

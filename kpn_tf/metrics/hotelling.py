@@ -28,11 +28,6 @@ class Detectability:
     present: int
     channels: int
 
-    @property
-    def auc(self) -> float:
-        """Area under its ROC curve, `Φ(d' / √2)`."""
-        return auc_of(self.d_prime)
-
 
 def auc_of(d_prime: float) -> float:
     """Area under the ROC curve of two normal distributions of equal width `d'` apart.

@@ -31,7 +31,7 @@ def lcd_phantom(folder, note):
 
     Args:
         folder: The folder with `ground_truth.mhd`.
-        note: Called with `(line, failure)` for every scan that cannot be read; it is left out.
+        note: Callback `(line, failure)` for skipped scans.
 
     Returns:
         `Phantom`.

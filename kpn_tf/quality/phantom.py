@@ -122,7 +122,7 @@ def measure_phantom(phantom, scans, denoisers, *, note):
         phantom: `Phantom`.
         scans: Its `scans`, perhaps with a progress bar around them; doses one after the other.
         denoisers: Callables `(H, W)` HU -> `(H, W)` HU by name.
-        note: Called with `(line, failure)` for every scan that a denoiser fails on; it is left out.
+        note: Callback `(line, failure)` for skipped scans.
 
     Returns:
         `Report`.

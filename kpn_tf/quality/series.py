@@ -13,7 +13,7 @@ def measure_series(pairs, denoisers, *, referenced, data_name, note):
         denoisers: Callables `(H, W)` HU -> `(H, W)` HU by name.
         referenced: Whether the normal dose of the pairs is another scan: then it is the reference and has a column.
         data_name: Names the data in the table.
-        note: Called with `(line, failure)` for every slice that cannot be measured, or that a denoiser fails on.
+        note: Callback `(line, failure)` for every slice that cannot be measured, or that a denoiser fails on.
 
     Returns:
         `Report`.

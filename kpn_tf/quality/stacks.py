@@ -95,7 +95,7 @@ def sharpness_along_z(denoisers, dose, *, slice_mm, slices, note):
         dose: As of `torso_stacks`.
         slice_mm: Thickness and distance of the slices.
         slices: Slices of a stack, odd.
-        note: Called with `(line, failure)` if a denoiser fails.
+        note: Callback `(line, failure)` if a denoiser fails.
 
     Returns:
         List of `Quantity`: the width of each profile, and what the slice keeps of each contrast.

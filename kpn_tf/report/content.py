@@ -126,7 +126,7 @@ def report_slices(planned, denoiser, note):
     Args:
         planned: `Plan`.
         denoiser: `kpn_tf.Denoiser`.
-        note: Called with `(line, failure)` for every slice that is left out.
+        note: Callback `(line, failure)` for skipped slices.
 
     Yields:
         `ReportSlice`.

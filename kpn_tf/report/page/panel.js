@@ -58,7 +58,7 @@ function showKernel(slice, [row, column], kernel, side) {
     ["centre weight", centre.toFixed(4)],
     ["anisotropy", `${shape.anisotropy.toFixed(2)}${round ? ", round" : ` at ${shape.angle.toFixed(0)}°`}`],
     ["sum of taps", sum.toFixed(6)],
-    ["white noise left", `${(100 * shape.noise).toFixed(0)} %`],
+    ["residual noise", `${(100 * shape.noise).toFixed(0)} %`],
     ["kernel times before", hu(made)],
   ]);
   const canvas = $("kernel");

@@ -25,14 +25,14 @@ USUAL_NOISE_HU = 16.0
 VALIDATION_SLICES = 6
 
 
-def training_folder(folder, patch, rng, *, spill, note, tell=lambda line: None, progress=lambda name: iter):
+def training_folder(folder, patch, rng, *, scratch, note, tell=lambda line: None, progress=lambda name: iter):
     """Low-noise targets with noise fields from every usable series of a folder, or those of a store.
 
     Args:
         folder: CT file, folder that is searched recursively, or store.
         patch: Side of the patches to come in pixels: series of smaller slices are left out.
         rng: `numpy.random.Generator`; a store has its noise already.
-        spill: Folder that is not there yet, for a store of what is no store.
+        scratch: Folder for a scratch store of what is no store; not there yet.
         note: Callback `(line, failure)` for skipped inputs.
         tell: Called with a line for every series that is taken.
         progress: From the name of a series to what wraps the iteration over its slices, such as `tqdm`.
@@ -45,10 +45,10 @@ def training_folder(folder, patch, rng, *, spill, note, tell=lambda line: None, 
     """
     if not is_store(folder):
         try:
-            prepare([folder], spill, rng, note=note, tell=tell, progress=progress)
+            prepare([folder], scratch, rng, note=note, tell=tell, progress=progress)
         except EmptyStoreError:
             return ()
-        folder = spill
+        folder = scratch
     return open_store(folder).of_side(patch, note)
 
 

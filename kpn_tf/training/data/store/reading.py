@@ -101,7 +101,7 @@ class StoredSlices:
 
         Args:
             patch: Side in pixels.
-            note: Called with `(line, failure)` for every series that is left out.
+            note: Callback `(line, failure)` for skipped series.
 
         Returns:
             `StoredSlices`.

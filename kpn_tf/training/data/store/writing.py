@@ -1,4 +1,4 @@
-"""Slices -> a store, series by series; what is there is whole, and a writer that was killed goes on behind it."""
+"""Slices -> a store, series by series, each atomically; a writer that was killed resumes after the last."""
 
 import hashlib
 import hmac
@@ -91,7 +91,7 @@ class StoreWriter:
         return self._by_key.get(self._pseudonym(identity))
 
     def add(self, slices, count, *, identity, patient, pixel_mm, spectrum, shape):
-        """Writes a series: whole, or not at all.
+        """Writes a series atomically.
 
         Args:
             slices: Iterable of `TrainingSlice`, all of one shape and weight.

@@ -1,4 +1,4 @@
-"""A place on disk for the slices of one training that has no prepared store."""
+"""A scratch store: a place on disk for the slices of one training that has no prepared one."""
 
 import contextlib
 import shutil
@@ -11,7 +11,7 @@ _PREFIX, _LOCK = "slices-", "in_use"
 
 
 @contextlib.contextmanager
-def spill(run):
+def scratch(run):
     """Lends a folder inside a run folder, and removes it at the end; what a killed process left there goes first.
 
     Args:

@@ -1,0 +1,59 @@
+"""Errors of denoised slices, in the unit of the networks: absolute, and squared where it is small."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kpn_tf.hounsfield import UNIT_HU
+
+# Errors below count squared: more than a faint lesion's contrast and the noise that is left.
+SQUARED_BELOW_HU = 30.0
+
+
+@keras.saving.register_keras_serializable("kpn_tf")
+def absolute_error(normal_hu: Any, denoised_hu: Any) -> Any:
+    """Mean absolute error of denoised slices in unit scale: the loss `l1`.
+
+    Args:
+        normal_hu: Normal-dose slices `(B, H, W, 1)` in HU.
+        denoised_hu: Denoised slices `(B, H, W, 1)` in HU.
+
+    Returns:
+        Scalar tensor, no unit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> flat_hu = np.zeros((1, 3, 5, 1), "float32")
+    >>> round(float(absolute_error(flat_hu, flat_hu + 40)), 6)
+    0.1
+    """
+    return ops.mean(_error(normal_hu, denoised_hu))
+
+
+@keras.saving.register_keras_serializable("kpn_tf")
+def huber_error(normal_hu: Any, denoised_hu: Any) -> Any:
+    """Huber's error of denoised slices in unit scale: the loss `huber`.
+
+    Absolute error is least at the median of what a slice may hold, which drops a lesion that is less likely than not;
+    squared error at the mean, which keeps it in proportion to its probability. Beyond 30 HU the error counts as it
+    does in `absolute_error`, whose arguments and result it has, so that edges and bone do not outweigh faint structure.
+
+    Example:
+
+    >>> import numpy as np
+    >>> flat_hu = np.zeros((1, 3, 5, 1), "float32")
+    >>> [round(float(huber_error(flat_hu, flat_hu + hu)), 6) for hu in (15, 30, 45)]
+    [0.009375, 0.0375, 0.075]
+
+    Source: Huber, "Robust estimation of a location parameter", Ann. Math. Statist. 35 (1964).
+    """
+    error = _error(normal_hu, denoised_hu)
+    limit = SQUARED_BELOW_HU / UNIT_HU
+    small = ops.minimum(error, limit)
+    return ops.mean(small * small / (2 * limit) + (error - small))
+
+
+def _error(normal_hu, denoised_hu):
+    return ops.abs(denoised_hu - normal_hu) / UNIT_HU
