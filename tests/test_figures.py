@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from kpn_tf import StructKPN, StructureAwareLoss, figures
+from kpn_tf.denoiser import Neighbour, stacked
 from kpn_tf.figures import remarkable_pixels, structure_figure, style, write
 from kpn_tf.figures.structure import KERNEL_COLOURS, WEIGHT_COLOURS
 from kpn_tf.hounsfield import WINDOWS
+from kpn_tf.networks import StackKPN
 from tests.legible import assert_legible
 from tests.reference.colour_vision import VISIONS, least_distance
 
@@ -145,6 +147,27 @@ def test_any_number_of_kernels_are_those_of_the_network_at_the_pixels(count):
         np.testing.assert_array_equal(axes.images[0].get_array(), kernel)
         assert axes.get_title() == f"{pixel}, k = 9, largest tap {np.abs(kernel).max():.3f}"
     assert scale.get_xlabel() == "tap, as a share of the kernel's largest"
+
+
+@pytest.mark.parametrize("slices", [3, 5])
+def test_a_network_of_stacks_has_the_kernels_of_all_its_slices_and_what_came_from_each(slices):
+    keras.utils.set_random_seed(3)
+    network = StackKPN(slices, kernel_size=9)
+    low_hu, normal_hu = slices_hu(40, 53)
+    beside = [Neighbour(low_hu + 9 * z, 1.5 * z) for z in range(1, slices - 1)] + [None]
+    figure = structure_figure(low_hu, normal_hu, {"stack": network}, [(20, 30)], neighbours=beside)
+    (kernels,) = network.kernels_at(*stacked(low_hu.astype("float32"), beside, slices), [20], [30])
+    axes = figure.axes[3]
+    picture = axes.images[0].get_array()
+    assert axes.get_title() == f"(20, 30), k = 9, largest tap {np.abs(kernels).max():.3f}"
+    names = ["-1", "0", "+1"] if slices == 3 else ["-2", "-1", "0", "+1", "+2"]
+    for name, kernel, text in zip(names, kernels, axes.texts, strict=True):
+        assert text.get_text() == f"{name}: {kernel.sum():.0%}"
+        left, top = text.xy
+        np.testing.assert_array_equal(picture[top + 1 : top + 10, left : left + 9], kernel)
+    # The rest of the panel is empty.
+    assert np.count_nonzero(~np.isnan(np.ma.filled(picture, np.nan))) == kernels.size
+    assert_legible(figure)
 
 
 def test_each_network_has_kernels_around_a_white_zero_on_scales_of_their_own():

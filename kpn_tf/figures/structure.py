@@ -9,10 +9,12 @@ from matplotlib.colors import FuncNorm, to_rgb
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
+from kpn_tf.denoiser import Denoiser
 from kpn_tf.figures.panels import COLUMNS, DPI, LINE, PANEL, show_hu, square_panels, wrapped
 from kpn_tf.figures.style import in_style
 from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.losses import StructureAwareLoss
+from kpn_tf.neighbours import stacked
 
 # Colour of a pixel on which one weight alone is left, in the order of the weights. Of all triples of Okabe and Ito's
 # colours the one whose mixtures stay furthest apart for every kind of colour vision, flat being dark.
@@ -25,25 +27,32 @@ WEIGHT_COLOURS = {
 # ColorBrewer's, made for the colour-blind: blue takes away, white does nothing, red adds.
 KERNEL_COLOURS = "RdBu_r"
 
+# Kernels of a stack side by side, and rows of taps that the text above one takes.
+_ABREAST, _ABOVE = 3, 6
+
 # Yellow with a black outline is seen on bone as well as on air.
 _FRAME = {"color": "#F0E442", "path_effects": [withStroke(linewidth=2.5, foreground="black")]}
 
 
 @in_style
-def structure_figure(low_hu, normal_hu, networks, pixels=None, window="soft", crop=None):
+def structure_figure(low_hu, normal_hu, networks, pixels=None, window="soft", crop=None, neighbours=()):
     """A slice at both doses, what the structure-aware loss weighs there, and kernels at some of its pixels.
 
-    Each kernel is drawn on a scale of its own, by the root of the tap, so that small taps are seen as well.
+    Each kernel is drawn on a scale of its own, by the root of the tap, so that small taps are seen as well. Those of a
+    network for stacks stand together, one for each slice, each with the sum of its taps: how much of the pixel came
+    from that slice.
 
     Args:
         low_hu: `(H, W)` in HU, what the networks see.
         normal_hu: `(H, W)` in HU, what the loss sees; the pixels are framed in it.
-        networks: Dict of what has `kernels_at`, such as `StructKPN`, by the name beside its row of kernels; may be
-            empty.
+        networks: Dict of what has `kernels_at`, such as `StructKPN`, `StackKPN` or `kpn_tf.Denoiser`, by the name
+            beside its row of kernels; may be empty.
         pixels: Sequence of `(row, column)`, or dict of them by name; by default the three of `remarkable_pixels`.
         window: Key of `kpn_tf.hounsfield.WINDOWS`, through which the slices are seen.
         crop: What is shown of the slice, `np.s_[top:bottom, left:right]`; by default all of it. Networks and loss
             look beyond it, and pixels are counted in the slice, not in the crop.
+        neighbours: For networks of several `slices`, what lies beside `low_hu`: `kpn_tf.neighbours.Neighbour` or `None`
+            for each other slice of the stack, in order of position; empty for a single slice.
 
     Returns:
         `matplotlib.figure.Figure`, to be written with `kpn_tf.figures.write`.
@@ -51,7 +60,7 @@ def structure_figure(low_hu, normal_hu, networks, pixels=None, window="soft", cr
     Raises:
         TypeError: If something in `networks` has no `kernels_at`.
         ValueError: If the slices differ in shape, the window is unknown, the crop is empty, a pixel lies outside of it,
-            or none is remarkable.
+            or none is remarkable; if there are more or fewer neighbours than a network takes.
 
     Example:
 
@@ -80,10 +89,8 @@ def structure_figure(low_hu, normal_hu, networks, pixels=None, window="soft", cr
     rows, columns = _shown(crop, normal_hu.shape)
     shares = ops.convert_to_numpy(StructureAwareLoss().weights(normal_hu[None, :, :, None]))[0]  # (H, W, 3)
     pixels = remarkable_pixels(shares, normal_hu, crop) if pixels is None else _named(pixels, rows, columns)
-    kernels = {
-        name: network.kernels_at(low_hu, *np.transpose(list(pixels.values())))
-        for name, network in networks.items()
-    }
+    places = np.transpose(list(pixels.values()))
+    kernels = {name: _kernels(network, low_hu, neighbours, places) for name, network in networks.items()}
 
     each = -(-len(pixels) // COLUMNS)  # rows of kernels for a network
     below = 5 * LINE if kernels else 2 * LINE
@@ -105,8 +112,8 @@ def structure_figure(low_hu, normal_hu, networks, pixels=None, window="soft", cr
         first = 1 + number * each
         panels[first, 0].set_ylabel(wrapped(network))
         of_network_panels = panels[first : first + each].ravel()
-        for axes, name, kernel in zip(of_network_panels, pixels, of_network, strict=False):
-            _show_kernel(axes, name, kernel)
+        for axes, name, of_pixel in zip(of_network_panels, pixels, of_network, strict=False):
+            _show_kernels(axes, name, of_pixel)
         for axes in of_network_panels[len(pixels) :]:
             axes.remove()
     if kernels:
@@ -209,10 +216,34 @@ def _frame(axes, name, pixel, side):
     )
 
 
-def _show_kernel(axes, name, kernel):
-    largest = np.abs(kernel).max()
-    axes.imshow(kernel, cmap=KERNEL_COLOURS, norm=_by_root(largest), interpolation="nearest")
-    axes.set_title(f"{name}, k = {len(kernel)}, largest tap {largest:.3f}")
+def _kernels(network, low_hu, neighbours, places):
+    """The kernels at `(rows, columns)`, `(N, S, k, k)`."""
+    slices = getattr(network, "slices", 1)
+    if slices == 1:
+        return np.asarray(network.kernels_at(low_hu, *places))[:, None]
+    if isinstance(network, Denoiser):
+        return network.kernels_at(low_hu, *places, neighbours=neighbours)
+    return network.kernels_at(*stacked(low_hu, neighbours, slices), *places)
+
+
+def _show_kernels(axes, name, kernels):
+    """Shows the kernels of a pixel `(S, k, k)`, those of a stack three abreast, each below its share."""
+    largest = np.abs(kernels).max()
+    slices, side = kernels.shape[:2]
+    picture = kernels[0]
+    if slices > 1:
+        across = min(slices, _ABREAST)
+        down = -(-slices // across)
+        length = max(down * (side + _ABOVE), across * (side + 1) - 1)
+        picture = np.full((length, length), np.nan)
+        for z, kernel in enumerate(kernels):
+            top, left = z // across * (side + _ABOVE) + _ABOVE, z % across * (side + 1)
+            picture[top : top + side, left : left + side] = kernel
+            place = z - slices // 2
+            text = f"{f'{place:+d}' if place else '0'}: {kernel.sum():.0%}"
+            axes.annotate(text, (left, top - 1), va="bottom")
+    axes.imshow(picture, cmap=KERNEL_COLOURS, norm=_by_root(largest), interpolation="nearest")
+    axes.set_title(f"{name}, k = {side}, largest tap {largest:.3f}")
 
 
 def _add_scale(figure, place):
