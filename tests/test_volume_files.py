@@ -138,8 +138,10 @@ def test_one_slice_after_the_other_costs_one_reading(volume_hu, tmp_path, monkey
     read_volume(path)
     assert len(readings) == 1
     # A file that changes is read again.
-    write_volume_file(path, volume_hu + 1)
-    np.testing.assert_array_equal(read_volume(path).volume_hu, volume_hu + 1)
+    write_volume_file(path, volume_hu[:2] + 1)
+    np.testing.assert_array_equal(read_volume(path).volume_hu, volume_hu[:2] + 1)
+    with pytest.raises(DicomError, match=r"has 2 slices\. Received: a request for number 3"):
+        read_slice(path, 3)
 
 
 def test_a_second_copy_is_named_and_left_out(volume_hu, tmp_path):
@@ -233,10 +235,19 @@ def test_a_grid_with_shear_is_refused(volume_hu, tmp_path):
             read_slice(path, 1)
 
 
-def test_a_header_that_asks_for_more_than_any_ct_is_refused_before_it_is_believed(volume_hu, tmp_path):
+def test_values_far_beyond_hu_are_refused(volume_hu, tmp_path):
+    volume_hu = volume_hu.copy()
+    volume_hu[2, 3, 4] = -2e9
+    sitk.WriteImage(sitk.GetImageFromArray(volume_hu), str(tmp_path / "scan.mha"))
+    with pytest.raises(DicomError, match=r"holds values beyond 1e\+09, which are no HU"):
+        read_slice(tmp_path / "scan.mha", 1)
+
+
+@pytest.mark.parametrize("sizes", ["1000 1000 1001", "3 4097 4097"])
+def test_a_header_that_asks_for_more_than_any_ct_is_refused_before_it_is_believed(volume_hu, tmp_path, sizes):
     path = write_volume_file(tmp_path / "scan.nrrd", volume_hu)
-    path.write_bytes(path.read_bytes().replace(b"sizes: 44 52 4", b"sizes: 44000 52000 4"))
-    with pytest.raises(DicomError, match=r"claims 44000 x 52000 x 4 voxels, more than any CT"):
+    path.write_bytes(path.read_bytes().replace(b"sizes: 44 52 4", f"sizes: {sizes}".encode()))
+    with pytest.raises(DicomError, match=f"claims {sizes.replace(' ', ' x ')} voxels, more than any CT"):
         read_slice(path, 1)
 
 

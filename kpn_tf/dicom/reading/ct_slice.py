@@ -116,6 +116,10 @@ def _decoded(path, dataset, frame):
 
 
 def _of_volume(volume, frame):
+    if not 0 < frame <= len(volume.stored):
+        raise DicomError(
+            volume.path, f"has {len(volume.stored)} slices. Received: a request for number {frame}"
+        )
     dataset = pydicom.Dataset()
     # Nine digits: decimal strings hold sixteen characters.
     for keyword, values in (

@@ -49,7 +49,7 @@ _HU_TYPES = ("", "HU", "HU_MOD", "US")
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 
 # Metal has 30,000 in scans of extended range; what says so much more is damaged, and squares of it overflow.
-_LARGEST_HU = 1e9
+LARGEST_HU = 1e9
 
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
@@ -254,7 +254,7 @@ def _rescale(path, dataset):
     slope, intercept_hu = (number(path, dataset, name) for name in ("RescaleSlope", "RescaleIntercept"))
     # float32 carries HU everywhere: it must still tell neighbouring stored values apart.
     largest_hu = abs(intercept_hu) + 65535 * abs(slope)
-    if not slope > 0 or slope < largest_hu * 2.0**-22 or largest_hu > _LARGEST_HU:
+    if not slope > 0 or slope < largest_hu * 2.0**-22 or largest_hu > LARGEST_HU:
         raise DicomError(path, f"has an unusable RescaleSlope of {slope:g}")
     return slope, intercept_hu
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from kpn_tf.console import silenced
+from kpn_tf.dicom.reading.bounded import MOST_PIXELS
+from kpn_tf.dicom.reading.header import LARGEST_HU
 from kpn_tf.dicom.refusal import DicomError
 
 # Name's end -> SimpleITK's reader, and the end of a derived file: that of one file where the source is a header and a
@@ -184,6 +186,8 @@ def _opened(path, changed, size):
     stored = sitk.GetArrayViewFromImage(image)
     if stored.dtype.kind == "f":
         _check_finite(path, stored)
+    if stored.size and max(-float(stored.min()), float(stored.max())) > LARGEST_HU:
+        raise DicomError(path, f"holds values beyond {LARGEST_HU:g}, which are no HU")
     keys = image.GetMetaDataKeys()
     note = image.GetMetaData("ITK_FileNotes") if "ITK_FileNotes" in keys else ""
     place = repr((image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()))
@@ -213,7 +217,7 @@ def _check_header(path, reader, sitk):
         reader.GetPixelIDValue()
     ):
         raise DicomError(path, "holds more than one number a voxel, so no HU", failure=False)
-    if math.prod(sizes) > MOST_VOXELS:
+    if math.prod(sizes) > MOST_VOXELS or math.prod(sorted(sizes)[1:]) > MOST_PIXELS:
         raise DicomError(path, f"claims {' x '.join(map(str, sizes))} voxels, more than any CT")
     axes = np.reshape(reader.GetDirection(), (3, 3)).T
     numbers = (*reader.GetSpacing(), *reader.GetOrigin(), *axes.ravel())
