@@ -2,8 +2,9 @@
 
 from kpn_tf.dicom.reading.ct_slice import CTSlice, read_slice
 from kpn_tf.dicom.reading.decoder_process import stop_decoding
+from kpn_tf.dicom.reading.finding import find_series
 from kpn_tf.dicom.reading.scale import other_scale
-from kpn_tf.dicom.reading.series import Series, SliceFile, find_series
+from kpn_tf.dicom.reading.series import Series, SliceFile
 from kpn_tf.dicom.reading.volume import Volume, read_volume
 from kpn_tf.dicom.reading.volume_file import derived_name, open_volume, volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kpn_tf.dicom.reading.ct_slice import read_slice
-from kpn_tf.dicom.reading.series import find_series
+from kpn_tf.dicom.reading.finding import find_series
 from kpn_tf.dicom.refusal import DicomError
 
 
