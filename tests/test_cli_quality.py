@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
 
@@ -135,3 +136,29 @@ def test_an_output_that_is_no_folder_is_refused_before_work_begins(tmp_path, cap
     assert "expected OUTPUT to be a folder that can be written" in capfd.readouterr().err
     assert kpn("quality", "--phantom", "torso") == 2
     assert "the following arguments are required: OUTPUT" in capfd.readouterr().err
+
+
+def test_what_kpn_tf_denoised_is_named_and_left_out(scan, tmp_path, capfd):
+    shutil.copytree(scan, tmp_path / "in")
+    assert kpn("denoise", tmp_path / "in", tmp_path / "in" / "ours") == 0
+    capfd.readouterr()
+    assert kpn("quality", tmp_path / "in", tmp_path / "out") == 0
+    told = capfd.readouterr()
+    assert "denoised by kpn_tf already; give the series it was made from" in told.err
+    assert json.loads((tmp_path / "out" / "quality.json").read_text())["samples"] == [
+        {"dose": None, "count": 3}
+    ]
+
+
+def test_denoise_report_and_quality_call_the_same_noise_noise(tmp_path, capfd):
+    write_torso(tmp_path / "in")
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--json") == 0
+    (series,) = json.loads(capfd.readouterr().out)["series"]
+    assert kpn("quality", tmp_path / "in", tmp_path / "quality") == 0
+    quality = json.loads((tmp_path / "quality" / "quality.json").read_text())["quantities"][0]["values"]
+    assert kpn("report", tmp_path / "in", tmp_path / "report.html") == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    before, after = re.search(r'\["noise SD \(HU\)", "([\d.]+)", "([\d.]+)"', page).groups()
+    for place, key, shown in (("before", "noise_before_hu", before), ("edge", "noise_after_hu", after)):
+        assert quality[place]["value"] == pytest.approx(series[key], rel=1e-4)
+        assert float(shown) == pytest.approx(series[key], abs=0.051)

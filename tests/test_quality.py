@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kpn_tf.evaluation import Pair
+from kpn_tf.evaluation import Pair, Place
 from kpn_tf.metrics import known_detectability, laguerre_gauss_channels
 from kpn_tf.quality import lcd_phantom, measure_phantom, measure_series, torso_phantom
 from kpn_tf.quality.intervals import Interval, bootstrap, jackknife, spread, students_t
@@ -380,3 +380,43 @@ def test_curves_show_the_numbers_of_the_report(lcd_report):
         for dose in (0.1, 0.55)
     ]
     np.testing.assert_array_equal(shown, expected)
+
+
+def test_noise_in_slab_means_and_along_z_is_that_of_correlated_slices():
+    rng = np.random.default_rng(3)
+    fields = rng.normal(0.0, 20.0, (33, 120, 120))
+    noise = (fields[1:] + fields[:-1]) / np.sqrt(2)  # correlation of neighbours: 0.5
+    volume_hu = 50.0 + noise.astype(np.float32)
+    pairs = [
+        Pair(one, one, "a", str(i), (1.0, 1.0), place=Place("s", i, 1.0 * i))
+        for i, one in enumerate(volume_hu)
+    ]
+    report = measure_series(
+        pairs,
+        {"half": lambda slice_hu: 50.0 + (slice_hu - 50.0) / 2},
+        referenced=False,
+        data_name="n",
+        note=None,
+    )
+    found = {q.name: q.values for q in report.quantities}
+    # The mean of five: variance (5 + 2·4·0.5)/25 of one slice's.
+    expected_hu = 20.0 * np.sqrt(9 / 25)
+    slab = found["noise SD in slab means"]
+    assert slab["before"].value == pytest.approx(expected_hu, rel=0.05)
+    assert slab["half"].value == pytest.approx(slab["before"].value / 2, rel=1e-5)
+    assert found["noise correlation along z"]["before"].value == pytest.approx(0.5, abs=0.03)
+    assert {"slab means", "correlation along z"} <= set(report.conventions)
+
+
+@pytest.mark.parametrize(
+    ("step_mm", "indices"),
+    [(5.0, range(6)), (1.0, range(0, 12, 2)), (1.0, [0, 1, 2, 3, 9, 10])],
+)
+def test_slabs_are_of_neighbouring_thin_slices_alone(step_mm, indices):
+    rng = np.random.default_rng(3)
+    pairs = []
+    for i in indices:
+        one = (50.0 + rng.normal(0.0, 20.0, (90, 90))).astype(np.float32)
+        pairs.append(Pair(one, one, "a", str(i), (1.0, 1.0), place=Place("s", i, step_mm * i)))
+    report = measure_series(pairs, {}, referenced=False, data_name="n", note=None)
+    assert "noise SD in slab means" not in {q.name for q in report.quantities}

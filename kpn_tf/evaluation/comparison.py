@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,14 @@ class DenoiserError(RuntimeError):
     """A denoiser failed on a slice or returned what is no denoised slice; the message names both."""
 
 
+class Place(NamedTuple):
+    """Where a slice lies: which series, its index in order of position, and the position in mm along the normal."""
+
+    series: str
+    index: int
+    position_mm: float
+
+
 @dataclass(frozen=True)
 class Pair:
     """One slice in two doses.
@@ -28,6 +37,7 @@ class Pair:
         pixel_spacing_mm: `(rows, columns)` distance between pixels.
         neighbours: For denoisers that see them, what lies beside the low-dose slice: as of
             `kpn_tf.denoiser.Denoiser`, for as many slices as any of them sees.
+        place: `Place` of the low-dose slice, where it is known.
 
     Raises:
         ValueError: If the slices differ in shape or hold values that are not finite.
@@ -39,6 +49,7 @@ class Pair:
     name: str
     pixel_spacing_mm: tuple[float, float]
     neighbours: tuple = field(default=(), repr=False)
+    place: Place | None = None
 
     def __post_init__(self):
         low_hu, normal_hu = np.asarray(self.low_hu), np.asarray(self.normal_hu)

@@ -7,7 +7,7 @@ import numpy as np
 
 from kpn_tf.dicom import DicomError, find_series, other_scale, read_slice
 from kpn_tf.dose.low_dose import LowDoseError, inside_hu, low_dose
-from kpn_tf.evaluation.comparison import Pair
+from kpn_tf.evaluation.comparison import Pair, Place
 from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.neighbours import Neighbour
@@ -102,7 +102,7 @@ def paired(low_folder, normal_folder, *, every, note, slices=1):
     Raises:
         DicomError: If a folder does not exist.
     """
-    matched = matched_series(found_series(low_folder, note), found_series(normal_folder, note), note)
+    matched = matched_series(source_series(low_folder, note), found_series(normal_folder, note), note)
     return matched_pairs("pairs of low and normal dose", matched, every=every, note=note, slices=slices)
 
 
@@ -144,7 +144,7 @@ def _matched_pairs(chosen, note, label, slices):
             outside = low_ct.padding | normal_ct.padding
             low_hu, normal_hu = (np.where(outside, np.float32(AIR_HU), hu) for hu in (low_hu, normal_hu))
             named = label(low_ct, low), name, low.pixel_spacing_mm
-            yield Pair(low_hu, normal_hu, *named, stacks.neighbours(index))
+            yield Pair(low_hu, normal_hu, *named, stacks.neighbours(index), _place(low, index))
 
 
 def single_slices(folder, *, every, note, slices=1):
@@ -162,12 +162,22 @@ def single_slices(folder, *, every, note, slices=1):
     Raises:
         DicomError: If the folder does not exist.
     """
-    chosen = [(series, chosen_slices(series.slices, every)) for series in found_series(folder, note)]
+    chosen = [(series, chosen_slices(series.slices, every)) for series in source_series(folder, note)]
     count = sum(len(numbered) for _, numbered in chosen)
-    return PairStream("CT series" + _every(every), count, _single_slices(chosen, note, slices))
+    return PairStream("CT series" + _every(every), count, chosen_pairs(chosen, note, slices))
 
 
-def _single_slices(chosen, note, slices):
+def chosen_pairs(chosen, note, slices):
+    """Slices that were chosen, each its own normal dose.
+
+    Args:
+        chosen: List of `(series, [(number, slice file)])`, numbers counted from 1.
+        note: Callback `(line, failure)` for skipped inputs.
+        slices: As of `simulated_pairs`.
+
+    Yields:
+        `Pair`s.
+    """
     patients = _Patients()
     for series, numbered in chosen:
         stacks = _Stacks(series, slices, _read)
@@ -178,7 +188,15 @@ def _single_slices(chosen, note, slices):
                 note(str(error), True)
                 continue
             named = patients.label(ct, series), slice_name(series, number), series.pixel_spacing_mm
-            yield Pair(slice_hu, slice_hu, *named, stacks.neighbours(number - 1))
+            beside = stacks.neighbours(number - 1)
+            yield Pair(slice_hu, slice_hu, *named, beside, _place(series, number - 1))
+
+
+def _place(series, index):
+    """`Place` of a slice; `None` where instance numbers alone give the order."""
+    if series.ruler == "instance_number":
+        return None
+    return Place(series.key, index, series.slices[index].position_mm)
 
 
 def _read(file):
@@ -256,6 +274,17 @@ def found_series(folder, note):
     for refusal in refusals:
         note(f"{refusal.path}: {refusal.reason}", refusal.failure)
     return [series for series in found if _holds_hu(series, note)]
+
+
+def source_series(folder, note):
+    """`found_series` that this package has not denoised: those that it has are named, and left out."""
+    found = found_series(folder, note)
+    for series in found:
+        if series.denoised:
+            note(
+                f"{series_name(series)}: denoised by kpn_tf already; give the series it was made from", False
+            )
+    return [series for series in found if not series.denoised]
 
 
 def _holds_hu(series, note):

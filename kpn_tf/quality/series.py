@@ -2,6 +2,7 @@
 
 from kpn_tf.evaluation import DenoiserError, denoise_pair
 from kpn_tf.quality.report import BEFORE, Curves, Report
+from kpn_tf.quality.slabs import SlabMeasures
 from kpn_tf.quality.slices import SliceMeasures
 
 
@@ -22,7 +23,7 @@ def measure_series(pairs, denoisers, *, referenced, data_name, note):
         ValueError: If no slice could be measured.
     """
     kinds = (BEFORE, *denoisers, *(("reference",) if referenced else ()))
-    measures = SliceMeasures(kinds, "mm")
+    measures, slabs = SliceMeasures(kinds, "mm"), SlabMeasures(kinds)
     for pair in pairs:
         slices_hu = before_and_after(pair, denoisers, note)
         if slices_hu:
@@ -30,6 +31,7 @@ def measure_series(pairs, denoisers, *, referenced, data_name, note):
                 slices_hu["reference"] = pair.normal_hu
             try:
                 measures.add(pair.normal_hu, pair.pixel_spacing_mm, slices_hu)
+                slabs.add(pair.place, pair.normal_hu, pair.pixel_spacing_mm, slices_hu)
             except ValueError as error:
                 note(f"{pair.name}: {error}", True)
     if not measures.count:
@@ -39,8 +41,8 @@ def measure_series(pairs, denoisers, *, referenced, data_name, note):
     return Report(
         data_name,
         {None: measures.count},
-        measures.conventions(),
-        tuple(measures.quantities()),
+        {**measures.conventions(), **slabs.conventions()},
+        (*measures.quantities(), *slabs.quantities()),
         curves,
     )
 
