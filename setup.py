@@ -37,6 +37,7 @@ PACKAGES = [
     "kpn_tf.phantom",
     "kpn_tf.quality",
     "kpn_tf.report",
+    "kpn_tf.study",
     "kpn_tf.training",
     "kpn_tf.training.data",
     "kpn_tf.training.data.store",
@@ -139,7 +140,7 @@ setup(
     python_requires=">=3.11",
     packages=PACKAGES,
     package_data={
-        "kpn_tf": ["py.typed", "weights/*", "report/page/*", "node/status/*.html"],
+        "kpn_tf": ["py.typed", "weights/*", "report/page/*", "node/status/*.html", "study/*.html"],
         "baselines": ["py.typed", "weights/*"],
         "export": ["py.typed"],
     },

@@ -29,11 +29,10 @@ def grey(slice_hu, window):
     return np.rint(255 * np.clip(unit, 0, 1)).astype(np.uint8)
 
 
-def write_png(path, image):
-    """Writes an 8-bit greyscale PNG.
+def png(image):
+    """An 8-bit greyscale PNG, bytes.
 
     Args:
-        path: The file, replaced if there is one.
         image: `(H, W)` uint8.
 
     Raises:
@@ -49,9 +48,22 @@ def write_png(path, image):
     lines = np.hstack([np.zeros((height, 1), np.uint8), image]).tobytes()
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
-    content = b"".join(
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
     )
+
+
+def write_png(path, image):
+    """Writes an 8-bit greyscale PNG.
+
+    Args:
+        path: The file, replaced if there is one.
+        image: `(H, W)` uint8.
+
+    Raises:
+        ValueError: If the image is not `(H, W)` uint8.
+    """
+    content = png(image)
     with replacing(Path(path)) as part:
-        part.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+        part.write_bytes(content)

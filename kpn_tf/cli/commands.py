@@ -53,6 +53,7 @@ COMMANDS = {
     "quality": Command(
         "noise, sharpness and detectability before and after denoisers", "quality", "QualityConfig"
     ),
+    "study": Command("which strength for which protocol, with the evidence", "study", "StudyConfig"),
     "data": Command("list or download real pairs of low and normal dose", "data", "DataConfig", extra="data"),
     "prepare": Command(
         "put the slices of a training on disk, ready to draw from", "prepare", "PrepareConfig"

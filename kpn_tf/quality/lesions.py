@@ -96,13 +96,14 @@ class LesionMeasures:
                 boxes = [dataclasses.replace(lesion, centre=place.centre).box for place in places]
                 kept[kind, lesion].append([slices_hu[kind][box].copy() for box in boxes])
 
-    def quantities(self, truth_hu, pixel_mm, dose=None):
+    def quantities(self, truth_hu, pixel_mm, dose=None, transfer=None):
         """`Quantity`s of each lesion.
 
         Args:
             truth_hu: `(H, W)` in HU with the lesions.
             pixel_mm: Side of a pixel in mm; `None` where no transfer function is to be measured.
             dose: Of all realisations so far.
+            transfer: As of `kpn_tf.quality.measure_phantom`.
 
         Returns:
             List of `Quantity`, and dict of `TaskTransfer` by kind, by name of the lesion.
@@ -116,7 +117,8 @@ class LesionMeasures:
                 found += [d_prime, _area_under_curve(d_prime)]
                 if self._eye_mm:
                     found.append(self._seen_d_prime(lesion, truth_hu, dose))
-            if pixel_mm and lesion.radius >= _TRANSFER_PIXELS and abs(lesion.contrast_hu) >= _TRANSFER_HU:
+            clear = lesion.radius >= _TRANSFER_PIXELS and abs(lesion.contrast_hu) >= _TRANSFER_HU
+            if pixel_mm and clear and (transfer is None or lesion.name in transfer):
                 of, curves = _transfer(lesion, self._kinds, present, truth_hu, pixel_mm, dose)
                 found += of
                 transfers[lesion.name] = curves

@@ -113,7 +113,7 @@ def _discs(body):
         yield Lesion(name, centre, sphere.radius_mm / mm, sphere.contrast_hu)
 
 
-def measure_phantom(phantom, scans, denoisers, *, note):
+def measure_phantom(phantom, scans, denoisers, *, note, transfer=None):
     """Measures a phantom before and after each denoiser.
 
     What every slice shows is measured in the scans without lesions.
@@ -123,6 +123,8 @@ def measure_phantom(phantom, scans, denoisers, *, note):
         scans: Its `scans`, perhaps with a progress bar around them; doses one after the other.
         denoisers: Callables `(H, W)` HU -> `(H, W)` HU by name.
         note: Callback `(line, failure)` for skipped scans.
+        transfer: Names of the lesions whose transfer function is measured, which takes long; `None` for all that are
+            large and clear enough.
 
     Returns:
         `Report`.
@@ -152,7 +154,7 @@ def measure_phantom(phantom, scans, denoisers, *, note):
     curves, found = Curves(phantom.length), []
     pixel_mm = spacing[0] if phantom.blurred else None
     for dose, (slices, lesions) in by_dose.items():
-        of_lesions, transfers = lesions.quantities(phantom.truth_hu, pixel_mm, dose)
+        of_lesions, transfers = lesions.quantities(phantom.truth_hu, pixel_mm, dose, transfer)
         found += [*slices.quantities(dose), slices.worst_cell(dose), *of_lesions]
         curves.radial[dose] = slices.radial()
         curves.transfer = curves.transfer or transfers

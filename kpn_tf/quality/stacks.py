@@ -8,7 +8,7 @@ from kpn_tf.denoiser import Neighbour
 from kpn_tf.dose.along_z import correlated_along_z
 from kpn_tf.dose.simulation import SPECTRA, noise_field
 from kpn_tf.evaluation import DenoiserError, Pair, denoise_pair
-from kpn_tf.metrics import flat_regions
+from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from kpn_tf.phantom import LESIONS, NORMAL_DOSE_NOISE_HU, Tissue, torso
 from kpn_tf.quality.intervals import bootstrap
 from kpn_tf.quality.lesions import Lesion
@@ -33,7 +33,7 @@ _PLATE_MM, _VESSEL_END_MM = (-85.0, 15.0), (-100.0, -25.0)  # (x, y) of its cent
 SHARPNESS_REALISATIONS = 6
 
 
-def torso_stacks(doses, realisations, *, slice_mm, slices):
+def torso_stacks(doses, realisations, *, slice_mm, slices, lesions=LESIONS, noise=None):
     """The torso's liver in thin slices, scanned many times with and without the lesions, each scan a stack.
 
     Args:
@@ -41,36 +41,46 @@ def torso_stacks(doses, realisations, *, slice_mm, slices):
         realisations: Scans with, and as many without lesions, at each dose.
         slice_mm: Thickness and distance of the slices.
         slices: Slices of a stack, odd.
+        lesions: In the liver.
+        noise: `kpn_tf.dose.series_noise.SeriesNoise` that the liver has instead, whatever the dose.
 
     Returns:
         `kpn_tf.quality.phantom.Phantom`; the same scans each time. Lesions are spheres: what the middle slice cuts of
         them is what is looked for.
     """
-    present = torso(slices=slices, slice_spacing_mm=slice_mm, lesions=LESIONS)
+    present = torso(slices=slices, slice_spacing_mm=slice_mm, lesions=lesions)
     absent = torso(
         slices=slices,
         slice_spacing_mm=slice_mm,
-        lesions=[dataclasses.replace(sphere, contrast_hu=0.0) for sphere in LESIONS],
+        lesions=[dataclasses.replace(sphere, contrast_hu=0.0) for sphere in lesions],
     )
     mm, middle = present.pixel_spacing_mm[0], slices // 2
+    share = 1.0 if noise is None else _share_of_liver(absent.volume_hu[middle], mm, noise.spectrum)
+
+    def field(dose, rng):
+        slice_hu = absent.volume_hu[middle]
+        if noise is None:
+            return _noise(slice_hu, mm, slice_mm, dose, slices, rng)
+        return _fields(slice_hu, mm, noise.std_hu / share, noise.spectrum, noise.correlation, slices, rng)
 
     def scans():
         for dose in doses:
             for i in range(realisations):
                 for with_lesions, body in ((True, present), (False, absent)):
                     rng = np.random.default_rng([_SEED, round(1e6 * dose), i, with_lesions])
-                    noise = _noise(absent.volume_hu[middle], mm, slice_mm, dose, slices, rng)
+                    noise_hu = field(dose, rng)
                     name = f"{100 * dose:g} % of the dose, {'with' if with_lesions else 'without'} lesions, {i + 1}"
                     truth_hu = body.volume_hu[(slice(None), *_LIVER)]
                     yield (
                         dose,
                         with_lesions,
-                        _pair(truth_hu + noise, middle, slices, slice_mm, truth_hu, mm, name),
+                        _pair(truth_hu + noise_hu, middle, slices, slice_mm, truth_hu, mm, name),
                     )
 
     truth_hu = absent.volume_hu[middle][_LIVER]
+    correlated = CORRELATION if noise is None else round(noise.correlation, 2)
     return Phantom(
-        f"digital torso, slices of {slice_mm:g} mm, noise correlated by {CORRELATION} from one to the next, "
+        f"digital torso, slices of {slice_mm:g} mm, noise correlated by {correlated} from one to the next, "
         f"{realisations} realisations with and {realisations} without lesions",
         tuple(_cuts(present, middle)),
         present.volume_hu[middle][_LIVER],
@@ -176,8 +186,21 @@ def width(profile):
 def _noise(slice_hu, mm, slice_mm, dose, count, rng):
     """Noise `(count, h, w)` of the liver in so many neighbouring slices, in HU."""
     std_hu = NORMAL_DOSE_NOISE_HU * np.sqrt(_NORMAL_DOSE_MM / slice_mm / dose)
-    fields = [noise_field(slice_hu, mm, std_hu, SPECTRA["soft"], rng, _LIVER) for _ in range(count + 2)]
-    return correlated_along_z(np.stack(fields), CORRELATION)
+    return _fields(slice_hu, mm, std_hu, SPECTRA["soft"], CORRELATION, count, rng)
+
+
+def _fields(slice_hu, mm, std_hu, spectrum, correlation, count, rng):
+    beyond = 2 if correlation else 0
+    fields = [noise_field(slice_hu, mm, std_hu, spectrum, rng, _LIVER) for _ in range(count + beyond)]
+    return correlated_along_z(np.stack(fields), correlation) if correlation else np.stack(fields)
+
+
+def _share_of_liver(slice_hu, mm, spectrum):
+    """Noise in the flat liver over that of all soft tissue, which `noise_field` is told of."""
+    regions = flat_regions(slice_hu[_LIVER], (mm, mm))
+    rng = np.random.default_rng(_SEED)
+    fields = [noise_field(slice_hu, mm, 1.0, spectrum, rng, _LIVER) for _ in range(4)]
+    return float(np.mean([regional_noise_std_hu(one, regions) for one in fields]))
 
 
 def _pair(volume_hu, place, slices, slice_mm, truth_hu, mm, name):
