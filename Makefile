@@ -1,5 +1,5 @@
 # make demo   the whole job on a digital torso, in an environment without TensorFlow
-# make test   lint, import contracts, doctests, README's code, tests; the core's tests again on JAX (ten minutes)
+# make test   lint, import contracts, doctests, README's code, tests; beside them the core again on JAX (ten minutes)
 # make test-all   make test, then the slow proofs, and those that install packages from the registry
 # make bench  what a slice, a process, a job and a training's input cost here, beside the targets and RED-CNN (ten minutes)
 # make soak   the DICOM node under load, killed again and again, out of disk, and for an hour (seventy-five minutes);
@@ -11,7 +11,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test test-all bench soak locks clean
+.PHONY: demo test tests beside test-all bench soak locks clean
 
 # The first Python that is new enough and can make environments (a distribution may ship one without ensurepip).
 ifndef PYTHON
@@ -69,8 +69,10 @@ if ! { $(1); } > /dev/null 2>&1; then \
 fi
 endef
 
-# Two processes of tests; a file's tests stay in one, in order. Files in order too: the last ones are short.
-PYTEST := $(TEST)/bin/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --durations=10
+# Prints the ten slowest.
+PYTEST := $(TEST)/bin/python -m pytest --durations=10
+# Two processes; a file's tests stay in one, in order. Files in order too: the last ones are short.
+TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 SWIFTSHADER := /usr/lib/chromium/libvk_swiftshader.so
 
@@ -83,13 +85,20 @@ test: $(TEST_STAMP)
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/lint-imports --no-logo
-	$(TEST)/bin/python -m mypy
-	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/python -m mkdocs build --strict --quiet
-	KPN_FUZZ_S=60 KERAS_BACKEND=tensorflow $(PYTEST) -m 'not slow and not registry'
-	KERAS_BACKEND=jax $(PYTEST) -m 'not slow' $(CORE_TESTS)
+	@$(MAKE) --no-print-directory --jobs=2 tests beside
+
+tests:
+	KPN_FUZZ_S=60 KERAS_BACKEND=tensorflow $(PYTEST) $(TWO) -m 'not slow and not registry'
+
+# What computes and never waits, while the tests wait for nodes, peers and browsers. It speaks when it is done.
+beside:
+	@{ $(TEST)/bin/python -m mypy && \
+	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/python -m mkdocs build --strict --quiet && \
+	KERAS_BACKEND=jax $(PYTEST) -m 'not slow' $(CORE_TESTS); } > $(TEST)/beside.log 2>&1; \
+	status=$$?; cat $(TEST)/beside.log; exit $$status
 
 test-all: test
-	KERAS_BACKEND=tensorflow $(PYTEST) -m 'slow or registry'
+	KERAS_BACKEND=tensorflow $(PYTEST) $(TWO) -m 'slow or registry'
 
 # The node under load, killed, out of disk, and for an hour.
 soak: $(TEST_STAMP)

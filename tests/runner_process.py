@@ -10,15 +10,16 @@ import numpy as np
 LINES = (
     "import sys, numpy",
     "from export import runners",
-    "denoise = getattr(runners, sys.argv[1])(sys.argv[2], 1)",
-    "numpy.save(sys.argv[4], denoise(numpy.load(sys.argv[3])))",
+    "path, question, reply, *ways = sys.argv[1:]",
+    "batch_hu = numpy.load(question)",
+    "numpy.save(reply, [getattr(runners, way)(path, 1)(batch_hu) for way in ways])",
 )
 
 
-def answer(path, batch_hu, how="run_artefact"):
-    """What the artefact makes of `(1, H, W, 1)` in HU, opened by a function of `export.runners`."""
+def answers(path, batch_hu, *ways):
+    """What the artefact makes of `(1, H, W, 1)` in HU, opened by each of some functions of `export.runners`."""
     with tempfile.TemporaryDirectory() as folder:
         question, reply = Path(folder, "question.npy"), Path(folder, "reply.npy")
         np.save(question, batch_hu)
-        subprocess.run([sys.executable, "-c", "\n".join(LINES), how, path, question, reply], check=True)
+        subprocess.run([sys.executable, "-c", "\n".join(LINES), path, question, reply, *ways], check=True)
         return np.load(reply)

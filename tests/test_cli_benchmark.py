@@ -17,7 +17,6 @@ from baselines.benchmark import data as benchmark_data
 from baselines.benchmark import rows as rows_module
 from baselines.benchmark.budget import Budget
 from kpn_tf.cli.benchmark import BenchmarkConfig, command
-from kpn_tf.datasets.phantom_twin import phantom_twin
 from kpn_tf.evaluation import evaluate, simulated_pairs
 from kpn_tf.training import TrainingDivergedError, pairs
 from tests.command import kpn
@@ -34,16 +33,14 @@ def rows(*names):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Series of a training, a validation and a test patient."""
+def folders(tmp_path_factory, written_phantom_twin):
+    """Series of a training, a validation and a test patient, and three scans of the phantom's twin."""
     folder = tmp_path_factory.mktemp("data")
     write_torso(folder / "train")
     write_torso(folder / "validation", noisy_volume(2), patient_id="ID-4711")
     write_torso(folder / "test", noisy_volume(2)[::-1], patient_id="ID-4712")
-    phantom_twin(folder / "phantom")
-    for scan in (folder / "phantom").iterdir():
-        if scan.name not in ("080kV_030mA", "080kV_150mA", "080kV_270mA"):
-            shutil.rmtree(scan)
+    for scan in ("080kV_030mA", "080kV_150mA", "080kV_270mA"):
+        shutil.copytree(written_phantom_twin / scan, folder / "phantom" / scan)
     return folder
 
 
@@ -280,11 +277,21 @@ def test_weights_of_another_budget_are_not_taken_for_the_training_asked_for(
 
 
 @pytest.fixture(scope="module")
-def without_data(tmp_path_factory):
-    """A call that names no data: its folder."""
+def without_data(tmp_path_factory, written_phantom_twin, written_nih_twin):
+    """A call that names no data: its folder. The twins, which have their own tests, are copied."""
     folder = tmp_path_factory.mktemp("twin")
     places = ("--runs", folder / "runs", "--output", folder / "results.md")
-    assert kpn("benchmark", *rows("low-dose"), *places) == 0
+
+    def phantom_twin(place):
+        shutil.copytree(written_phantom_twin, place, dirs_exist_ok=True)
+
+    def nih_twin(place):
+        shutil.copytree(written_nih_twin, place, dirs_exist_ok=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for twin in (phantom_twin, nih_twin):
+            patch.setattr(f"kpn_tf.datasets.{twin.__name__}", twin)
+        assert kpn("benchmark", *rows("low-dose"), *places) == 0
     return folder
 
 

@@ -21,12 +21,14 @@ from kpn_tf.cli.prepare import PrepareConfig, left_out
 from kpn_tf.cli.train import TrainConfig
 from kpn_tf.dicom import SimulatedBy, derive_slice, read_slice
 from kpn_tf.losses import absolute_error
+from kpn_tf.networks.struct_kpn import PRESETS
 from kpn_tf.training import pairs
 from kpn_tf.training.data import volume_validation
 from kpn_tf.training.data.folders import volumes
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
 
+SMALL = {"blocks": 1, "channels": 8}
 TINY = ("--patch", "32", "--batch", "2", "--steps", "3", "--loss", "l1")
 GUIDE = Path(__file__).parents[1] / "docs" / "train.md"
 
@@ -46,6 +48,14 @@ def data(tmp_path_factory):
     write_torso(folder / "train")
     write_torso(folder / "validation", noisy_volume(2), patient_id="ID-4711")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """An `edge` as narrow and shallow as will do: what is tested is what happens around it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "edge", PRESETS["edge"] | SMALL)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +105,8 @@ def test_two_devices_of_one_processor_take_the_steps_of_one(data, unbroken, tmp_
     # In a process of its own: TensorFlow counts the devices of a process once.
     code = (
         "import functools, sys\nfrom kpn_tf import cli, training\n"
+        "from kpn_tf.networks.struct_kpn import PRESETS\n"
+        f"PRESETS['edge'] |= {SMALL}\n"
         "training.TrainingConfig = functools.partial(training.TrainingConfig, validate_every=1)\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )

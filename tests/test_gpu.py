@@ -277,6 +277,7 @@ def test_a_slice_in_tiles_of_fixed_size_equals_the_whole_slice_away_from_mirrore
     np.testing.assert_allclose(fixed_hu[:, : 101 - 45], any_size_hu[:, : 101 - 45], atol=0.05, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_graph_that_the_adapter_miscomputes_is_caught_by_its_values(swiftshader, shifts):
     # LiteRT calls it fully accelerated, running it succeeds ...
     run = subprocess.run([sys.executable, "-c", ASK_LITERT, str(shifts)], capture_output=True, text=True)

@@ -123,8 +123,8 @@ def test_every_layer_knows_its_output_shape_and_configuration(make, takes, gives
 
 IMPORTS = [
     "import kpn_tf, keras",
-    "import keras, kpn_tf",
-    "import kpn_tf; from kpn_tf.layers import LocalConv; import keras",
+    pytest.param("import keras, kpn_tf", marks=pytest.mark.slow),
+    pytest.param("import kpn_tf; from kpn_tf.layers import LocalConv; import keras", marks=pytest.mark.slow),
 ]
 
 

@@ -29,11 +29,9 @@ TRAIN, TEST = PATIENTS[:5], PATIENTS[5:]
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(written_nih_twin):
     """The twin, written once."""
-    folder = tmp_path_factory.mktemp("twin")
-    nih_twin(folder)
-    return folder
+    return written_nih_twin
 
 
 @pytest.fixture

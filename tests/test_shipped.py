@@ -105,8 +105,8 @@ def test_shipped_weights_are_small_belong_to_their_method_and_remove_noise(name)
     assert gain > 2.5
 
 
-@pytest.mark.parametrize("name", shipped.names()[:1])
-def test_shipped_weights_have_a_name_for_the_command_line(name, tmp_path, capfd):
+def test_shipped_weights_have_a_name_for_the_command_line(tmp_path, capfd):
+    name = min(shipped.names(), key=lambda name: shipped.weights(name).stat().st_size)
     write_torso(tmp_path / "series", noisy_volume(1))
     words = [str(tmp_path / "series"), "--denoiser", name]
     assert cli.main(["evaluate", *words]) == 0

@@ -35,7 +35,7 @@ def pairs(patch=32, brighter_hu=0.0):
 
 def network():
     keras.utils.set_random_seed(2)
-    return StructKPN("edge")
+    return StructKPN("edge", blocks=1, channels=8)
 
 
 def validation_pair():
@@ -149,7 +149,7 @@ def test_a_run_is_saved_between_validations_too_and_keeps_no_folders_name(tmp_pa
     ("other", "what"),
     [
         (lambda: {"config": TrainingConfig(steps=2)}, "config"),
-        (lambda: {"network": StructKPN("edge", kernel_size=5)}, "network"),
+        (lambda: {"network": StructKPN("edge", kernel_size=5, blocks=1, channels=8)}, "network"),
         (lambda: {"loss": StructureAwareLoss(strength="sqrt")}, "loss"),
         (lambda: {"loss": keras.losses.MeanAbsoluteError()}, "loss"),
         (lambda: {"pairs": pairs(patch=24)}, "pairs"),

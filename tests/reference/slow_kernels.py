@@ -5,16 +5,22 @@ import numpy as np
 
 def local_conv(image, kernels):
     """`(H, W)` and `(H, W, k * k)` to `(H, W)`, border `32 1234 32`."""
+    out = np.zeros(image.shape)
+    for y, x in np.ndindex(image.shape):
+        out[y, x] = local_conv_at(image, kernels[y, x], y, x)
+    return out
+
+
+def local_conv_at(image, kernel, y, x):
+    """One pixel of it: `(H, W)` and `(k * k,)` to a number."""
     rows, columns = image.shape
-    side = int(np.sqrt(kernels.shape[-1]))
+    side = int(np.sqrt(len(kernel)))
     radius = side // 2
-    out = np.zeros((rows, columns))
-    for y in range(rows):
-        for x in range(columns):
-            for i in range(side):
-                for j in range(side):
-                    value = image[mirror(y + i - radius, rows), mirror(x + j - radius, columns)]
-                    out[y, x] += kernels[y, x, i * side + j] * value
+    out = 0.0
+    for i in range(side):
+        for j in range(side):
+            value = image[mirror(y + i - radius, rows), mirror(x + j - radius, columns)]
+            out += kernel[i * side + j] * value
     return out
 
 
