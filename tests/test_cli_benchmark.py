@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from baselines import shipped
+from baselines import redcnn, shipped
 from baselines.benchmark import cost, figures, ship, tables
 from baselines.benchmark import data as benchmark_data
 from baselines.benchmark import rows as rows_module
 from baselines.benchmark.budget import Budget
 from kpn_tf.cli.benchmark import BenchmarkConfig, command
 from kpn_tf.evaluation import evaluate, simulated_pairs
+from kpn_tf.networks.struct_kpn import PRESETS
 from kpn_tf.training import TrainingDivergedError, pairs
 from tests.command import kpn
 from tests.noisy_torso import noisy_volume, write_torso
@@ -51,8 +52,10 @@ def words(folders):
 
 @pytest.fixture(scope="module", autouse=True)
 def small():
-    """Small pictures, and no process that only measures time."""
+    """Small networks and pictures, and no process that only measures time."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "edge", PRESETS["edge"] | {"blocks": 1, "channels": 8})
+        patch.setattr(redcnn, "CHANNELS", 16)
         patch.setattr(figures, "SIDE", 256)
         patch.setattr(cost, "seconds_and_peak", lambda method, path: (0.25, 300.0))
         yield
@@ -149,8 +152,9 @@ def test_every_row_names_data_convention_budget_and_command(finished):
     _, data, convention, budget, said = line.strip("| ").split(" | ")
     assert data == "normal-dose series at 25 % of the dose, simulated (seed 0)"
     assert convention == "`soft`"
-    assert re.match(
-        r"2 steps of 2 patches of 32×32, Adam 0.0001, float32, 2\.55 GMAC forward; 3 slices", budget
+    forward = 2 * 2 * redcnn.REDCNN().gmac(32, 32)
+    assert budget.startswith(
+        f"2 steps of 2 patches of 32×32, Adam 0.0001, float32, {forward:.3g} GMAC forward; 3 slices"
     )
     folders = "--test TEST --train TRAIN --validation VALIDATION --phantom PHANTOM"
     assert said == f"`kpn benchmark {folders} --steps 2 --batch 2 --patch 32 --row redcnn-l1`"
@@ -160,7 +164,8 @@ def test_a_reduced_budget_is_called_reduced_in_the_table(finished):
     found = lines_of((finished / "results.md").read_text(encoding="utf-8"), "Table 2")
     share = 100 * 2 * 2 * 32**2 / (6000 * 128 * 64**2)
     assert found["RED-CNN, L1"][3] == f"{share:.3g} % (reduced)"
-    assert found["RED-CNN, L1"][4:6] == ["1,848,865", "458.4"]
+    network = redcnn.REDCNN()
+    assert found["RED-CNN, L1"][4:6] == [f"{network.count_params():,}", f"{network.gmac():.1f}"]
 
 
 def test_all_networks_of_a_seed_get_the_same_steps_and_the_same_patches(finished):

@@ -101,6 +101,7 @@ def test_a_baseline_trains_in_the_same_loop(data, often, tmp_path):
     assert keras.saving.load_model(tmp_path / "run" / "best.keras").title == "RED-CNN"
 
 
+@pytest.mark.slow
 def test_two_devices_of_one_processor_take_the_steps_of_one(data, unbroken, tmp_path):
     # In a process of its own: TensorFlow counts the devices of a process once.
     code = (
@@ -297,7 +298,7 @@ def test_help_loads_neither_tensorflow_nor_keras():
     assert run.stderr == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interruption_while_noise_is_made_is_one_line(data, tmp_path, number):
     write_torso(tmp_path / "long", noisy_volume(60))
     command = [

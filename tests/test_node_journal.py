@@ -155,6 +155,48 @@ def test_a_series_is_complete_after_the_quiet_time_or_when_the_announced_number_
     assert arrivals.finished(journal, 60.0, 304.0) == [1, 3]
 
 
+def test_a_series_of_many_slices_or_bytes_is_full_while_it_grows(journal):
+    receive(journal, arrival(1, places=tuple(("z", float(mm)) for mm in range(3))), now=100.0)
+    receive(journal, arrival(1, series="1.3"), now=100.0)
+    receive(journal, arrival(2, series="1.3"), now=100.0)  # of 100 bytes each
+    assert arrivals.full(journal, 4, 1000, 101.0) == []
+    assert arrivals.full(journal, 3, 1000, 101.0) == [1]
+    assert arrivals.full(journal, 4, 200, 101.0) == [2]
+    # Of what nothing comes any more the quiet time decides.
+    assert arrivals.full(journal, 3, 200, 1000.0) == []
+    steps.complete(journal, 1, RULE, "", 102.0)
+    assert arrivals.full(journal, 3, 1000, 102.0) == []
+    assert receive(journal, arrival(2), now=103.0) == 3
+
+
+def test_gaps_are_looked_for_in_all_parts_of_a_series_together(journal):
+    for number in (1, 2, 4, 5):
+        receive(journal, arrival(number))
+    first = journal.one("SELECT * FROM series")
+    assert arrivals.missing_mm(journal, first) == [3.0]
+    receive(journal, arrival(3, peer="CT2"))
+    assert arrivals.missing_mm(journal, first) == [3.0]
+    steps.complete(journal, 1, RULE, "", 5.0)
+    assert receive(journal, arrival(3)) == 3
+    assert arrivals.missing_mm(journal, journal.one("SELECT * FROM series WHERE id = 3")) == []
+
+
+def test_senders_take_turns_and_each_of_them_begins_with_his_oldest(journal):
+    for peer, count in (("CT1", 4), ("CT2", 2), ("CT3", 1)):
+        for number in range(count):
+            series = receive(journal, arrival(1, series=f"1.{peer[2]}{number}", peer=peer))
+            steps.complete(journal, series, RULE, "", 5.0)
+    # A series that ended its process comes after the others of its sender, not after those of all.
+    steps.attempt(journal, 1)
+    served, order = {}, []
+    while row := steps.next_complete(journal, 10.0, 900.0, served):
+        order.append((row["peer"], row["id"]))
+        served[row["peer"]] = len(order)
+        steps.denoised(journal, row["id"], [], "", 1.0, 10.0)
+    turns = [("CT1", 2), ("CT2", 5), ("CT3", 7), ("CT1", 3), ("CT2", 6), ("CT1", 4), ("CT1", 1)]
+    assert order == turns
+
+
 def test_steps_taken_twice_change_nothing(journal):
     receive(journal, arrival(1))
     derived = [Object("9.1", CT, EXPLICIT, "derived/9.1.dcm")]
@@ -288,8 +330,8 @@ def test_a_clock_that_was_set_back_holds_up_nothing(journal):
     assert arrivals.finished(journal, 60.0, 5_060.0) == [1]
     steps.complete(journal, 1, RULE, "", 5_060.0)
     steps.again(journal, 1, 10_000.0)
-    assert steps.next_complete(journal, 5_070.0, 900.0)["id"] == 1
-    assert steps.next_complete(journal, 9_500.0, 900.0) is None
+    assert steps.next_complete(journal, 5_070.0, 900.0, {})["id"] == 1
+    assert steps.next_complete(journal, 9_500.0, 900.0, {}) is None
     (row,) = deliveries.due(journal, "a", 5_070.0, 900.0, 5)
     deliveries.refused(journal, row["id"], "no", 10_000.0)
     assert len(deliveries.due(journal, "a", 5_070.0, 900.0, 5)) == 1

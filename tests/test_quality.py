@@ -270,6 +270,7 @@ def three_pixel_mean(slice_hu):
     return (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
 
 
+@pytest.mark.slow
 def test_the_torso_has_the_noise_and_contrasts_that_it_was_given(torso_report):
     noise = only(torso_report, "noise SD", "flat soft tissue", 0.25)
     assert noise.values["before"].value == pytest.approx(24, rel=0.1)
@@ -283,6 +284,7 @@ def test_the_torso_has_the_noise_and_contrasts_that_it_was_given(torso_report):
     assert np.exp(-2 * (np.pi * 0.5 * f50) ** 2) * np.sinc(0.75 * f50) == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_mean_over_columns_keeps_hu_and_lowers_what_its_transfer_lowers(torso_report):
     assert abs(only(torso_report, "HU bias, mean", "cells of the body", 0.25).changes["three"].value) < 0.1
     assert only(torso_report, "noise SD", "flat soft tissue", 0.25).changes["three"].high < 0

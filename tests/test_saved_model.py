@@ -254,6 +254,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(network, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_process_without_this_package_gives_keras_numbers(base, requests, expected_hu, tmp_path):
     code = """
 import numpy as np

@@ -86,7 +86,13 @@ def test_a_training_that_is_not_there_is_refused(runs, tmp_path):
         ship.take(runs, "redcnn-l1", tmp_path)
 
 
-@pytest.mark.parametrize("name", shipped.names())
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name.startswith("redcnn") else pytest.param(name, marks=pytest.mark.slow)
+        for name in shipped.names()
+    ],
+)
 def test_shipped_weights_are_small_belong_to_their_method_and_remove_noise(name):
     path, method = shipped.weights(name), TRAINED[name]
     assert path.stat().st_size < 8e6

@@ -157,7 +157,7 @@ def test_drawing_from_a_store_takes_memory_for_a_batch_and_not_for_the_store(tmp
         "before, drawn = peak(), set()\n"
         "get = type(stored).__getitem__\n"
         "type(stored).__getitem__ = lambda self, index: drawn.add(index) or get(self, index)\n"
-        "for index in range(100):\n"
+        "for index in range(40):\n"
         "    pairs[index]\n"
         "print(len(drawn), (peak() - before) / 1024)\n"
     )

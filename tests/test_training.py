@@ -82,6 +82,7 @@ def test_a_run_folder_says_what_was_run_and_keeps_the_best_network(tmp_path):
     assert score == pytest.approx(max(entry["validation_psnr_soft"] for entry in log), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_exactly(tmp_path):
     config = TrainingConfig(steps=6, validate_every=3)
     unbroken = network()

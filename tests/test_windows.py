@@ -164,6 +164,7 @@ def test_quality_runs_without_what_windows_lacks(run_as_on_windows, compressed, 
     assert (tmp_path / "measured" / "quality.md").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_export_runs_without_what_windows_lacks(run_as_on_windows, tmp_path):
     run_as_on_windows("export", "edge", tmp_path / "edge.tflite")
     assert (tmp_path / "edge.tflite").stat().st_size > 0

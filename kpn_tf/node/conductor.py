@@ -34,6 +34,8 @@ class Conductor:
         self._journal = journal
         self._worker = worker
         self._queued = queued
+        # Senders, and the number of their last turn.
+        self._served, self._turns = {}, 0
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._loop, args=(step,), name=f"kpn-{step.__name__}")
@@ -71,9 +73,12 @@ class Conductor:
     def close_series(self):
         """Closes the series that are complete, and those of which everything has arrived; deletes what is due."""
         now = time.time()
-        for series in arrivals.finished(self._journal, self._settings.node.quiet_s, now):
+        limits = self._settings.limits
+        whole = arrivals.finished(self._journal, self._settings.node.quiet_s, now)
+        parts = set(arrivals.full(self._journal, limits.series_slices, limits.series_gb * 1e9, now))
+        for series in [*whole, *sorted(parts.difference(whole))]:
             try:
-                self._close(series, now)
+                self._close(series, now, whole=series in whole)
             except JournalError:
                 raise
             except Exception as error:
@@ -89,16 +94,17 @@ class Conductor:
         retention.delete_due(self._settings, self._spool, self._journal, now)
         return False
 
-    def _close(self, series, now):
+    def _close(self, series, now, *, whole):
         row = self._journal.one("SELECT * FROM series WHERE id = ?", series)
         rule = first_match(self._settings.rule, steps.traits(row))
-        notes = []
-        missing = arrivals.missing_mm(self._journal, series)
+        notes = [] if whole else ["a part of its series: others follow"]
+        # What a part lacks may come with the next.
+        missing = arrivals.missing_mm(self._journal, row) if whole else []
         if missing:
             shown = ", ".join(f"{position:g}" for position in missing[:5])
             notes.append(f"slices are missing at {shown}{' ...' if len(missing) > 5 else ''} mm")
         came = arrivals.came(self._journal, row)
-        if came < row["expected"]:
+        if whole and came < row["expected"]:
             notes.append(f"{came} of {row['expected']} slices came")
         if rule is None:
             notes.append("no rule matches")
@@ -117,9 +123,11 @@ class Conductor:
 
     def denoise_series(self):
         """Has the next complete series denoised; returns whether there was one."""
-        row = steps.next_complete(self._journal, time.time(), self._settings.retry.longest_s)
+        row = steps.next_complete(self._journal, time.time(), self._settings.retry.longest_s, self._served)
         if row is None:
             return False
+        self._turns += 1
+        self._served[row["peer"]] = self._turns
         if not row["weights"]:
             steps.denoised(self._journal, row["id"], [], row["note"], None, time.time())
         else:

@@ -1,5 +1,6 @@
 """Settings of the node: one TOML file, checked before anything starts."""
 
+import dataclasses
 import sys
 import tomllib
 from dataclasses import dataclass, field
@@ -58,6 +59,9 @@ class Limits:
     Args:
         associations: Most associations at once.
         per_address: Most associations of one address at once, so that it leaves some to the others.
+        series_slices: So many slices of a series are denoised before another sender has its turn: when they have
+            come, they are complete, and what comes later is the next part of the series.
+        series_gb: The same for the size of their files, in units of 1e9 bytes.
         object_mb: Largest object, in units of 1e6 bytes.
         keep_free_gb: Objects are refused while less than this is free, in units of 1e9 bytes: room for what has
             been accepted to be denoised.
@@ -67,17 +71,15 @@ class Limits:
 
     associations: int = 10
     per_address: int = 8
+    series_slices: int = 2000
+    series_gb: float = 2.0
     object_mb: float = 1000.0
     keep_free_gb: float = 5.0
     timeout_s: float = 30.0
     stall_s: float = 300.0
 
     def __post_init__(self):
-        check(
-            *_above_0(
-                self, "associations", "per_address", "object_mb", "keep_free_gb", "timeout_s", "stall_s"
-            )
-        )
+        check(*_above_0(self, *(field.name for field in dataclasses.fields(self))))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ _SAME_PLACE_MM = 0.1
 # Who misses more has another problem.
 _MOST_GAPS = 1000
 
+# Longer than from one look for complete series to the next.
+_LATELY_S = 10.0
+
 
 class OtherContentError(ValueError):
     """A slice has the UID of one that is here already, and other content."""
@@ -151,6 +154,19 @@ def finished(journal, quiet_s, now):
     ]
 
 
+def full(journal, slices, size, now):
+    """Returns the numbers of the series of which something came lately, and of which there are so many slices, or files
+    of so many bytes: what comes later is their next part."""
+    rows = journal.all(
+        "SELECT series.id FROM series JOIN instance ON instance.series = series.id "
+        "WHERE state = 'received' AND changed >= ? GROUP BY series.id HAVING slices >= ? OR sum(bytes) >= ?",
+        now - _LATELY_S,
+        slices,
+        size,
+    )
+    return [row["id"] for row in rows]
+
+
 def came(journal, row):
     """Returns how many objects of a series have come, those of its earlier parts included; `row` is its own."""
     return journal.one(
@@ -168,11 +184,17 @@ def objects(journal, series):
     ]
 
 
-def missing_mm(journal, series):
-    """Returns the positions along the slice normal, in mm, at which a series has a gap."""
+def missing_mm(journal, row):
+    """Returns the positions along the slice normal, in mm, at which a series has a gap, its earlier parts included;
+    `row` is its own."""
     planes = {}
-    for row in journal.all("SELECT plane, position_mm FROM place WHERE series = ?", series):
-        planes.setdefault(row["plane"], []).append(row["position_mm"])
+    for place in journal.all(
+        "SELECT plane, position_mm FROM place WHERE series IN "
+        "(SELECT id FROM series WHERE uid = ? AND peer = ?)",
+        row["uid"],
+        row["peer"],
+    ):
+        planes.setdefault(place["plane"], []).append(place["position_mm"])
     return [position_mm for plane in sorted(planes) for position_mm in gaps_mm(planes[plane])]
 
 

@@ -46,14 +46,27 @@ def complete(journal, series, rule, note, now):
     return []
 
 
-def next_complete(journal, now, longest_s):
-    """Returns the row of the oldest series that is complete and due, or `None`. What is due later than in `longest_s`
-    was noted before the clock was set back: it is due."""
-    return journal.one(
-        "SELECT * FROM series WHERE state = 'complete' AND (due <= ? OR due > ?) ORDER BY attempts, id LIMIT 1",
+def next_complete(journal, now, longest_s, served):
+    """Chooses among the series that are complete and due: the sender whose turn is longest ago, and of his series the
+    oldest of those that were attempted least.
+
+    Args:
+        journal: A `Journal`.
+        now: Time in seconds since 1970.
+        longest_s: What is due later than in so many seconds was noted before the clock was set back: it is due.
+        served: Dict of senders to numbers that grow with each turn; who is not in it has had none.
+
+    Returns:
+        The row of a series, or `None`.
+    """
+    # The other columns are those of the row with the minimum (SQLite, "Bare columns in an aggregate query").
+    firsts = journal.all(
+        "SELECT *, min(attempts * 1000000000000 + id) AS place FROM series "
+        "WHERE state = 'complete' AND (due <= ? OR due > ?) GROUP BY peer",
         now,
         now + longest_s,
     )
+    return min(firsts, key=lambda row: (served.get(row["peer"], 0), row["place"]), default=None)
 
 
 def attempt(journal, series):
