@@ -220,6 +220,9 @@ class Node:
         sections: Further lines of the configuration; `rule` replaces the rule.
     """
 
+    # A version before 0.2 wants one before its configuration.
+    option = ()
+
     def __init__(self, folder, destinations=(), *, rule=None, quiet_s=0.6, node="", sections=""):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.spool = folder, folder / "spool"
@@ -251,7 +254,7 @@ class Node:
         before = len(self.lines("started"))
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "kpn_tf.cli", "serve-dicom", str(self.config)],
+                [sys.executable, "-P", "-m", "kpn_tf.cli", "serve-dicom", *self.option, str(self.config)],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )

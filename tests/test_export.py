@@ -37,7 +37,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def paper():
-    """Small kernels, a small trunk (what is tested follows it), and scores as moderate as those of a trained network."""
+    """Small kernels, a small trunk (what is tested follows it), scores as moderate as those of a trained network."""
     keras.utils.set_random_seed(4)
     paper = StructKPN("paper", kernel_size=5, channels=24, blocks=2)
     scores = paper.predictor.layers[-1]
