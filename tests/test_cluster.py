@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 import urllib.request
 from concurrent.futures import CancelledError
@@ -28,6 +29,7 @@ from kpn_tf.cli import extras
 from kpn_tf.cluster import archive, denoise_archive, scheduler, worker
 from kpn_tf.cluster.manifest import NAME, Manifest, read_manifest
 from kpn_tf.denoiser import Denoiser
+from kpn_tf.denoiser.devices import physical_cores
 from kpn_tf.dicom import find_series
 from tests.ct_series import write_ct_series
 from tests.node_peers import until
@@ -309,6 +311,27 @@ def test_a_lost_scheduler_ends_the_run(box):
 
     with pytest.raises(worker.WorkerError, match="the scheduler was lost; the same call goes on"):
         archive._result(types.SimpleNamespace(result=result), None)
+
+
+def test_workers_of_this_machine_are_ended_in_the_middle_of_a_series_when_the_run_is(monkeypatch):
+    pids, close = [], LocalCluster.close
+
+    def closed(cluster, *words, **more):
+        # Nobody tells them to close before: a worker that is told finishes what it is doing.
+        until(lambda: not any(map(psutil.pid_exists, pids)), seconds=60.0)
+        close(cluster, *words, **more)
+
+    def interrupted():
+        with scheduler.connected("local", physical_cores()) as client:
+            pids.extend(client.run(os.getpid).values())
+            sleeping = client.submit(time.sleep, 3600)
+            until(lambda: any(client.processing().values()))
+            monkeypatch.setattr(LocalCluster, "close", closed)
+            raise KeyboardInterrupt(sleeping)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(pids) == 1
 
 
 @contextlib.contextmanager

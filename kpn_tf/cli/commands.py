@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import gc
 import importlib
 import os
 import signal
@@ -137,9 +138,9 @@ def _guarded(run, config):
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        return _complain("kpn", "interrupted", 128 + signal.SIGINT)
+        return _interrupted("interrupted", signal.SIGINT)
     except _Terminated:
-        return _complain("kpn", "terminated", 128 + signal.SIGTERM)
+        return _interrupted("terminated", signal.SIGTERM)
     except BrokenPipeError:
         # Whoever read the output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -148,6 +149,12 @@ def _guarded(run, config):
         return _complain("kpn", error, FAILED)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupted(how, number):
+    # Or Python, as it ends, looks through all that Dask or TensorFlow has made for circles, which takes it seconds.
+    gc.freeze()
+    return _complain("kpn", how, 128 + number)
 
 
 class _Terminated(BaseException):

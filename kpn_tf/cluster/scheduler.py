@@ -1,5 +1,6 @@
 """The Dask scheduler that a run uses: one that is there, or one on this machine that nobody else can reach."""
 
+import asyncio
 import contextlib
 import logging
 
@@ -50,9 +51,23 @@ def connected(address, threads):
                     silence_logs=logging.CRITICAL,
                 )
             )
+            stack.callback(cluster.sync, _end_workers, cluster)
             yield stack.enter_context(Client(cluster))
         else:
             yield stack.enter_context(_client(address))
+
+
+async def _end_workers(cluster):
+    await asyncio.gather(*map(_end_worker, cluster.workers.values()))
+
+
+async def _end_worker(nanny):
+    closing = asyncio.create_task(nanny.close())
+    await asyncio.sleep(0)
+    # From here on nobody starts it again. Asked to close, it would for seconds finish what nobody waits for any more.
+    with contextlib.suppress(AttributeError, ValueError):  # It has not begun, or has ended.
+        await nanny.process.process.kill()
+    await closing
 
 
 def _client(address):
