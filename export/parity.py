@@ -99,9 +99,10 @@ def compare(run, network, tolerance_hu, *, slices=None, side=None, multiple=1):
         difference_hu = np.abs(received_hu.astype("float64") - expected_hu)
         largest_hu = float(difference_hu.max())
         if not largest_hu < tolerance_hu:
+            finer = ", use float32" if tolerance_hu == TOLERANCE_HU["float16"] else ""
             raise ParityError(
                 f"Expected the artefact within {tolerance_hu} HU of Keras. "
-                f"Received: {largest_hu:.3g} HU on the {name} slice; not written"
+                f"Received: {largest_hu:.3g} HU on the {name} slice; not written{finer}"
             )
         report.append(
             {

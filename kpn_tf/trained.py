@@ -19,6 +19,8 @@ class Trained:
         parameters: Number of trained values.
         gmac_512: Multiply-accumulates for a slice of 512x512 in units of 1e9.
         training: Budget of the training, and its loss.
+        weights_sha256: Hash of the trained values, equal in all forms of a network.
+        licence: Licence of the weights.
     """
 
     model: str
@@ -27,6 +29,7 @@ class Trained:
     parameters: int
     gmac_512: float
     training: str
+    weights_sha256: str
     licence: str = "Apache-2.0"
 
     @property
@@ -45,7 +48,7 @@ _PAPER_COST = (1_981_763, 518.12)
 _REDCNN_COST = (1_848_865, 458.4)
 
 # Name for `from_preset`, for `--weights` and for `--denoiser` -> the weights. Counted by Keras, which `kpn info` does
-# without; tests/test_trained.py holds the numbers to the networks.
+# without; tests/test_trained.py holds numbers and hashes to the networks.
 TRAINED = {
     "edge": Trained(
         "StructKPN-edge",
@@ -54,18 +57,21 @@ TRAINED = {
         369_664,
         12.0,
         "16000 steps of 8 patches of 96x96; mean absolute error",
+        "e7c8288c53682801f0ec132acc6cdf51594038055b86c6d705136833894ba14c",
     ),
     "paper": Trained(
         *_PAPER,
         "baselines/weights/paper-k21-structure.keras",
         *_PAPER_COST,
         _EQUAL_BUDGET.format("structure-aware loss"),
+        "3494e900a111ac2961def4274c0c50d37961e8b2361d7f4a55243f4652daea14",
     ),
     "paper-k21-l1": Trained(
         *_PAPER,
         "baselines/weights/paper-k21-l1.keras",
         *_PAPER_COST,
         _EQUAL_BUDGET.format("mean absolute error"),
+        "fed85af720bda1d44f0e36ddcf1a43a1f014d0ae5d4bc0746394271d2896092b",
     ),
     "redcnn-l1": Trained(
         "RED-CNN",
@@ -73,6 +79,7 @@ TRAINED = {
         "baselines/weights/redcnn-l1.keras",
         *_REDCNN_COST,
         _EQUAL_BUDGET.format("mean absolute error"),
+        "85b9983fbfb8e195efaf5ba71867cdca6ea4fb7aa96d3158eadf4f9548b7cd48",
     ),
     "redcnn-structure": Trained(
         "RED-CNN",
@@ -80,6 +87,7 @@ TRAINED = {
         "baselines/weights/redcnn-structure.keras",
         *_REDCNN_COST,
         _EQUAL_BUDGET.format("structure-aware loss"),
+        "17ae7ab2e1366e55d20cff5b50636c99d1c73bc1d13108c0ab249d1eb9fe1c2d",
     ),
     "wavresnet-l1": Trained(
         "WavResNet",
@@ -88,5 +96,6 @@ TRAINED = {
         4_169_231,
         1092.83,
         _EQUAL_BUDGET.format("mean absolute error"),
+        "e66c6667e9f67192b8d66a3ce53bbeed0be4a943ec6f146b208298e0c49b7f4b",
     ),
 }

@@ -333,10 +333,11 @@ def test_info_tells_versions_devices_and_networks(capfd, weights):
     kept = TRAINED["paper"]
     assert paper == {
         "name": "paper", "model": "StructKPN-paper", "parameters": 1_981_763, "gmac_512": 518.12,
-        "version": None, "file_sha256": None, "weights_sha256": None, "bytes": None, "licence": "Apache-2.0",
-        "training": kept.training, "training_data": None, "fixed_form": None,
+        "version": None, "file_sha256": None, "weights_sha256": kept.weights_sha256, "bytes": None,
+        "licence": "Apache-2.0", "training": kept.training, "training_data": None, "fixed_form": None,
         "keras": {
-            "file": "paper-k21-structure.keras", "file_sha256": kept.file_sha256, "bytes": kept.path.stat().st_size,
+            "file": "paper-k21-structure.keras", "file_sha256": kept.file_sha256,
+            "weights_sha256": kept.weights_sha256, "bytes": kept.path.stat().st_size,
         },
     }  # fmt: skip
     assert [other["name"] for other in others] == [name for name in TRAINED if name not in ("edge", "paper")]

@@ -2,20 +2,27 @@
 
 import keras
 import numpy as np
+import pydicom
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from baselines import shipped
 from baselines.redcnn import REDCNN
 from baselines.wavresnet import WavResNet
+from export import Release, to_tflite
 from export.about import weights_sha256
 from kpn_tf import StructKPN
 from kpn_tf.cli import train
 from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact
+from kpn_tf.dicom import read_slice
+from kpn_tf.networks import StackKPN
 from kpn_tf.networks.cost import gmac
-from kpn_tf.trained import TRAINED
+from kpn_tf.trained import TRAINED, Trained
+from tests.command import kpn
+from tests.ct_series import write_ct_series
 
 CLASSES = {cls.__name__: cls for cls in (StructKPN, REDCNN, WavResNet)}
+RELEASE = Release("1", "Apache-2.0", "none")
 
 
 @pytest.fixture(scope="module", params=TRAINED)
@@ -33,6 +40,7 @@ def test_a_preset_is_trained_and_costs_what_is_said_of_it(named):
     assert sum(np.prod(w.shape) for w in network.trainable_weights) == trained.parameters
     cost = network.gmac() if hasattr(network, "gmac") else gmac(network)
     assert trained.gmac_512 == pytest.approx(cost, abs=0.01)
+    assert trained.weights_sha256 == weights_sha256(network)
 
 
 def test_the_training_that_is_told_is_that_of_the_record(named):
@@ -51,7 +59,7 @@ def test_the_training_that_is_told_is_that_of_the_record(named):
 @pytest.mark.parametrize("name", ["edge", "paper"])
 def test_a_file_for_kpn_denoise_has_the_weights_of_the_file_for_keras(name):
     network = keras.saving.load_model(TRAINED[name].path, compile=False)
-    assert open_artefact(name).weights_sha256 == weights_sha256(network)
+    assert open_artefact(name).weights_sha256 == weights_sha256(network) == TRAINED[name].weights_sha256
 
 
 @pytest.mark.parametrize(("name", "side"), [("edge", 512), ("edge_512", 512), ("paper", 256)])
@@ -73,6 +81,53 @@ def test_presets_are_listed_by_network():
     assert list(StructKPN.list_presets()) == ["edge", "paper", "paper-k21-l1"]
     assert list(REDCNN.list_presets()) == ["redcnn-l1", "redcnn-structure"]
     assert list(WavResNet.list_presets()) == ["wavresnet-l1"]
+
+
+def test_a_network_of_stacks_can_come_with_weights_like_the_others(monkeypatch, capsys):
+    assert StackKPN.list_presets() == {}
+    candidate = ("kpn_tf/weights/candidates/stack5.keras", 272_032, 7.37, "8500 steps", "0" * 64)
+    monkeypatch.setitem(TRAINED, "stack5", Trained("StackKPN-5", "StackKPN", *candidate))
+    network = StackKPN.from_preset("stack5")
+    trained = StackKPN.list_presets()["stack5"]
+    assert (network.title, network.untrained) == (trained.model, False)
+    assert network.count_params() == trained.parameters
+    assert gmac(network) == pytest.approx(trained.gmac_512, abs=0.01)
+    StackKPN(3).summary()
+    assert (
+        "Untrained: random weights. StackKPN.from_preset has trained ones: stack5." in capsys.readouterr().out
+    )
+    assert kpn("info") == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("network stack5:")]
+    assert "StackKPN-5, 272032 parameters, 7.37 GMAC per 512x512 slice" in line
+    assert "trained for 8500 steps; for Keras stack5.keras" in line
+    assert f"file sha256 {trained.file_sha256}, weights sha256 {'0' * 64}" in line
+
+
+def denoised_by_command(folder, weights):
+    """A slice, and what `kpn denoise --weights` makes of it."""
+    (path,) = write_ct_series(folder / "in", slices=1, rows=56, columns=48)
+    assert kpn("denoise", folder / "in", folder / "out", "--weights", weights) == 0
+    (derived,) = (folder / "out").rglob("*.dcm")
+    return read_slice(path).slice_hu.astype("float32"), read_slice(derived).slice_hu, pydicom.dcmread(derived)
+
+
+def test_the_papers_weights_denoise_a_series_by_name(tmp_path):
+    slice_hu, derived_hu, dataset = denoised_by_command(tmp_path, "paper")
+    network = StructKPN.from_preset("paper")
+    expected_hu = np.asarray(network(slice_hu[None, :, :, None]))[0, :, :, 0]
+    np.testing.assert_allclose(derived_hu, expected_hu, atol=1.5)  # float16, and DICOM's whole HU
+    assert "network StructKPN-paper" in dataset.DerivationDescription
+    assert open_artefact("paper").weights_sha256 in dataset.DerivationDescription
+
+
+def test_a_papers_network_of_ones_own_denoises_a_series_from_its_artefact(tmp_path):
+    keras.utils.set_random_seed(7)
+    network = StructKPN("paper", blocks=1, channels=8, kernel_size=5)
+    to_tflite(network, tmp_path / "mine.tflite", RELEASE, precision="float32")
+    slice_hu, derived_hu, dataset = denoised_by_command(tmp_path, tmp_path / "mine.tflite")
+    expected_hu = np.asarray(network(slice_hu[None, :, :, None]))[0, :, :, 0]
+    np.testing.assert_allclose(derived_hu, expected_hu, atol=0.55)
+    assert "network StructKPN-paper, channels=8, blocks=1" in dataset.DerivationDescription
 
 
 def test_an_unknown_preset_is_told_the_known_ones():

@@ -111,15 +111,15 @@ def _network_text(network):
     if training := network["training"]:
         weights += f"; trained for {training}"
     if kept := network["keras"]:
-        weights += f"; for Keras {kept['file']}, {kept['bytes']} bytes, file sha256 {kept['file_sha256']}"
+        weights += f"; for Keras {kept['file']}, {kept['bytes']} bytes, {_hashes(kept)}"
     return (
         f"{network['model']}, {_known(network['parameters'])} parameters, "
         f"{_known(network['gmac_512'])} GMAC per 512x512 slice, {weights}"
     )
 
 
-def _hashes(network):
-    return f"file sha256 {network['file_sha256']}, weights sha256 {_known(network['weights_sha256'])}"
+def _hashes(file):
+    return f"file sha256 {file['file_sha256']}, weights sha256 {_known(file['weights_sha256'])}"
 
 
 def _known(value):
@@ -164,7 +164,7 @@ def _network(name, artefact, trained):
         "gmac_512": known.gmac_512,
         "version": artefact and artefact.version,
         "file_sha256": artefact and artefact.file_sha256,
-        "weights_sha256": artefact and artefact.weights_sha256,
+        "weights_sha256": known.weights_sha256,
         "bytes": artefact and artefact.path.stat().st_size,
         "licence": known.licence,
         "training": trained and trained.training,
@@ -174,6 +174,7 @@ def _network(name, artefact, trained):
         and {
             "file": trained.path.name,
             "file_sha256": trained.file_sha256,
+            "weights_sha256": trained.weights_sha256,
             "bytes": trained.path.stat().st_size,
         },
     }
