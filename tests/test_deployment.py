@@ -13,6 +13,7 @@ import pydicom
 import pytest
 import yaml
 
+from kpn_tf.node.settings import read_settings
 from tests.ct_series import write_ct_series
 from tests.node_peers import Node, Orthanc, needs_orthanc, send, until
 from tests.node_scenarios import derived_from
@@ -44,6 +45,20 @@ def test_the_unit_is_one_that_systemd_understands(tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+def test_orthanc_and_the_node_of_the_page_know_each_other(tmp_path):
+    (tmp_path / "node.toml").write_text(FILES["node.toml"], encoding="utf-8")
+    node = read_settings(tmp_path / "node.toml")
+    orthanc = json.loads(FILES["orthanc.json"])
+    assert node.knows(orthanc["DicomAet"], "127.0.0.1")
+    (back,) = node.destination
+    assert (back.ae_title, back.host, back.port) == (orthanc["DicomAet"], "127.0.0.1", orthanc["DicomPort"])
+    ((name, there),) = orthanc["DicomModalities"].items()
+    assert there == [node.node.ae_title, node.node.host, node.node.port]
+    assert f'"/modalities/{name}/store"' in FILES["route.lua"]
+    assert f'"{node.node.ae_title}"' in FILES["route.lua"]
+
+
+@pytest.mark.slow
 @needs_orthanc
 def test_what_comes_to_orthanc_is_denoised_once_and_comes_back(tmp_path):
     node = Node(tmp_path / "node")

@@ -210,7 +210,8 @@ def test_a_low_dose_of_a_volume_file_is_simulated_to_evaluate(scans, tmp_path):
     assert json.loads((tmp_path / "table.json").read_text())["slices"] == 1
 
 
-def test_the_quality_of_a_volume_file_is_measured(scans, tmp_path):
+def test_the_quality_of_a_volume_file_is_measured(scans, tmp_path, monkeypatch):
+    monkeypatch.setattr("kpn_tf.cli.quality._draw", lambda report, folder: None)
     assert cli.main(["quality", str(scans[0]), str(tmp_path), "--threads", "1"]) == 0
     quantities = json.loads((tmp_path / "quality.json").read_text())["quantities"]
     (noise,) = [one for one in quantities if one["name"] == "noise SD"]
