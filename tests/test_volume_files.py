@@ -11,7 +11,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from kpn_tf.dicom import DicomError, find_series, read_slice, read_volume
-from kpn_tf.dicom.reading.volume_file import derived_name, open_volume
+from kpn_tf.dicom.reading.volume_file import open_volume
+from kpn_tf.dicom.reading.volume_format import derived_name
 from tests.ct_series import write_ct_series
 from tests.volume_files import AS_DCM2NIIX, AS_DICOM, SAGITTAL, write_volume_file
 

@@ -6,7 +6,8 @@ from kpn_tf.dicom.reading.finding import find_series
 from kpn_tf.dicom.reading.scale import other_scale
 from kpn_tf.dicom.reading.series import Series, SliceFile
 from kpn_tf.dicom.reading.volume import Volume, read_volume
-from kpn_tf.dicom.reading.volume_file import derived_name, open_volume, volume_suffix
+from kpn_tf.dicom.reading.volume_file import open_volume
+from kpn_tf.dicom.reading.volume_format import derived_name, volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal
 from kpn_tf.dicom.writing.derived import derive_slice
 from kpn_tf.dicom.writing.derived_by import DerivedBy, derived_series_uid, derived_sop_instance_uid

@@ -21,7 +21,8 @@ from kpn_tf.dicom.reading.header import (
 from kpn_tf.dicom.reading.multi_frame import multi_frame
 from kpn_tf.dicom.reading.padding import padding_mask
 from kpn_tf.dicom.reading.quiet import quiet_warnings
-from kpn_tf.dicom.reading.volume_file import open_volume, volume_suffix
+from kpn_tf.dicom.reading.volume_file import open_volume
+from kpn_tf.dicom.reading.volume_format import volume_suffix
 from kpn_tf.dicom.refusal import DicomError, of_frame
 
 

@@ -14,7 +14,8 @@ from kpn_tf.dicom.reading.scope import outside_scope
 from kpn_tf.dicom.reading.series import Series, SliceFile
 from kpn_tf.dicom.reading.slice_header import read_slice_headers
 from kpn_tf.dicom.reading.sorting import sorted_series
-from kpn_tf.dicom.reading.volume_file import open_volume, volume_suffix
+from kpn_tf.dicom.reading.volume_file import open_volume
+from kpn_tf.dicom.reading.volume_format import volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal
 from kpn_tf.dicom.writing.derived_by import VOLUME_DENOISED
 from kpn_tf.dicom.writing.simulated_by import VOLUME_SIMULATED

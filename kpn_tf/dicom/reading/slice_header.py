@@ -13,7 +13,7 @@ from kpn_tf.dicom.reading import scope
 from kpn_tf.dicom.reading.decoding import is_uncompressed
 from kpn_tf.dicom.reading.header import check_is_ct_slice, multi_frame_name, pixel_header, read_dataset
 from kpn_tf.dicom.reading.multi_frame import multi_frame
-from kpn_tf.dicom.reading.volume_file import volume_suffix
+from kpn_tf.dicom.reading.volume_format import volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
 from kpn_tf.dicom.writing.derived_by import MANUFACTURER
 from kpn_tf.dicom.writing.simulated_by import SIMULATION
