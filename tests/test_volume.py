@@ -1,5 +1,6 @@
 """A series is denoised with the neighbours that it has, and with no others."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -136,10 +137,28 @@ def test_a_job_gives_each_slice_its_neighbours_and_a_file_that_was_cut_off_leave
         np.testing.assert_allclose(read_slice(file.path).slice_hu, np.rint(expected), atol=0.51)
 
 
+def test_a_series_that_is_completed_has_the_pixels_of_one_that_was_made_at_once(tmp_path):
+    write_torso(tmp_path / "in", noisy_volume(9))
+    denoiser = Denoiser(WEIGHTED, threads=1)
+    denoise(tmp_path / "in", tmp_path / "once", denoiser)
+    [once] = find_series(tmp_path / "once")[0]
+    shutil.copytree(tmp_path / "once", tmp_path / "again")
+    [again] = find_series(tmp_path / "again")[0]
+    for index in (0, 4, 5):  # Their neighbours are there already.
+        again.slices[index].path.unlink()
+    report = denoise(tmp_path / "in", tmp_path / "again", denoiser)
+    assert [(one.outcome, one.written, one.kept) for one in report.series] == [("written", 3, 6)]
+    for first, second in zip(once.slices, again.slices, strict=True):
+        assert first.path.read_bytes() == second.path.read_bytes()
+
+
 def test_slices_around_are_those_of_one_geometry_that_could_be_read():
     def works(series, cts):
         return [
-            SimpleNamespace(series=series, slice_file=name, ct=name if kept else None) for name, kept in cts
+            SimpleNamespace(
+                series=series, slice_file=name, ct=name if read else None, index=index, wanted=name != "b"
+            )
+            for index, (name, read) in enumerate(cts)
         ]
 
     first, second = object(), object()
@@ -155,8 +174,7 @@ def test_slices_around_are_those_of_one_geometry_that_could_be_read():
     decoded = SimpleNamespace(get=lambda: next(coming))
     found = [(work.slice_file, *beside) for work, beside in _with_slices_around(decoded, 1)]
     assert found == [
-        ("a", {1: "b"}),
-        ("b", {-1: "a"}),
+        ("a", {1: "b"}),  # b is there already: it is a neighbour alone
         ("c", {-1: "b", 1: "d"}),
         ("d", {}),
         ("e", {}),
@@ -175,7 +193,9 @@ def test_no_more_slices_wait_than_are_needed_around_one():
         return (
             None
             if len(waiting) > 20
-            else SimpleNamespace(series="s", slice_file=len(waiting), ct=len(waiting))
+            else SimpleNamespace(
+                series="s", slice_file=len(waiting), ct=len(waiting), index=len(waiting), wanted=True
+            )
         )
 
     for work, beside in _with_slices_around(SimpleNamespace(get=get), 2):

@@ -36,12 +36,15 @@ _POLL_S = 0.05
 class _Work:
     """One slice on its way through the stages; without a `slice_file` it marks the end of its series.
 
-    `tasks` are those of its series, and `derived_hu` has a slice for each.
+    `tasks` are those of its series, and `derived_hu` has a slice for each. `index` is its place in the series. One that
+    is not `wanted` is there already, and only a neighbour of others.
     """
 
     tasks: tuple[Task, ...]
     series: Series | None = None
     slice_file: SliceFile | None = None
+    index: int = 0
+    wanted: bool = True
     process_slice: Callable | None = None
     ct: CTSlice | None = None
     error: str | None = None
@@ -126,8 +129,13 @@ def _decode_all(todo, process, decoded):
             decoded.put(_Work(tasks, error=str(error)))
             continue
         tasks = tuple(replace(task, derived_by=by) for task, by in zip(tasks, makers, strict=True))
-        for series, slice_file in left(tasks):
-            decoded.put(_decode(_Work(tasks, series, slice_file, process_slice)))
+        wanted = {(slice_file.path, slice_file.frame) for _, slice_file in left(tasks)}
+        for part in parts:
+            is_wanted = [(slice_file.path, slice_file.frame) in wanted for slice_file in part.slices]
+            for index, slice_file in enumerate(part.slices):
+                if any(is_wanted[max(0, index - process.slices_around) : index + process.slices_around + 1]):
+                    work = _Work(tasks, part, slice_file, index, is_wanted[index], process_slice)
+                    decoded.put(_decode(work))
         decoded.put(_Work(tasks))
     decoded.put(None)
 
@@ -137,6 +145,8 @@ def _decode(work):
         ct = read_slice(work.slice_file.path, work.slice_file.frame)
     except DicomError as error:
         return replace(work, error=error.reason)
+    if not work.wanted:
+        return replace(work, ct=ct)
     flat = flat_regions(ct.slice_hu, work.series.pixel_spacing_mm, ct.padding)
     return replace(work, ct=ct, flat=flat, noise_before_hu=regional_noise_std_hu(ct.slice_hu, flat))
 
@@ -165,29 +175,26 @@ def _with_slices_around(decoded, around):
         while (work := decoded.get()) is not None:
             yield work, ()
         return
-    # Of one series, whose slices share a geometry: those before the next to be processed, itself, those after it.
-    window, next_one = collections.deque(), 0
+    # Of one series, whose slices share a geometry: what may still be a neighbour, and what waits for neighbours.
+    window, waiting = collections.deque(), collections.deque()
 
-    def ready(ended):
-        nonlocal next_one
-        while next_one < len(window) and (ended or next_one + around < len(window)):
-            places = range(max(0, next_one - around), min(len(window), next_one + around + 1))
-            yield (
-                window[next_one],
-                ({i - next_one: window[i].ct for i in places if i != next_one and window[i].ct is not None},),
-            )
-            next_one += 1
-            if next_one > around:
-                window.popleft()
-                next_one -= 1
+    def ready(last):
+        while waiting and waiting[0].index + around <= last:
+            work = waiting.popleft()
+            near = {other.index - work.index: other.ct for other in window if other.ct is not None}
+            yield work, ({place: ct for place, ct in near.items() if 0 < abs(place) <= around},)
+        first = waiting[0].index if waiting else last + 1
+        while window and window[0].index < first - around:
+            window.popleft()
 
     while (work := decoded.get()) is not None:
         if window and work.series is not window[-1].series:
-            yield from ready(ended=True)
+            yield from ready(math.inf)
             window.clear()
-            next_one = 0
         if work.slice_file is None:
             yield work, ()
-        else:
-            window.append(work)
-            yield from ready(ended=False)
+            continue
+        window.append(work)
+        if work.wanted:
+            waiting.append(work)
+        yield from ready(work.index)
