@@ -18,6 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 from export.about import Release, describe
 from export.graphs import entrances, grid, shares, slices_of, whole, whole_side
 from export.parity import TOLERANCE_HU, ParityError, compare, comparison_slices, inputs_like
+from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.denoiser.kernels import SIGNATURE
 from kpn_tf.denoiser.tiling import least_side
 from kpn_tf.files import replacing
@@ -55,6 +56,8 @@ def to_tflite(
     precision: str = "float16",
     side: int | None = None,
     calibration: Sequence[np.ndarray] | None = None,
+    alone: str | os.PathLike[str] | None = None,
+    alone_beyond_mm: float | None = None,
 ) -> dict[str, Any]:
     """Writes a network for LiteRT in builtin operations only.
 
@@ -73,6 +76,10 @@ def to_tflite(
         side: Side of the square slices it takes, what a GPU needs; `None` for any size.
         calibration: For integers, slices `(H, W)` in HU such as the network will meet, at least two and of one
             size: every other one sets the ranges, the rest judge.
+        alone: Of a network for stacks, the .tflite of single slices that denoises slices without neighbours. It stays
+            beside the file, which names it and its hash: `kpn_tf.Denoiser` takes both.
+        alone_beyond_mm: Distance of the nearest neighbour from which on a slice counts as one without; any distance
+            is near enough if `None`.
 
     Returns:
         The report, a dictionary; it also lies in the file, as the zip member `metadata.json`.
@@ -93,6 +100,17 @@ def to_tflite(
         )
     if precision in _INTEGER and slices_of(network) > 1:
         raise ValueError(f"Expected float16 or float32 for a network of stacks. Received: {precision}")
+    if alone is not None and (
+        slices_of(network) == 1 or Path(alone).absolute().parent != path.absolute().parent
+    ):
+        raise ValueError(
+            f"Expected a network of stacks, and {Path(alone).name} in the folder of its file. Received: a network of "
+            f"{slices_of(network)} slice(s), {path} and {alone}"
+        )
+    if alone_beyond_mm is not None and (alone is None or not 0 < alone_beyond_mm < np.inf):
+        raise ValueError(
+            f"Expected a distance above 0 mm, with a network for slices without neighbours. Received: {alone_beyond_mm}"
+        )
     if (precision in _INTEGER) != (calibration is not None):
         raise ValueError(f"Expected calibration slices with integers and only there. Received: {precision}")
     if calibration is None:
@@ -112,6 +130,13 @@ def to_tflite(
     more = {"precision": precision, "side": side}
     if side is None:
         more["whole_side"] = whole_side(network)
+    if alone is not None:
+        single = open_artefact(alone)
+        more |= {
+            "alone": single.path.name,
+            "alone_sha256": single.file_sha256,
+            "alone_beyond_mm": alone_beyond_mm,
+        }
     report = describe(network, release, parity, **more)
     with replacing(path) as part:
         part.write_bytes(model)

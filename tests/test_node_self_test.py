@@ -5,12 +5,28 @@ import pytest
 
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.node.network.self_test import SelfTestError, self_test
+from tests.test_denoiser import STANDINS
 
 
 def blurred(slice_hu):
     """Takes the noise away, and the edges with it."""
     rows = sum(np.roll(slice_hu, shift, 0) for shift in range(-8, 9)) / 17
     return sum(np.roll(rows, shift, 1) for shift in range(-8, 9)) / 17
+
+
+def test_a_network_of_stacks_is_tried_with_neighbours_and_without():
+    error_left, _ = self_test(Denoiser(STANDINS / "smoothed.tflite", threads=1))
+    assert error_left < 0.6
+    with pytest.raises(SelfTestError, match="Received: 100%"):
+        self_test(Denoiser(STANDINS / "weighted.tflite", threads=1))  # It leaves a single slice as it is.
+
+    def breaks_among_neighbours(slice_hu, padding=None, neighbours=()):
+        denoised_hu = Denoiser(STANDINS / "smoothed.tflite", threads=1)(slice_hu)
+        return denoised_hu + 5.0 * bool(neighbours)
+
+    breaks_among_neighbours.slices = 3
+    with pytest.raises(SelfTestError, match=r"and (4.9|5.0)\d HU"):
+        self_test(breaks_among_neighbours)
 
 
 def test_the_shipped_network_leaves_two_fifths_of_the_error_and_keeps_the_liver():

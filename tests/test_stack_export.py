@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from export.silent_openvino import openvino
 from kpn_tf import Denoiser
 from kpn_tf.denoiser import Neighbour
 from kpn_tf.networks import StackKPN
+from tests.test_denoiser import BOX, box_mean
 
 RELEASE = Release("1", "Apache-2.0", "none")
 
@@ -34,9 +36,11 @@ def network():
 
 @pytest.fixture(scope="module")
 def artefact(network, tmp_path_factory):
-    """The network as a .tflite."""
+    """The network as a .tflite, with the 7x7 mean for slices without neighbours."""
     path = tmp_path_factory.mktemp("stack") / "mine.tflite"
-    report = to_tflite(network, path, RELEASE, precision="float32")
+    alone = shutil.copy(BOX, path.parent)
+    report = to_tflite(network, path, RELEASE, precision="float32", alone=alone, alone_beyond_mm=2.0)
+    assert (report["alone"], report["alone_beyond_mm"]) == ("box.tflite", 2.0)
     assert report["slices"] == 3
     assert "(1, H, W, 3)" in report["input"]
     return path
@@ -56,6 +60,7 @@ def test_an_exported_stack_network_denoises_a_volume_as_keras_does(network, arte
     distances_mm = np.float32([[0, 0, 1.5], [1.5, 0, 1.5], [1.5, 0, 0]])
     expected = np.asarray(network([np.moveaxis(np.stack(stacks), 1, -1), distances_mm]))[..., 0]
     np.testing.assert_allclose(denoised_hu, expected, atol=0.05)
+    np.testing.assert_allclose(denoiser(volume_hu[0]), box_mean(volume_hu[0]), atol=1e-3)
 
 
 def test_an_exported_stack_network_tells_the_kernels_of_every_slice(network, artefact):
@@ -158,6 +163,8 @@ def test_a_saved_model_takes_a_stack_for_every_item_by_every_signature(network, 
 
 
 def test_a_network_for_stacks_has_no_integers(network, tmp_path):
+    with pytest.raises(ValueError, match=r"network of stacks, and box.tflite in the folder of its file"):
+        to_tflite(network, tmp_path / "mine.tflite", RELEASE, alone=BOX)
     two = [np.zeros((64, 64))] * 2
     with pytest.raises(ValueError, match=r"float16 or float32 for a network of stacks. Received: int16x8"):
         to_tflite(network, tmp_path / "mine.tflite", RELEASE, precision="int16x8", calibration=two)

@@ -64,6 +64,19 @@ class ExportConfig:
         default=None,
         metadata={"help": "folder with normal-dose series of training patients, for int16x8 and int8"},
     )
+    alone: Path | None = field(
+        default=None,
+        metadata={
+            "help": "with a network of stacks: .tflite beside OUTPUT that denoises slices without neighbours"
+        },
+    )
+    alone_beyond: float | None = field(
+        default=None,
+        metadata={
+            "help": "distance in mm of the nearest neighbour from which on it does (default: none is too far)",
+            "kind": kinds.positive,
+        },
+    )
 
 
 def run(config):
@@ -83,7 +96,7 @@ def run(config):
     try:
         with console.silenced():
             report = _export(network, release, config, calibration)
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         console.say(f"kpn export: {error}", sys.stderr)
         return FAILED
     console.say(
@@ -104,8 +117,9 @@ def _wrong(config):
             return f"--version, --licence and --training-data of {config.weights} are known: leave them out"
     elif is_network(config.weights) and not all(words):
         return "expected --version, --licence and --training-data of your network: they are written into the file"
-    if config.to != "tflite" and (config.precision, config.side, config.calibration) != (None, None, None):
-        return "--precision, --side and --calibration belong to --to tflite"
+    of_tflite = (config.precision, config.side, config.calibration, config.alone, config.alone_beyond)
+    if config.to != "tflite" and any(option is not None for option in of_tflite):
+        return "--precision, --side, --calibration, --alone and --alone-beyond belong to --to tflite"
     if (config.precision in ("int16x8", "int8")) != (config.calibration is not None):
         return "expected --calibration FOLDER with --precision int16x8 or int8, and only there"
     if config.calibration is not None and not os.path.exists(config.calibration):
@@ -182,6 +196,8 @@ def _export(network, release, config, calibration):
         precision=config.precision or "float16",
         side=config.side,
         calibration=calibration,
+        alone=config.alone,
+        alone_beyond_mm=config.alone_beyond,
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ class Artefact:
         side: Rows and columns of the only size it takes, or `None` if it takes any.
         whole_side: Longest side that goes through it in one piece, in pixels; what is longer is cut into tiles.
         slices: Neighbouring slices that it sees; the middle one is denoised.
+        alone: The `Artefact` of the network for slices without neighbours, or `None` where this one takes them too.
+        alone_beyond_mm: How far the nearest neighbour may lie; a slice whose neighbours lie further has none.
         weights_sha256: Hash of the trained values, equal in all forms of a network; `None` if the file does not say.
         parameters: Number of trained values, or `None` if the file does not say.
         gmac_512: Multiply-accumulates per 512x512 slice in units of 1e9, or `None` if the file does not say.
@@ -57,6 +60,8 @@ class Artefact:
     side: int | None = None
     whole_side: int = WHOLE_SIDE
     slices: int = 1
+    alone: "Artefact | None" = None
+    alone_beyond_mm: float = math.inf
     weights_sha256: str | None = None
     parameters: int | None = None
     gmac_512: float | None = None
@@ -127,11 +132,34 @@ def open_artefact(weights):
         side=side,
         whole_side=whole_side,
         slices=slices,
+        alone=_alone(path, metadata) if slices > 1 else None,
+        alone_beyond_mm=float(metadata.get("alone_beyond_mm") or math.inf),
         weights_sha256=metadata.get("weights_sha256"),
         parameters=metadata.get("parameters"),
         gmac_512=metadata.get("gmac_512"),
         training_data=metadata.get("training_data"),
     )
+
+
+def _alone(path, metadata):
+    """The network for slices without neighbours, which lies beside the one of stacks; `None` if it names none."""
+    name, file_sha256 = metadata.get("alone"), metadata.get("alone_sha256")
+    if name is None:
+        return None
+    # Its name alone: a network's file must not point into other folders.
+    beside = path.with_name(Path(str(name)).name)
+    if not beside.is_file():
+        raise ValueError(
+            f"Expected {beside.name} beside {path}, for slices without neighbours. Received: no such file; copy it "
+            "there"
+        )
+    alone = open_artefact(beside)
+    if alone.slices > 1 or alone.file_sha256 != file_sha256:
+        raise ValueError(
+            f"Expected {beside} to be the network of single slices that {path.name} was exported with, file sha256 "
+            f"{str(file_sha256)[:12]}... Received: {alone.file_sha256[:12]}...; install both anew"
+        )
+    return alone
 
 
 def _metadata(path):

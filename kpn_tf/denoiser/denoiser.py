@@ -43,6 +43,10 @@ class Denoiser:
     after a self-test in which every value agreed with the CPU's. Otherwise, and from the moment when it
     fails, the CPU computes; `device` and `device_note` tell.
 
+    A network of several `slices` may come with a second one for slices without neighbours: single images, slices
+    between gaps, and slices that lie further apart than it was made for. Which of the two a slice gets follows from its
+    neighbours alone. `identity` is that of the first, which names the hash of the second.
+
     Args:
         weights: Name of shipped weights, or path of a .tflite that carries its metadata.
         device: `"cpu"`; `"gpu"` for the GPU if it passes; `"auto"` for the GPU if it
@@ -82,6 +86,8 @@ class Denoiser:
         self.device, self.device_note, self.adapter = "cpu", None, None
         self._lock: threading.Lock = threading.Lock()
         self._kernels: Kernels | None = None
+        alone = self.artefact.alone
+        self._alone: Denoiser | None = alone and Denoiser(alone.path, threads=threads, strength=strength)
         try:
             if device != "cpu":
                 self._turn_to_gpu(only_if_faster=device == "auto")
@@ -126,6 +132,8 @@ class Denoiser:
         """
         source_hu = as_hu(slice_hu)  # (H, W)
         stack_hu, distances_mm = self._stack(source_hu, padding, neighbours)
+        if self._alone and self._is_alone(distances_mm):
+            return self._alone(source_hu, padding)
         if self.strength == 0.0:
             return source_hu
         with self._lock:
@@ -209,13 +217,19 @@ class Denoiser:
 
         Returns:
             NumPy array `(N, k, k)`, or `(N, S, k, k)` of a network of several `slices`; tap `(i, j)` weighs the pixel
-            at row offset `i - k // 2` and column offset `j - k // 2`. The taps for a pixel sum to one.
+            at row offset `i - k // 2` and column offset `j - k // 2`. The taps for a pixel sum to one; where the
+            network for slices without neighbours computes, those of the neighbours are zero.
 
         Raises:
             kpn_tf.denoiser.NoKernelsError: If the file does not tell its kernels; a `ValueError`.
             ValueError: As of a call; if a pixel lies outside the slice.
         """
         stack_hu, distances_mm = self._stack(as_hu(slice_hu), padding, neighbours)
+        if self._alone and self._is_alone(distances_mm):
+            middle = self._alone.kernels_at(slice_hu, rows, columns, padding=padding)
+            kernels = np.zeros((len(middle), self.slices, *middle.shape[1:]), np.float32)
+            kernels[:, self.slices // 2] = middle
+            return kernels
         rows, columns = np.atleast_1d(rows), np.atleast_1d(columns)
         if np.any((rows < 0) | (rows >= stack_hu.shape[0]) | (columns < 0) | (columns >= stack_hu.shape[1])):
             raise ValueError(
@@ -261,6 +275,10 @@ class Denoiser:
         seen_hu = seen(source_hu, padding)
         beside = [one and one._replace(slice_hu=seen(as_hu(one.slice_hu), one.padding)) for one in neighbours]
         return stacked(seen_hu, beside, self.slices)
+
+    def _is_alone(self, distances_mm):
+        """Whether no neighbour is near enough; a distance of 0 is that of a slice that is not there."""
+        return not np.any((distances_mm > 0) & (distances_mm <= self.artefact.alone_beyond_mm))
 
     def _grown(self, stack_hu):
         network = self.artefact
