@@ -130,7 +130,8 @@ def test_every_way_to_run_it_gives_each_slice_the_neighbours_that_it_has(archive
     for name, beside in BESIDE.items():
         for index, others in beside.items():
             ct = read_slice(made[name][index])
-            near = [(read_slice(made[name][other]).slice_hu, 3.0) for other in others]
+            apart_mm = 3.0 * (0.8 if name == "tilted" and index > 1 else 1.0)  # along the normal
+            near = [(read_slice(made[name][other]).slice_hu, apart_mm) for other in others]
             expected = smoothed(ct.slice_hu, *near) if near else single(ct.slice_hu)
             # A whole number of HU is stored.
             np.testing.assert_allclose(found[ct.dataset.SOPInstanceUID], expected, atol=0.51, err_msg=name)

@@ -112,7 +112,7 @@ def mixture_inputs(layer, scale):
 
 
 @pytest.mark.parametrize("scale", [1.0, 60.0])
-def test_bank_after_bank_is_the_softmax_over_the_filters_of_all_slices(scale):
+def test_slice_after_slice_is_the_softmax_over_the_filters_of_all_slices(scale):
     layer = StackMixture(21, 3)
     inputs, predictor = mixture_inputs(layer, scale)
     denoised = ops.convert_to_numpy(layer(inputs, predictor=predictor))[0, :, :, 0]

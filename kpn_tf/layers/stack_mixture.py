@@ -37,7 +37,7 @@ class StackMixture(HULayer):
     scores into shares. Every kernel sums to one over all its taps.
     It computes, and keeps its filters, in float32 under every dtype policy.
 
-    Bank after bank is applied and added up: the responses, or the shares, of all filters never exist at once.
+    Slice after slice is filtered and added up: the responses, or the shares, of all filters never exist at once.
 
     Args:
         kernel_size: Odd side `k` of the kernels, 21 or more by multiples of 2.
@@ -108,21 +108,22 @@ class StackMixture(HULayer):
         blocks = block_phases_of(padded)
         phases = {}  # by the side of the filters that they have the border for
         weighted, total, first = [], [], 0
-        for z, banks in enumerate(self.unit_sum_banks()):
-            own = slice(4 * z, 4 * z + 4)
-            for bank, is_wide in zip(banks, (False, True), strict=True):
-                if is_wide:
-                    responses = wide_responses(blocks[..., own], bank)
-                else:
-                    side = bank.shape[0]
-                    if side not in phases:
-                        spare = radius - side // 2
-                        phases[side] = phases_of(padded[:, spare:-spare, spare:-spare])
-                    responses = small_responses(phases[side][..., own], bank)
-                mine = slice(first, first := first + bank.shape[-1])
-                odds = odds_of(features, kernel[..., mine], bias[..., mine])
-                weighted.append(sums_of_phases(odds * responses))
-                total.append(sums_of_phases(odds))
+        for z, (small, wide) in enumerate(self.unit_sum_banks()):
+            own, side = slice(4 * z, 4 * z + 4), small.shape[0]
+            if side not in phases:
+                spare = radius - side // 2
+                phases[side] = phases_of(padded[:, spare:-spare, spare:-spare])
+            found = [small_responses(phases[side][..., own], small), wide_responses(blocks[..., own], wide)]
+            counts = [small.shape[-1], wide.shape[-1]]
+            columns = [
+                slice(first, first + counts[0]),
+                slice(first + counts[0], first := first + sum(counts)),
+            ]
+            odds, reference = odds_of(
+                features, *(_side_by_side([one[..., c] for c in columns]) for one in (kernel, bias))
+            )
+            weighted.append(sums_of_phases(odds * ops.concatenate(found, axis=-1), counts) / reference)
+            total.append(sums_of_phases(odds, counts) / reference)
         return depth_to_space(sum(weighted[1:], weighted[0]) / sum(total[1:], total[0]), 2)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
@@ -130,6 +131,11 @@ class StackMixture(HULayer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "kernel_size": self.kernel_size, "slices": self.slices}
+
+
+def _side_by_side(weights):
+    """Weights `(..., 4, C)` of several banks as columns `(..., 4 * C)`, those of the first bank first."""
+    return ops.concatenate([ops.reshape(one, (*one.shape[:-2], -1)) for one in weights], axis=-1)
 
 
 def _centred(scores):
