@@ -10,6 +10,7 @@ import pytest
 
 from kpn_tf.denoiser import artefact
 from tests.command import BOX, kpn
+from tests.ct_series import write_ct_series
 from tests.noisy_torso import noisy_volume, write_torso
 from tests.test_quality import write_lcd
 
@@ -162,3 +163,44 @@ def test_denoise_report_and_quality_call_the_same_noise_noise(tmp_path, capfd):
     for place, key, shown in (("before", "noise_before_hu", before), ("edge", "noise_after_hu", after)):
         assert quality[place]["value"] == pytest.approx(series[key], rel=1e-4)
         assert float(shown) == pytest.approx(series[key], abs=0.051)
+
+
+def test_series_that_were_made_of_the_slices_are_judged_as_they_are(scan, tmp_path, capfd):
+    assert kpn("denoise", scan, tmp_path / "ours", "--strength", "0.5", "1") == 0
+    assert kpn("quality", scan, tmp_path / "made") == 0
+    capfd.readouterr()
+    assert kpn("quality", scan, tmp_path / "given", "--beside", tmp_path / "ours") == 0
+    tables = {
+        name: json.loads((tmp_path / name / "quality.json").read_text())["quantities"]
+        for name in ("made", "given")
+    }
+    kinds = list(tables["given"][0]["values"])
+    assert kinds[0] == "before"
+    assert sorted(kind.partition(" ")[2] for kind in kinds[1:]) == ["(strength 0.5)", "(strength 1)"]
+    full = next(kind for kind in kinds if kind.endswith("(strength 1)"))
+    for made, given in zip(tables["made"], tables["given"], strict=True):
+        assert (made["name"], made["of"]) == (given["name"], given["of"])
+        # Stored values are whole HU.
+        assert given["values"][full]["value"] == pytest.approx(
+            made["values"]["edge"]["value"], rel=0.02, abs=0.1
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["IN", "OUT", "--beside", "IN"],
+            "Expected a series of the patient, size, pixel spacing and positions",
+        ),
+        (["BOTH", "OUT", "--beside", "IN"], "Expected one series in INPUT with --beside. Received: 2"),
+        (["OUT", "--phantom", "torso", "--beside", "IN"], "--beside belong to INPUT"),
+        (["IN", "OUT", "--beside", "none"], "expected a file or a folder that exists, received none"),
+    ],
+)
+def test_what_cannot_be_judged_beside_the_input_is_one_sentence(scan, tmp_path, capfd, words, sentence):
+    shutil.copytree(scan, tmp_path / "both" / "a")
+    write_ct_series(tmp_path / "both" / "b", slices=1)
+    places = {"IN": scan, "OUT": tmp_path / "out", "BOTH": tmp_path / "both"}
+    assert kpn("quality", *(places.get(word, word) for word in words)) in (1, 2)
+    assert sentence in capfd.readouterr().err

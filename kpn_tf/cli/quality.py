@@ -14,8 +14,10 @@ from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.denoisers import most_slices, open_denoisers
 from kpn_tf.console import Notes, bar, say
 from kpn_tf.evaluation import paired, single_slices
+from kpn_tf.evaluation.stream import found_series
 from kpn_tf.files import write_text
 from kpn_tf.quality import (
+    given_series,
     lcd_phantom,
     measure_phantom,
     measure_series,
@@ -58,7 +60,13 @@ class QualityConfig:
         default=None, metadata={"help": "instead of INPUT: folder with scans of a low-contrast phantom"}
     )
     denoiser: tuple[str, ...] = field(
-        default=("edge",), metadata={"help": "as of kpn evaluate (default edge); repeatable"}
+        default=(), metadata={"help": "as of kpn evaluate (default edge, without --beside); repeatable"}
+    )
+    beside: tuple[Path, ...] = field(
+        default=(),
+        metadata={
+            "help": "folders of the slices of INPUT, one series, as others made them: each series has a column"
+        },
     )
     strength: tuple[float, ...] = field(
         default=(),
@@ -111,7 +119,8 @@ def run(config):
         say(f"kpn quality: {wrong}", sys.stderr)
         return USAGE
     try:
-        denoisers = open_denoisers(config.denoiser, config.threads, config.strength)
+        words = config.denoiser or (() if config.beside else ("edge",))
+        denoisers = open_denoisers(words, config.threads, config.strength)
     except (ImportError, FileNotFoundError, ValueError) as error:
         say(f"kpn quality: {error}", sys.stderr)
         return USAGE
@@ -141,13 +150,27 @@ def _measure(config, functions, note):
         )
         with bar(phantom.scans, phantom.count) as scans:
             return measure_phantom(phantom, scans, functions, note=note)
+    given = _given(config, note)
+    functions = {**functions, **{one.name: one for one in given}}
     how = {"every": config.every or 1, "note": note, "slices": most_slices(functions.values())}
     folders = (config.input, config.reference) if config.reference else (config.input,)
     stream = (paired if config.reference else single_slices)(*folders, **how)
     with bar(stream.pairs, stream.slices) as pairs:
+        for one in given:
+            pairs = one.heard(pairs)
         return measure_series(
             pairs, functions, referenced=bool(config.reference), data_name=stream.data_name, note=note
         )
+
+
+def _given(config, note):
+    if not config.beside:
+        return []
+    # What is left out of INPUT is told when it is measured.
+    found = [one for one in found_series(config.input, lambda *line: None) if not one.denoised]
+    if len(found) != 1:
+        raise ValueError(f"Expected one series in INPUT with --beside. Received: {len(found)}")
+    return given_series(found[0], config.beside, note)
 
 
 def _measure_stacks(config, functions, note):
@@ -183,10 +206,8 @@ def _wrong(config):
     """What is wrong with the call, or `None`."""
     if sum(what is not None for what in (config.input, config.phantom, config.lcd)) != 1:
         return "expected one of INPUT, --phantom torso and --lcd FOLDER"
-    if config.input is None and (config.reference, config.every) != (None, None):
-        return (
-            "--reference and --every belong to INPUT: a phantom has its truth, and all its scans are needed"
-        )
+    if config.input is None and (config.reference, config.every, config.beside) != (None, None, ()):
+        return "--reference, --every and --beside belong to INPUT: a phantom has its truth, and all scans are needed"
     if config.phantom is None and (config.dose or config.realisations is not None):
         return "--dose and --realisations belong to --phantom torso: other scans are what they are"
     if config.slice_mm is None and config.slices is not None:
@@ -195,7 +216,7 @@ def _wrong(config):
         return "--slice-mm belongs to --phantom torso"
     if len(set(config.dose)) < len(config.dose):
         return f"expected every dose once, received {', '.join(f'{dose:g}' for dose in config.dose)}"
-    for folder in (config.input, config.reference, config.lcd):
+    for folder in (config.input, config.reference, config.lcd, *config.beside):
         if folder is not None and not os.path.exists(folder):
             return f"expected a file or a folder that exists, received {folder}"
     # Said now rather than after an hour's work: the nearest folder that is there must take a new one.

@@ -1,4 +1,4 @@
-"""Which normal-dose series, and which of its slices, show what a low-dose series shows."""
+"""Which series, and which of their slices, show what another series shows."""
 
 import numpy as np
 
@@ -45,6 +45,28 @@ def matched_series(lows, normals, note):
     return matched
 
 
+def series_beside(shown, others):
+    """Finds the series that show the same slices as some do: of the same patient, size and pixel spacing, at the same
+    positions, whatever made them.
+
+    Args:
+        shown: `Series` that are compared with others.
+        others: `Series` of any dose, kernel and strength.
+
+    Returns:
+        For each of `shown` a list of `(other, pairs)`: a series, and the slices of both at equal positions.
+    """
+    criteria = (_size, _spacing, _whose, _ruler, _place)
+    return [
+        [
+            (other, _pairs(series.slices, other.slices))
+            for other in others
+            if not _itself(series, other) and all(same(series, other) for same in criteria)
+        ]
+        for series in shown
+    ]
+
+
 def series_name(series):
     """Names a series in lines and tables without saying whose it is."""
     return f"series ...{series.label}" + (f" ({series.kernel})" if series.kernel else "")
@@ -64,8 +86,11 @@ def same_corner(low_dataset, normal_dataset, pixel_spacing_mm):
 
 def _may_judge(low, normal):
     """Neither the low dose itself, should the folders overlap, nor what this package made."""
-    itself = normal.slices[0].path.resolve() == low.slices[0].path.resolve()
-    return not (itself or normal.denoised or normal.simulated)
+    return not (_itself(low, normal) or normal.denoised or normal.simulated)
+
+
+def _itself(low, normal):
+    return normal.slices[0].path.resolve() == low.slices[0].path.resolve()
 
 
 def _size(low, normal):

@@ -1,5 +1,6 @@
 """Image quality before and after denoisers: CT series, a torso of known HU, and a phantom for detectability."""
 
+from kpn_tf.quality.given import given_series
 from kpn_tf.quality.lcd import lcd_phantom
 from kpn_tf.quality.phantom import Phantom, measure_phantom, torso_phantom
 from kpn_tf.quality.report import Quantity, Report
@@ -10,6 +11,7 @@ __all__ = [
     "Phantom",
     "Quantity",
     "Report",
+    "given_series",
     "lcd_phantom",
     "measure_phantom",
     "measure_series",
