@@ -1,5 +1,6 @@
 """`kpn report`: what the page is given is exact, nobody is named in it, and one bad slice takes nothing else along."""
 
+import json
 import re
 import shutil
 import stat
@@ -15,8 +16,8 @@ from kpn_tf import Denoiser, StructKPN
 from kpn_tf.cli.networks import load_network
 from kpn_tf.denoiser import NoKernelsError, artefact
 from kpn_tf.evaluation.stream import chosen_slices
-from kpn_tf.metrics import window_side
-from kpn_tf.report import content, document, proof
+from kpn_tf.metrics import flat_regions, regional_noise_std_hu, window_side
+from kpn_tf.report import ReportSlice, document, numbers, proof, selection
 from kpn_tf.report.codec import encode
 from kpn_tf.report.layers import read_layers
 from tests.command import BOX, kpn
@@ -123,17 +124,13 @@ def test_a_network_with_a_layer_that_the_page_does_not_know_has_no_kernels(tmp_p
         read_layers(tmp_path / "fine.tflite")
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.4])
-def test_the_kernels_of_a_page_filter_as_the_denoiser_did(edge, strength):
-    denoiser = Denoiser("edge", threads=1, strength=strength)
+def test_a_page_holds_the_filters_of_the_file_if_their_kernels_filter_as_the_denoiser_did():
+    denoiser = Denoiser("edge", threads=1)
     slice_hu = noisy_volume()[1].astype(np.float32)
     network = proof.proved_network(denoiser, slice_hu)
     (bank,) = network.banks
     np.testing.assert_allclose(bank.sum(axis=(1, 2)), 1, atol=1e-5)
-    delta = np.zeros((21, 21, 1))
-    delta[10, 10] = 1
-    expected = strength * read_layers(EDGE).banks[0] + (1 - strength) * delta
-    np.testing.assert_allclose(bank, np.broadcast_to(expected, bank.shape), atol=1e-6)
+    np.testing.assert_array_equal(bank, read_layers(EDGE).banks[0])
 
 
 def test_kernels_that_do_not_filter_as_the_denoiser_did_are_not_shown(monkeypatch):
@@ -159,7 +156,7 @@ def test_a_page_asks_for_nothing_outside_itself(page):
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
     assert "default-src 'none'" in policy
     assert "http" not in policy
-    code = re.sub(r'<script type="text/plain" id="[a-z]+-?\d*">[^<]*</script>', "", page)
+    code = re.sub(r'<script type="text/plain" id="[a-z\d-]+">[^<]*</script>', "", page)
     assert len(code) < 100_000
     assert not re.search(r"""(?:src|href)\s*=|url\(|@import|\b(?:fetch|XMLHttpRequest|WebSocket)\b""", code)
     assert "{{" not in code
@@ -242,7 +239,7 @@ def test_one_bad_slice_is_named_and_the_others_are_shown(torso, tmp_path, capfd)
     assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 1
     out, err = capfd.readouterr()
     assert f"failed: {bad}: " in err
-    assert len(re.findall(r'id="before-\d+"', (tmp_path / "r.html").read_text(encoding="utf-8"))) == 2
+    assert len(re.findall(r'id="image-\d+-0"', (tmp_path / "r.html").read_text(encoding="utf-8"))) == 2
     assert "2 slices ->" in out
 
 
@@ -271,7 +268,7 @@ def test_a_slice_keeps_its_number_where_only_some_have_a_normal_dose(torso, tmp_
     write_torso(low, noisy_volume(noise_hu=30.0))
     words = ("report", low, "--reference", tmp_path / "normal", tmp_path / "r.html")
     assert kpn(*words) == 1
-    names = re.findall(r'"name": "slice (\d+) at', (tmp_path / "r.html").read_text(encoding="utf-8"))
+    names = re.findall(r'"name": "image (\d+) at', (tmp_path / "r.html").read_text(encoding="utf-8"))
     assert names == ["2", "3"]
 
 
@@ -283,7 +280,7 @@ def test_a_slice_too_small_for_ssim_is_shown_without(tmp_path, shape):
     words = ("report", tmp_path / "low", "--reference", tmp_path / "normal", tmp_path / "r.html")
     assert kpn(*words) == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert '["SSIM soft", "\\u2013", "\\u2013"]' in page
+    assert '["SSIM soft", "\\u2013", "\\u2013", "\\u2013"]' in page
     assert '["RMSE (HU)", "9.00", ' in page
 
 
@@ -291,7 +288,7 @@ def test_a_slice_too_small_for_ssim_is_shown_without(tmp_path, shape):
     ("lengths", "shown"), [([33], 17), ([40, 1, 1, 1], 23), ([15] * 4, 20), ([1] * 31, 31), ([30], 30)]
 )
 def test_as_many_slices_are_taken_as_make_thirty_at_most_though_one_of_each_series(lengths, shown):
-    step = content._usual_step(lengths)
+    step = selection._usual_step(lengths)
     assert sum(len(chosen_slices(range(n), step)) for n in lengths) == shown
 
 
@@ -331,6 +328,8 @@ def test_a_network_of_another_kind_is_reported_without_kernels(torso, tmp_path):
         (("r.txt",), "expected OUTPUT to end in .html, such as report.html, received r.txt"),
         (("nowhere/r.html",), "expected a file in a folder that can be written"),
         (("r.html", "--reference", "nowhere"), "which does not exist"),
+        (("r.html", "--beside", "nowhere"), "which does not exist"),
+        (("r.html", "--strength", "0.4", "0.4"), "expected every strength once, received 0.4 0.4"),
         ((), "the following arguments are required: OUTPUT"),
     ],
 )
@@ -343,3 +342,78 @@ def test_a_wrong_call_is_one_sentence(torso, tmp_path, monkeypatch, capfd, words
 def test_a_report_is_its_owners_alone(torso, tmp_path):
     assert kpn("report", torso, tmp_path / "r.html") == 0
     assert stat.S_IMODE((tmp_path / "r.html").stat().st_mode) == 0o600
+
+
+def test_images_have_the_number_that_a_pacs_shows(tmp_path):
+    # From head to feet, as scanners count; slices are sorted from the feet.
+    for number, path in zip((103, 102, 101), write_torso(tmp_path / "in"), strict=True):
+        dataset = pydicom.dcmread(path)
+        dataset.InstanceNumber = number
+        dataset.save_as(path)
+    assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 0
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    names = re.findall(r'"name": "(image \S+ at \S+ mm)"', page)
+    assert names == ["image 103 at -3.0 mm", "image 102 at 0.0 mm", "image 101 at 3.0 mm"]
+
+
+def about(path):
+    """What the page knows about its images."""
+    return json.loads(re.search(r"const REPORT = (.*);</script>", path.read_text(encoding="utf-8"))[1])
+
+
+def test_several_series_are_apart_and_each_has_numbers_of_its_own(tmp_path):
+    noisier_hu = noisy_volume(noise_hu=30.0)
+    write_torso(tmp_path / "in" / "a")
+    write_torso(tmp_path / "in" / "b", noisier_hu)
+    assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 0
+    for series in about(tmp_path / "r.html")["series"]:
+        assert len(series["planes"]["axial"]) == 3
+    noises_hu = sorted(float(series["rows"][1][1]) for series in about(tmp_path / "r.html")["series"])
+    # Noise of 12 and of 30 HU; what is flat by chance counts, which makes both smaller alike.
+    assert noises_hu[1] / noises_hu[0] == pytest.approx(30 / 12, rel=0.1)
+
+
+def test_the_noise_of_a_strength_is_that_of_the_mixture_of_both_images(rng):
+    before_hu = rng.normal(40, 20, (96, 101)).astype(np.float32)
+    after_hu = (40 + 0.3 * (before_hu - 40) + rng.normal(0, 1, before_hu.shape)).astype(np.float32)
+    images_hu = {"before": before_hu, "after": after_hu}
+    piece = ReportSlice("a", "axial", "1", images_hu, {}, (1.0, 1.0))
+    record = numbers.measured(piece, (0.35, 1.0))
+    still, slope, bend = record["variance"]
+    for strength in (0.35, 1.0):
+        polynomial = still + slope * strength + bend * strength**2
+        assert np.sqrt(polynomial) == pytest.approx(record["noise"][f"after, {strength:g}"], rel=1e-6)
+    mixed_hu = 0.65 * before_hu + 0.35 * after_hu
+    regions = flat_regions(before_hu, (1.0, 1.0))
+    assert record["noise"]["after, 0.35"] == pytest.approx(regional_noise_std_hu(mixed_hu, regions), rel=1e-4)
+
+
+def test_means_are_over_the_slices_that_all_images_have():
+    records = [
+        {"noise": {"before": 10.0, "after, 1": 4.0, "series": 6.0}, "variance": [1.0, 0.0, 0.0]},
+        {"noise": {"before": 20.0, "after, 1": 8.0}, "variance": [1.0, 0.0, 0.0]},
+        {"noise": {"before": np.nan, "after, 1": np.nan}, "variance": [np.nan] * 3},
+    ]
+    summary = numbers.summary(records)
+    assert summary["rows"] == [["", "before", "after, 1", "series"], ["noise SD (HU)", "10.0", "4.0", "6.0"]]
+    assert summary["variances"] == [[1.0, 0.0, 0.0]] * 2
+
+
+def test_what_lies_elsewhere_is_not_shown_beside(torso, tmp_path, capfd):
+    write_torso(tmp_path / "other", noisy_volume()[:, :, 1:])
+    assert kpn("report", torso, tmp_path / "r.html", "--beside", tmp_path / "other") == 1
+    expected = "no series of the patient, size, pixel spacing and positions of one that is shown"
+    assert f"failed: {tmp_path / 'other'}: {expected}" in capfd.readouterr().err
+    assert [
+        image["kind"] for image in about(tmp_path / "r.html")["series"][0]["planes"]["axial"][0]["images"]
+    ] == [
+        "before",
+        "after",
+    ]
+
+
+def test_unevenly_spaced_slices_have_no_planes_and_the_report_says_so(tmp_path, capfd):
+    write_torso(tmp_path / "in", noisy_volume(slices=4)[:, :32, :32])[1].unlink()
+    assert kpn("report", tmp_path / "in", tmp_path / "r.html", "--planes", "2") == 1
+    assert "slices are not evenly spaced, so it has no coronal and sagittal planes" in capfd.readouterr().err
+    assert list(about(tmp_path / "r.html")["series"][0]["planes"]) == ["axial"]

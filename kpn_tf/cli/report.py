@@ -24,15 +24,32 @@ class ReportConfig(NetworkInUse):
     reference: Path | None = field(
         default=None, metadata={"help": "folder with the same series at normal dose"}
     )
+    beside: tuple[Path, ...] = field(
+        default=(),
+        metadata={
+            "help": "folders of the same slices as others made them: each series becomes an image of its own"
+        },
+    )
+    strength: tuple[float, ...] = field(
+        default=(1.0,),
+        metadata={
+            "help": "share of the correction that the page begins with, 0 to 1 (default 1); of several, an image each",
+            "kind": kinds.fraction,
+        },
+    )
+    planes: int | None = field(
+        default=None,
+        metadata={
+            "help": "coronal planes of each series, and as many sagittal ones: all of its slices are denoised for them",
+            "kind": kinds.count,
+        },
+    )
     every: int | None = field(
         default=None,
         metadata={
             "help": f"take every N-th slice (default: as many as make {USUAL_SLICES} at most, one of each series)",
             "kind": kinds.count,
         },
-    )
-    strength: float = field(
-        default=1.0, metadata={"help": "share of the correction, 0 to 1 (default 1)", "kind": kinds.fraction}
     )
     patient: bool = field(
         default=False, metadata={"help": "show name, ID and study date of each patient (default: nowhere)"}
@@ -48,22 +65,23 @@ def run(config):
     from kpn_tf.denoiser import Denoiser
 
     with silenced():
-        denoiser = Denoiser(
-            config.weights, device=config.device, threads=config.threads, strength=config.strength
-        )
+        # At full strength: the page weakens it.
+        denoiser = Denoiser(config.weights, device=config.device, threads=config.threads)
     note = Notes()
-    planned = plan(config.input, config.reference, config.every, note)
+    planned = plan(
+        config.input, config.reference, config.every, note, beside=config.beside, planes=config.planes or 0
+    )
     subject = planned.subject
     if config.patient:
         subject = f"{planned.patients()}, {subject}"
     slices = report_slices(planned, denoiser, note)
-    with bar(slices, len(planned.chosen)) as pieces:
-        shown = write_report(config.output, subject, pieces, denoiser, len(planned.chosen))
+    with bar(slices, planned.slices) as pieces:
+        shown = write_report(config.output, subject, pieces, denoiser, config.strength, planned.slices)
     if not shown:
         say("kpn report: none of the slices could be used, nothing was written", sys.stderr)
         return FAILED
     megabytes = config.output.stat().st_size / 1e6
-    missing = len(planned.chosen) - shown
+    missing = planned.slices - shown
     left_out = f", {missing} of them left out" if missing else ""
     say(f"{planned.subject}{left_out} -> {config.output} ({megabytes:.1f} MB)", sys.stdout)
     return FAILED if note.failures else OK
@@ -71,9 +89,11 @@ def run(config):
 
 def _wrong(config):
     """What is wrong with the call, or `None`."""
-    for folder in (config.input, config.reference):
+    for folder in (config.input, config.reference, *config.beside):
         if folder is not None and not os.path.exists(folder):
             return f"expected a CT file or a folder, received {folder}, which does not exist"
+    if len(set(config.strength)) < len(config.strength):
+        return f"expected every strength once, received {' '.join(f'{one:g}' for one in config.strength)}"
     output = config.output
     if output.suffix.lower() not in (".html", ".htm"):
         return f"expected OUTPUT to end in .html, such as report.html, received {output}"

@@ -1,176 +1,131 @@
-"""What a report shows: slices before and after, beside their normal dose where there is one."""
+"""What a report shows: slices before and after, beside their normal dose and other series of the same places."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from kpn_tf.dicom import DicomError, read_slice
-from kpn_tf.dicom.reading.slice_header import read_header
-from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
-from kpn_tf.evaluation.stream import chosen_slices, found_series
+from kpn_tf.dicom.attributes import numbers
+from kpn_tf.dicom.reading.volume import even_spacing_mm
+from kpn_tf.evaluation.matching import same_corner
 from kpn_tf.hounsfield import AIR_HU
-
-# A report of this many slices of 512x512 stays below 25 MB.
-USUAL_SLICES = 30
+from kpn_tf.report.planes import Planes, axial_sides
 
 
 @dataclass(frozen=True)
 class ReportSlice:
-    """One slice of a report.
+    """One image of a report: a slice, or a plane across the slices of its series.
 
     Args:
+        series: Name of its series.
+        plane: `"axial"`, `"coronal"` or `"sagittal"`.
         name: Where it lies, as the page says it.
-        images_hu: Dict of `(H, W)` float32 in HU, NaN outside the field of view: `"before"`, `"after"` and, where
-            there is a normal dose, `"reference"`.
-        steps_hu: HU between neighbouring stored values of each image; those of `"after"` are not yet rounded to it.
+        images_hu: Dict of `(H, W)` float32 in HU, NaN outside the field of view: `"before"`, `"after"` and, where they
+            are given, `"reference"` and those of other series by name.
+        steps_hu: HU between neighbouring stored values of each image.
         pixel_spacing_mm: `(rows, columns)` distance between pixels.
+        sides: Which side of the patient is on the left, on the right, at the top and at the bottom, a letter each;
+            empty if headers do not say.
     """
 
+    series: str
+    plane: str
     name: str
     images_hu: dict[str, np.ndarray]
     steps_hu: dict[str, float]
     pixel_spacing_mm: tuple[float, float]
+    sides: str = ""
 
     def filled_hu(self, kind):
         """An image with air outside the field of view, as the network sees it."""
         return np.nan_to_num(self.images_hu[kind], nan=AIR_HU)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The slices a report will show.
+def report_slices(planned, denoiser, note):
+    """Reads and denoises what was planned, one slice in memory at a time, and the planes of one series.
 
     Args:
-        chosen: List of `(series, number in it from 1, slice file, normal-dose slice file or None)`.
-        total: How many slices there are to choose from.
-        every: Every n-th was chosen.
-    """
-
-    chosen: list
-    total: int
-    every: int
-
-    @property
-    def subject(self):
-        """What is shown, without saying whose it is."""
-        names = list(dict.fromkeys(series_name(series) for series, *_ in self.chosen))
-        count = len(self.chosen)
-        slices = f"{count} slices" if count > 1 else "1 slice"
-        if count < self.total:
-            slices += f", one in {self.every} of {self.total}"
-        # Where there are more, each slice names its own.
-        return f"{names[0] if len(names) == 1 else f'{len(names)} series'}: {slices}"
-
-    def patients(self):
-        """Name, ID and study date of everybody shown, as the headers have them."""
-        found = {}
-        for series, _, file, _ in self.chosen:
-            if found.get(series.key) is None:
-                found[series.key] = _patient(file)
-        return "; ".join(dict.fromkeys(filter(None, found.values())))
-
-
-def plan(folder, reference, every, note):
-    """Chooses the slices of a report, from headers alone.
-
-    Args:
-        folder: CT file, or folder that is searched recursively.
-        reference: The same for the normal dose, or `None`.
-        every: Takes every n-th slice; `None` for as many as make 30 at most, though one of each series.
+        planned: `kpn_tf.report.selection.Plan`.
+        denoiser: `kpn_tf.Denoiser` of strength 1: the page weakens what it made.
         note: Callback `(line, failure)` for skipped inputs.
 
-    Returns:
-        A `Plan`.
-
-    Raises:
-        DicomError: If a folder does not exist.
-        ValueError: If there is nothing to show.
-    """
-    usable = []
-    for series in found_series(folder, note):
-        if series.denoised:
-            note(
-                f"{series_name(series)}: denoised by kpn_tf already; give the series it was made from", False
-            )
-        else:
-            usable.append(series)
-    if reference is None:
-        groups = [(series, [(file, None) for file in series.slices]) for series in usable]
-    else:
-        groups = matched_series(usable, found_series(reference, note), note)
-    total = sum(len(slices) for _, slices in groups)
-    if total == 0:
-        raise ValueError(f"expected CT slices to show in {folder}, received none that can be used")
-    every = every or _usual_step([len(slices) for _, slices in groups])
-    taken = [
-        (series, series.slices.index(files[0]) + 1, *files)
-        for series, slices in groups
-        for _, files in chosen_slices(slices, every)
-    ]
-    return Plan(taken, total, every)
-
-
-def _usual_step(lengths):
-    """The smallest step that leaves the usual number of slices; the longest series' own where one of each is more."""
-    steps = range(math.ceil(sum(lengths) / USUAL_SLICES), max(lengths))
-    enough = (
-        step for step in steps if sum(len(chosen_slices(range(n), step)) for n in lengths) <= USUAL_SLICES
-    )
-    return next(enough, max(lengths))
-
-
-def report_slices(planned, denoiser, note):
-    """Reads and denoises what was planned, one slice in memory at a time.
-
-    Args:
-        planned: `Plan`.
-        denoiser: `kpn_tf.Denoiser`.
-        note: Callback `(line, failure)` for skipped slices.
-
     Yields:
-        `ReportSlice`.
+        `ReportSlice`: of each series first its slices, then its planes.
     """
-    several = len({series.key for series, *_ in planned.chosen}) > 1
-    for series, number, file, normal_file in planned.chosen:
-        try:
-            ct = read_slice(file.path, file.frame)
-            normal = None if normal_file is None else read_slice(normal_file.path, normal_file.frame)
-            after_hu = denoiser(ct.slice_hu, ct.padding)
-        except DicomError as error:
-            note(str(error), True)
-            continue
-        except ValueError as error:
-            note(f"{file.path}: {error}", True)
-            continue
-        if normal and not same_corner(ct.dataset, normal.dataset, series.pixel_spacing_mm):
-            note(f"{file.path}: lies elsewhere in its plane, or is tilted, against the normal dose", True)
-            continue
-        name = f"slice {number}"
-        if series.ruler != "instance_number":
-            name += f" at {file.position_mm:.1f} mm"
-        images = {"before": (ct, ct.slice_hu), "after": (ct, after_hu)}
-        if normal:
-            images["reference"] = (normal, normal.slice_hu)
-        images_hu = {kind: _inside_hu(*image) for kind, image in images.items()}
-        steps_hu = {kind: _step_hu(of) for kind, (of, _) in images.items()}
-        name = f"{series_name(series)}, {name}" if several else name
-        yield ReportSlice(name, images_hu, steps_hu, series.pixel_spacing_mm)
+    for shown in planned.shown:
+        spacing_mm = even_spacing_mm(shown.series)
+        planes = Planes(shown, planned.planes, spacing_mm) if planned.planes and spacing_mm else None
+        # Planes need every slice, whether it is shown or not.
+        for index, file in enumerate(shown.series.slices):
+            if planes or file in shown.chosen:
+                read = _read(shown, file, denoiser, note)
+                if read and planes:
+                    planes.add(index, *read)
+                if read and file in shown.chosen:
+                    yield _slice(shown, file, *read)
+        if planes and planes.reason:
+            note(f"{shown.name}: {planes.reason}, so it has no coronal and sagittal planes", True)
+        elif planes:
+            for plane, name, images_hu, spacing, sides in planes.images():
+                yield ReportSlice(shown.name, plane, name, images_hu, planes.steps_hu, spacing, sides)
 
 
-def _patient(file):
-    """Name, ID and study date in a slice's header; `None` if it cannot be read, which is said when its turn comes."""
-    keywords = ("PatientName", "PatientID", "StudyDate")
+def _read(shown, file, denoiser, note):
+    """Header, images and their steps of a slice by kind; `None` if it cannot be used."""
     try:
-        dataset = read_header(file, keywords)
-    except DicomError:
+        ct = read_slice(file.path, file.frame)
+        after_hu = denoiser(ct.slice_hu, ct.padding)
+    except DicomError as error:
+        note(str(error), True)
         return None
-    values = (str(dataset.get(name) or "").strip() for name in keywords)
-    return ", ".join(value or "not said" for value in values)
+    except ValueError as error:
+        note(f"{file.path}: {error}", True)
+        return None
+    images = {"before": (ct, ct.slice_hu), "after": (ct, _as_stored_hu(ct, after_hu))}
+    for kind, partners in shown.partners.items():
+        partner = partners.get(file) and _partner(ct, shown, partners[file], note)
+        if partner:
+            images[kind] = (partner, partner.slice_hu)
+        elif kind == "reference":
+            return None
+    images_hu = {
+        kind: np.where(of.padding, np.float32(np.nan), slice_hu) for kind, (of, slice_hu) in images.items()
+    }
+    return ct.dataset, images_hu, {kind: _step_hu(of) for kind, (of, _) in images.items()}
 
 
-def _inside_hu(ct, slice_hu):
-    return np.where(ct.padding, np.float32(np.nan), slice_hu)
+def _partner(ct, shown, file, note):
+    """The slice of another series, `None` if it cannot be shown beside this one."""
+    try:
+        partner = read_slice(file.path, file.frame)
+    except DicomError as error:
+        note(str(error), True)
+        return None
+    if not same_corner(ct.dataset, partner.dataset, shown.series.pixel_spacing_mm):
+        note(f"{file.path}: lies elsewhere in its plane, or is tilted, against the slice that is shown", True)
+        return None
+    return partner
+
+
+def _slice(shown, file, dataset, images_hu, steps_hu):
+    # As a PACS shows it: of an Enhanced CT object the frame, else the InstanceNumber.
+    instance = numbers(dataset, "InstanceNumber")
+    if file.frame is not None:
+        name = f"frame {file.frame}"
+    elif instance:
+        name = f"image {instance[0]:.0f}"
+    else:
+        name = f"slice {shown.series.slices.index(file) + 1}"
+    if shown.series.ruler != "instance_number":
+        name += f" at {file.position_mm:.1f} mm"
+    spacing_mm = shown.series.pixel_spacing_mm
+    return ReportSlice(shown.name, "axial", name, images_hu, steps_hu, spacing_mm, axial_sides(dataset))
+
+
+def _as_stored_hu(ct, slice_hu):
+    """HU rounded to values that the derived series stores."""
+    slope, intercept_hu = ct.pixels.slope, ct.pixels.intercept_hu
+    return (np.rint((slice_hu - intercept_hu) / slope) * slope + intercept_hu).astype(np.float32)
 
 
 def _step_hu(ct):

@@ -28,7 +28,7 @@ _TITLE = b"<title>kpn_tf report</title>"
 _PRESETS = {"Soft": WINDOWS["soft"], "Lung": WINDOWS["lung"], "Bone": Window(-450.0, 1050.0)}
 
 
-def write_report(path, subject, slices, denoiser, planned=None):
+def write_report(path, subject, slices, denoiser, strengths=(1.0,), planned=None):
     """Writes a report, atomically, one slice in memory at a time.
 
     Args:
@@ -36,40 +36,45 @@ def write_report(path, subject, slices, denoiser, planned=None):
             patient data.
         subject: What is shown, as its first lines say it.
         slices: Iterable of `kpn_tf.report.content.ReportSlice`.
-        denoiser: `kpn_tf.Denoiser` that made them.
+        denoiser: `kpn_tf.Denoiser` of strength 1 that made them.
+        strengths: Shares of the correction that are measured and, if there are several, shown side by side. The page
+            begins with the first.
         planned: How many slices `subject` speaks of: the page says where some are missing. `None` if it is silent.
 
     Returns:
-        How many slices it shows; nothing is written if it is none.
+        How many slices it shows, planes not counted; nothing is written if it is none.
 
     Raises:
         OSError: If the file cannot be written.
     """
     path = Path(path)
     head, tail = _template(subject, denoiser)
-    abouts, records, network, reason = [], [], None, None
+    series, shown, network, reason = {}, 0, None, None
     with (
         contextlib.suppress(_NothingShownError),
         replacing(path, private=True) as part,
         open(part, "w", encoding="utf-8") as file,
     ):
         file.write(head)
-        for piece in slices:
-            if not abouts:
+        for number, piece in enumerate(slices):
+            if not series:
                 try:
                     network = proved_network(denoiser, piece.filled_hu("before"))
                 except NoKernelsError as error:
                     reason = f"No kernels are shown: {error}."
-            records.append(numbers.measured(piece))
-            abouts.append(_slice(file, len(abouts), piece))
-        if not abouts:
+            of_series = series.setdefault(piece.series, {"planes": {}, "records": []})
+            if piece.plane == "axial":
+                shown += 1
+                of_series["records"].append(numbers.measured(piece, strengths))
+            of_series["planes"].setdefault(piece.plane, []).append(_slice(file, number, piece))
+        if not shown:
             raise _NothingShownError
         if network:
             _write_network(file, network)
         page_network = network and _network(network, denoiser.artefact.multiple)
-        _write_about(file, abouts, records, page_network, reason, _missing(len(abouts), planned))
+        _write_about(file, series, strengths, page_network, reason, _missing(shown, planned))
         file.write(tail)
-    return len(abouts)
+    return shown
 
 
 class _NothingShownError(Exception):
@@ -88,8 +93,6 @@ def _template(subject, denoiser):
     hashes = (("file", identity.file_sha256), ("weights", identity.weights_sha256))
     known = ", ".join(f"{what} SHA-256 {sha256[:12]}..." for what, sha256 in hashes if sha256)
     origin = f"{identity.model} {identity.version} ({known})"
-    if denoiser.strength < 1:
-        origin += f", strength {denoiser.strength:g}"
     words = {
         "version": __version__,
         "subject": subject,
@@ -109,7 +112,7 @@ def _slice(file, number, piece):
     for kind, slice_hu in piece.images_hu.items():
         coded = encode(slice_hu, piece.steps_hu[kind], known)
         known.append(coded)
-        name = f"{kind}-{number}"
+        name = f"image-{number}-{len(images)}"
         _write_text(file, name, coded.text)
         about = {"kind": kind, "id": name, "weights": coded.weights}
         images.append({**about, "origin": coded.origin_hu, "step": coded.step_hu})
@@ -119,6 +122,7 @@ def _slice(file, number, piece):
         "rows": rows,
         "columns": columns,
         "spacing": list(piece.pixel_spacing_mm),
+        "sides": piece.sides,
         "noiseSide": window_side(piece.pixel_spacing_mm),
         "images": images,
     }
@@ -159,11 +163,16 @@ def _missing(shown, planned):
     )
 
 
-def _write_about(file, abouts, records, network, reason, notes):
+def _write_about(file, series, strengths, network, reason, notes):
     soft = WINDOWS["soft"]
-    with_reference = "psnr" in records[0]
+    with_reference = any("psnr" in record for of_series in series.values() for record in of_series["records"])
     about = {
-        "slices": abouts,
+        "series": [
+            {"name": name, "planes": of_series["planes"], **numbers.summary(of_series["records"])}
+            for name, of_series in series.items()
+            if of_series["records"]
+        ],
+        "strengths": strengths,
         "codec": {"own": OWN, "others": OTHERS, "unit": UNIT},
         "hasReference": with_reference,
         "presets": [{"name": name, "low": w.low_hu, "high": w.high_hu} for name, w in _PRESETS.items()],
@@ -174,7 +183,6 @@ def _write_about(file, abouts, records, network, reason, notes):
             "sigmaL2": SIGMA_L2,
             "sigmaL1": SIGMA_L1,
         },
-        "numbers": numbers.rows(records),
         "notes": [*notes, numbers.NOISE_NOTE, *([numbers.REFERENCE_NOTE] if with_reference else [])],
         "network": network,
         "noKernels": reason,

@@ -1,7 +1,5 @@
 """What a page computes kernels from, and the proof that these kernels are those that denoised."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from kpn_tf.denoiser import NoKernelsError
@@ -20,12 +18,11 @@ def proved_network(denoiser, slice_hu):
     """Reads a denoiser's network and lets its kernels filter some pixels, which must come out as it made them.
 
     Args:
-        denoiser: `kpn_tf.Denoiser`.
+        denoiser: `kpn_tf.Denoiser` of strength 1.
         slice_hu: `(H, W)` in HU, air outside the field of view.
 
     Returns:
-        `kpn_tf.report.layers.Layers`, its filters mixed with the pixel itself where the denoiser's strength is below
-        1.
+        `kpn_tf.report.layers.Layers`.
 
     Raises:
         NoKernelsError: If the kernels cannot be read, or are not those that denoised.
@@ -51,11 +48,4 @@ def proved_network(denoiser, slice_hu):
         raise NoKernelsError(
             f"the kernels read from {path.name} filter up to {difference_hu:.3g} HU away from what it made of the slice"
         )
-    return replace(network, banks=[_weakened(bank, denoiser.strength) for bank in network.banks])
-
-
-def _weakened(bank, strength):
-    """The bank of `x + strength * (net(x) - x)`: every kernel keeps its sum of one."""
-    delta = np.zeros_like(bank)
-    delta[:, bank.shape[1] // 2, bank.shape[2] // 2] = 1
-    return (strength * bank + (1 - strength) * delta).astype(np.float32)
+    return network

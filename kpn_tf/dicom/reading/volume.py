@@ -52,9 +52,9 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
             path, f"Expected one CT series of one geometry. Received: {len(found)}; name the folder of one"
         )
     [series] = found
-    steps_mm = np.diff([file.position_mm for file in series.slices])
-    spacing_mm = float(np.median(steps_mm)) if len(steps_mm) else float(series.thickness_mm or 1.0)
-    if len(steps_mm) and (series.ruler == "instance_number" or not _even(steps_mm, spacing_mm)):
+    spacing_mm = even_spacing_mm(series)
+    if spacing_mm is None:
+        steps_mm = np.diff([file.position_mm for file in series.slices])
         raise DicomError(
             path,
             f"Expected evenly spaced slices with positions. Received: steps of {steps_mm.min():.4g} to "
@@ -73,5 +73,15 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
 _SAME_STEP = 0.05
 
 
-def _even(steps_mm, spacing_mm):
-    return bool(np.all(steps_mm > 0) and np.all(np.abs(steps_mm - spacing_mm) <= _SAME_STEP * spacing_mm))
+def even_spacing_mm(series):
+    """Distance from one slice of a `Series` to the next; of a single slice its thickness, 1 where none is stated.
+
+    Returns:
+        A float; `None` if slices are not evenly spaced: one is missing, several share a position, or none has one.
+    """
+    if len(series.slices) == 1:
+        return float(series.thickness_mm or 1.0)
+    steps_mm = np.diff([file.position_mm for file in series.slices])
+    spacing_mm = float(np.median(steps_mm))
+    even = np.all(steps_mm > 0) and np.all(np.abs(steps_mm - spacing_mm) <= _SAME_STEP * spacing_mm)
+    return spacing_mm if even and series.ruler != "instance_number" else None

@@ -343,6 +343,14 @@ class Engine {
   }
 }
 
+/** The kernel of `x + strength * (net(x) - x)`: its sum stays what it is. */
+function weakened(kernel, strength) {
+  if (strength === 1) return kernel;
+  const weak = kernel.map((tap) => strength * tap);
+  weak[kernel.length >> 1] += 1 - strength;
+  return weak;
+}
+
 /**
  * What a kernel of side x side taps says: `radius`, the root mean square distance of its taps from the middle, weighed
  * by their size without sign, in pixels; `angle` of its long axis in degrees from 0 to 180, 0 along the rows and 90

@@ -1,4 +1,4 @@
-// The page: what is shown, and what wheel, keys, mouse and fingers do to it.
+// The page: which series, plane, slice, strength and images are shown.
 
 "use strict";
 
@@ -10,10 +10,13 @@ const NETWORK = REPORT.network && {
   }),
   banks: REPORT.network.filters.map((_, z) => floats(textOf(`bank-${z}`))),
 };
-const panes = ["left", "right"].map((id) => new Pane($(id)));
-const shown = ["before", "after"];
-const state = { number: 0, pixel: null, region: null, zoom: 1, centre: null, side: NETWORK ? NETWORK.side : 1 };
-let [slice, pinned, dragged, wheel, ticket] = [null, false, null, 0, 0];
+const PANES = ["left", "right", "third", "fourth", "fifth", "sixth"];
+const panes = [];
+const shown = [];
+const state = { number: 0, pixel: null, region: null, zoom: 1, centre: null, side: 1, plane: "axial", strength: REPORT.strengths[0] };
+// The series, and of it the images of one plane, through which the page scrolls.
+let [series, stack] = [null, null];
+let [slice, ticket] = [null, 0];
 let [engine, worker] = [null, null];
 
 function start() {
@@ -36,9 +39,9 @@ function start() {
 
 function showNoKernels(reason) {
   [engine, worker] = [null, null];
-  for (const option of document.querySelectorAll("figure option")) option.disabled ||= VIEWS[option.value].asks === "kernels";
-  $("explanation").hidden = true;
   Object.assign($("no-kernels"), { hidden: false, textContent: reason });
+  $("explanation").hidden = true;
+  panes.forEach(offer);
 }
 
 /** Does something that not every browser can; without it the rest is shown. */
@@ -52,12 +55,14 @@ function withKernels(action) {
 
 /** Reads a slice, once; its neighbours are read ahead. */
 function opened(number) {
-  const about = REPORT.slices[number];
+  const about = stack[number];
   return (about.read ||= (async () => {
     const images = await readImages(about);
     const padding = [];
     images.before.forEach((value, i) => Number.isNaN(value) && padding.push(i));
-    return { ...about, ...images, number, seen: filled(images.before), padding };
+    const { step } = about.images.find(({ kind }) => kind === "before");
+    const more = { number, plane: state.plane, step, padding, full: images.after, seen: filled(images.before) };
+    return { ...about, ...images, ...more };
   })());
 }
 
@@ -72,23 +77,24 @@ async function turnTo(number) {
 }
 
 async function turn(number) {
-  state.number = Math.min(Math.max(number, 0), REPORT.slices.length - 1);
+  state.number = Math.min(Math.max(number, 0), stack.length - 1);
   $("slice").value = state.number;
   const asked = ++turning;
   const next = await opened(state.number);
   if (asked !== turning) return;
   slice = next;
-  for (const near of [1, -1]) if (REPORT.slices[state.number + near]) opened(state.number + near);
+  strengthen(slice, state.strength);
+  for (const near of [1, -1]) if (stack[state.number + near]) opened(state.number + near);
   // Only what is near stays in memory.
-  REPORT.slices.forEach((about, i) => Math.abs(i - state.number) > 2 && delete about.read);
-  const name = `${state.number + 1} of ${REPORT.slices.length}${slice.name ? `, ${slice.name}` : ""}`;
+  stack.forEach((about, i) => Math.abs(i - state.number) > 2 && delete about.read);
+  const name = `${state.number + 1} of ${stack.length}${slice.name ? `, ${slice.name}` : ""}`;
   $("slice-name").textContent = name;
   $("slice").setAttribute("aria-valuetext", name);
   const middle = [slice.rows >> 1, slice.columns >> 1];
   const inside = ([row, column]) => [Math.min(row, slice.rows - 1), Math.min(column, slice.columns - 1)];
   state.pixel = inside(state.pixel || middle);
   state.centre = inside(state.centre || middle);
-  if (engine) withKernels(() => engine.show([slice.seen], slice.rows, slice.columns));
+  if (kernels()) withKernels(() => engine.show([slice.seen], slice.rows, slice.columns));
   ticket += 1;
   $("status").textContent = "";
   askForMaps();
@@ -98,10 +104,13 @@ async function turn(number) {
   document.body.dataset.slice = state.number;
 }
 
+/** Whether kernels can be shown: they lie in axial slices. */
+const kernels = () => engine && state.plane === "axial";
+
 function askForMaps() {
-  if (!worker || slice.maps || slice.asked === ticket || !shown.some((name) => VIEWS[name].asks === "kernels")) return;
+  if (!kernels() || slice.maps || slice.asked === ticket || !shown.some((name) => VIEWS[name].asks === "kernels")) return;
   slice.asked = ticket;
-  worker.postMessage({ ticket, hu: slice.seen, rows: slice.rows, columns: slice.columns });
+  worker.postMessage({ ticket, hu: slice.seen, rows: slice.rows, columns: slice.columns, strength: state.strength });
 }
 
 function windowText(view) {
@@ -109,17 +118,33 @@ function windowText(view) {
   return window ? `${window.low.toFixed(0)} to ${window.high.toFixed(0)} ${window.unit}` : "";
 }
 
-/** Draws both images anew. */
+/** What stands beside an image: its window, and the strength of what follows it. */
+function captionOf(view) {
+  const { of, moves } = VIEWS[view];
+  if (of && !slice[of]) return "has no slice here";
+  return [windowText(view), moves && `strength ${state.strength}`].filter(Boolean).join(", ");
+}
+
+// Height of the heading and the legend of an image, in pixels.
+const BESIDES = 36;
+
+/** Draws all images anew. */
 function draw() {
   if (!slice) return;
   const wiped = $("wipe").checked;
   $("panes").classList.toggle("one", wiped);
+  // Up to three side by side, more in two rows.
+  const across = panes.length > 3 ? Math.ceil(panes.length / 2) : panes.length;
+  $("panes").style.setProperty("--across", across);
+  // What the window leaves to images, between what stands above them and the line at its bottom.
+  const [top, rows] = [panes[0].canvas.getBoundingClientRect().top + scrollY, wiped ? 1 : Math.ceil(panes.length / across)];
+  const highest = (innerHeight - top - document.querySelector("footer").offsetHeight - BESIDES) / rows - BESIDES * (rows - 1);
   const ready = (name) => VIEWS[name].asks !== "kernels" || slice.maps;
   const images = shown.map((name) => painted(slice, ready(name) ? name : "before"));
   panes.forEach((pane, i) => {
-    pane.caption.textContent = windowText(shown[i]);
+    pane.caption.textContent = captionOf(shown[i]);
     if (wiped && i) return;
-    pane.fit(slice);
+    pane.fit(slice, highest);
     pane.draw(slice, state, wiped ? [[images[0], $("wipe-at").value / 100], [images[1], 1]] : [[images[i], 1]]);
   });
   const { low, high } = WINDOWS.hu;
@@ -149,10 +174,10 @@ function point(pixel) {
   const began = performance.now();
   state.pixel = pixel;
   showValues(slice, pixel);
-  if (engine) {
+  if (kernels()) {
     const outside = Number.isNaN(slice.before[pixel[0] * slice.columns + pixel[1]]);
     $("explanation").hidden = outside;
-    if (!outside) showKernel(slice, pixel, engine.kernelAt(...pixel), NETWORK.side);
+    if (!outside) showKernel(slice, pixel, weakened(engine.kernelAt(...pixel), state.strength), NETWORK.side);
   }
   document.body.dataset.answerMs = (performance.now() - began).toFixed(2);
   drawSoon();
@@ -162,12 +187,7 @@ function point(pixel) {
 function tell() {
   if (slice.number !== state.number) return;
   const i = state.pixel[0] * slice.columns + state.pixel[1];
-  $("live").textContent = `Slice ${state.number + 1}, row ${state.pixel[0]}, column ${state.pixel[1]}: ${hu(slice.after[i])}`;
-}
-
-function pin(now) {
-  pinned = now;
-  $("pin").setAttribute("aria-pressed", pinned);
+  $("live").textContent = `${slice.name}, row ${state.pixel[0]}, column ${state.pixel[1]}: ${hu(slice.after[i])}`;
 }
 
 function zoomBy(factor) {
@@ -190,122 +210,113 @@ function placeRegion(row, column, radiusMm = Math.max(Number($("radius").value) 
   drawSoon();
 }
 
-/** What moving by so many pixels of the screen does, as chosen under "Dragging". */
-function drag(pane, event) {
-  const [right, down] = [event.clientX - dragged.x, event.clientY - dragged.y];
-  if (Math.hypot(right, down) > 4) dragged.moved = true;
-  if (!dragged.moved) return;
-  if (dragged.kind === "region") {
-    const [row, column] = pane.pixelAt(event, slice, state);
-    const [top, left] = dragged.pixel;
-    const radius = Math.hypot((row - top) * slice.spacing[0], (column - left) * slice.spacing[1]);
-    placeRegion(top, left, Math.max(radius, 1));
-  } else if (dragged.kind === "scroll") {
-    turnTo(dragged.number + Math.round(down / 12));
-  } else if (dragged.window) {
-    // Width by moving sideways, level by moving up and down, as workstations do.
-    const { name, low, high } = dragged.window;
-    const scale = (high - low) / 250;
-    const width = Math.max((high - low) + right * scale, (high - low) / 20);
-    const level = (low + high) / 2 + down * scale;
-    setWindow(name, level - width / 2, level + width / 2);
-  }
+/** Whether the plane that is shown has a view, or could have it in this browser. */
+function offered(name) {
+  const { of, asks } = VIEWS[name];
+  if (of) return stack.some(({ images }) => images.some(({ kind }) => kind === of));
+  return asks === "kernels" ? Boolean(kernels()) : !asks || state.plane === "axial";
 }
 
-function listen(pane, i) {
-  const { canvas, select } = pane;
-  for (const [name, { title, asks }] of Object.entries(VIEWS)) {
-    if (asks === "reference" && !REPORT.hasReference) continue;
-    const option = new Option(title, name, name === shown[i], name === shown[i]);
-    select.add(option);
-  }
+/** Fills the list of what an image can show; what is not there any more gives way to the slice after. */
+function offer(pane, i) {
+  if (!offered(shown[i])) shown[i] = "after";
+  const options = Object.keys(VIEWS).filter((name) => offered(name) || VIEWS[name].asks);
+  pane.select.replaceChildren(...options.map((name) => new Option(VIEWS[name].title, name, false, name === shown[i])));
+  for (const option of pane.select.options) option.disabled = !offered(option.value);
   explain(pane.legend, shown[i]);
-  select.onchange = () => {
-    shown[i] = select.value;
-    explain(pane.legend, shown[i]);
-    askForMaps();
-    draw();
-  };
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    if (event.ctrlKey) return zoomBy(event.deltaY < 0 ? 1.25 : 0.8);
-    // Trackpads send many small steps.
-    wheel += event.deltaY;
-    const steps = Math.trunc(wheel / 50);
-    wheel -= steps * 50;
-    if (steps) turnTo(state.number + Math.sign(steps));
-  }, { passive: false });
-  canvas.onpointerdown = (event) => {
-    // A second finger does not drag.
-    if (!slice || event.button || !event.isPrimary) return;
-    canvas.setPointerCapture(event.pointerId);
-    const name = VIEWS[shown[i]].window;
-    const chosen = document.querySelector("[name=drag]:checked").value;
-    dragged = { x: event.clientX, y: event.clientY, kind: chosen, number: state.number, moved: false };
-    dragged.pixel = pane.pixelAt(event, slice, state);
-    dragged.window = name && { name, ...WINDOWS[name] };
-  };
-  canvas.onpointermove = (event) => {
-    if (!slice || !event.isPrimary) return;
-    if (dragged) drag(pane, event);
-    else if (!pinned) point(pane.pixelAt(event, slice, state));
-  };
-  canvas.onpointerup = (event) => {
-    if (!event.isPrimary) return;
-    if (dragged && !dragged.moved) {
-      point(dragged.pixel);
-      // A finger leaves nothing behind that could move the pixel: it needs no pin.
-      if (event.pointerType === "mouse") pin(!pinned);
-    }
-    dragged = null;
-  };
-  canvas.onpointercancel = () => (dragged = null);
-  canvas.onkeydown = (event) => {
-    if (!slice || event.ctrlKey || event.altKey || event.metaKey) return;
-    const step = event.shiftKey ? 10 : 1;
-    const move = (down, right) => {
-      const [row, column] = [state.pixel[0] + down * step, state.pixel[1] + right * step];
-      point([Math.min(Math.max(row, 0), slice.rows - 1), Math.min(Math.max(column, 0), slice.columns - 1)]);
-      if (!Pane.sees(slice, state)) state.centre = state.pixel;
-      tell();
-    };
-    const changeWindow = (wider, higher) => {
-      const { window } = VIEWS[shown[i]];
-      if (!window) return;
-      const { low, high } = WINDOWS[window];
-      const [level, width] = [(low + high) / 2 + higher * (high - low), (high - low) * wider];
-      setWindow(window, level - width / 2, level + width / 2);
-      $("live").textContent = windowText(shown[i]);
-    };
-    const keys = {
-      ArrowUp: () => move(-1, 0),
-      ArrowDown: () => move(1, 0),
-      ArrowLeft: () => move(0, -1),
-      ArrowRight: () => move(0, 1),
-      PageUp: () => turnTo(state.number - 1).then(tell),
-      PageDown: () => turnTo(state.number + 1).then(tell),
-      Home: () => turnTo(0).then(tell),
-      End: () => turnTo(REPORT.slices.length - 1).then(tell),
-      "+": () => zoomBy(2),
-      "-": () => zoomBy(0.5),
-      b: () => changeWindow(1.25, 0),
-      n: () => changeWindow(0.8, 0),
-      u: () => changeWindow(1, 0.1),
-      d: () => changeWindow(1, -0.1),
-      w: () => $("wipe").click(),
-      p: () => pin(!pinned),
-      r: () => placeRegion(...state.pixel),
-      ...Object.fromEntries(REPORT.presets.map(({ low, high }, n) => [n + 1, () => setWindow("hu", low, high)])),
-    };
-    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!action) return;
-    event.preventDefault();
-    action();
-  };
 }
 
-fill($("series"), [["", "before", "after"], ...REPORT.numbers]);
+function addPane(view) {
+  const i = panes.length;
+  panes.push(new Pane(PANES[i]));
+  shown.push(view);
+  offer(panes[i], i);
+  listen(panes[i], i);
+}
+
+function removePane() {
+  panes.pop().figure.remove();
+  shown.pop();
+}
+
+/** The images that the page begins with: what was given, side by side. */
+function layOut() {
+  while (panes.length) removePane();
+  const after = FIXED.length ? FIXED.map((at) => `after, ${at}`) : ["after"];
+  for (const view of ["before", ...after, ...BESIDE.filter(offered)].slice(0, PANES.length)) addPane(view);
+}
+
+/** Turns to a series and one of its planes. */
+function choose(number, plane) {
+  stack?.forEach((about) => delete about.read);
+  // Nothing of the slice that is left behind belongs to the place where the next will be seen.
+  slice = null;
+  ticket += 1;
+  const another = series !== REPORT.series[number];
+  series = REPORT.series[number];
+  state.plane = series.planes[plane] ? plane : "axial";
+  stack = series.planes[state.plane];
+  Object.assign(state, { pixel: null, centre: null, region: null, zoom: 1, side: kernels() ? NETWORK.side : 1 });
+  const planes = Object.keys(series.planes);
+  $("chosen-plane").replaceChildren(...planes.map((name) => new Option(name, name, false, name === state.plane)));
+  $("chosen-plane").parentElement.hidden = planes.length < 2;
+  $("slice").max = stack.length - 1;
+  if (NETWORK && engine) {
+    $("explanation").hidden = !kernels();
+    const where = "Kernels lie in axial slices: choose that plane to see the kernel of a pixel.";
+    Object.assign($("no-kernels"), { hidden: kernels(), textContent: where });
+  }
+  fill($("series"), series.rows);
+  showStrength();
+  if (another) layOut();
+  else panes.forEach(offer);
+  return turnTo(stack.length >> 1);
+}
+
+/** Noise in flat tissue at a strength, as the table of the series has it; NaN without such tissue. */
+function noiseAt(strength) {
+  const squares = series.variances.map(([still, slope, bend]) => still + slope * strength + bend * strength ** 2);
+  return squares.reduce((sum, square) => sum + Math.sqrt(Math.max(square, 0)), 0) / squares.length;
+}
+
+function showStrength() {
+  const [noise, before] = [noiseAt(state.strength), noiseAt(0)].map((value) => value.toFixed(1));
+  const text = noise === "NaN" ? "" : `: noise ${noise} HU in flat tissue, ${before} HU before`;
+  $("strength").value = state.strength;
+  $("strength-text").textContent = `${state.strength}${text}`;
+  $("strength").setAttribute("aria-valuetext", $("strength-text").textContent);
+}
+
+function setStrength(strength) {
+  state.strength = strength;
+  showStrength();
+  if (!slice) return;
+  strengthen(slice, strength);
+  point(state.pixel);
+  showRegion(slice, state.region);
+}
+
 $("notes").textContent = REPORT.notes.join(" ");
+$("chosen-series").replaceChildren(...REPORT.series.map(({ name }, i) => new Option(name, i)));
+$("chosen-series").parentElement.hidden = REPORT.series.length < 2;
+$("chosen-series").onchange = () => choose(Number($("chosen-series").value), state.plane);
+$("chosen-plane").onchange = () => choose(REPORT.series.indexOf(series), $("chosen-plane").value);
+$("strength").oninput = () => setStrength($("strength").valueAsNumber);
+$("strength").onchange = () => {
+  if (!slice) return;
+  ticket += 1;
+  askForMaps();
+};
+$("more").onclick = () => {
+  if (panes.length === PANES.length) return;
+  addPane(Object.keys(VIEWS).find((name) => offered(name) && !shown.includes(name)) || "before");
+  askForMaps();
+  draw();
+};
+$("fewer").onclick = () => {
+  if (panes.length > 2) removePane();
+  draw();
+};
 REPORT.presets.forEach(({ name, low, high }, i) => {
   const button = Object.assign(document.createElement("button"), { type: "button", textContent: name, value: i });
   button.onclick = () => setWindow("hu", low, high);
@@ -316,7 +327,6 @@ const typed = () => {
   if (level === level && width > 0) setWindow("hu", level - width / 2, level + width / 2);
 };
 $("level").oninput = $("width").oninput = typed;
-$("slice").max = REPORT.slices.length - 1;
 $("slice").oninput = () => turnTo(Number($("slice").value));
 $("wipe").onchange = draw;
 $("wipe-at").oninput = drawSoon;
@@ -330,8 +340,7 @@ $("radius").onchange = () => state.region && placeRegion(state.region.row, state
 const finger = matchMedia("(pointer: coarse)").matches;
 document.querySelector(`[name=drag][value=${finger ? "scroll" : "window"}]`).checked = true;
 $("wipe").checked = matchMedia("(max-width: 40rem)").matches;
-panes.forEach(listen);
 addEventListener("resize", drawSoon);
 if (NETWORK) withKernels(start);
 else showNoKernels(REPORT.noKernels);
-turnTo(REPORT.slices.length >> 1);
+choose(0, "axial");

@@ -3,19 +3,26 @@
 "use strict";
 
 class Pane {
-  constructor(figure) {
-    this.figure = figure;
+  /** Adds an image to the page; `name` tells it from the others. */
+  constructor(name) {
+    this.figure = $("pane").content.firstElementChild.cloneNode(true);
+    const { figure } = this;
+    figure.id = name;
+    figure.querySelector(".hidden").textContent = name;
+    figure.querySelector("select").setAttribute("aria-label", `Image ${name}`);
+    const keys = "arrow keys move the pixel, Page Up and Page Down the slice";
+    figure.querySelector("canvas").setAttribute("aria-label", `Image ${name}: ${keys}`);
+    $("panes").append(figure);
     this.canvas = figure.querySelector("canvas");
     this.select = figure.querySelector("select");
     this.caption = figure.querySelector(".window");
     this.legend = figure.querySelector(".legend");
   }
 
-  /** Fits the canvas to the page and to the shape of the slice; pixels need not be square. */
-  fit(slice) {
+  /** Fits the canvas to the page, no higher than so many pixels, and to the shape of the slice in mm. */
+  fit(slice, highest) {
     const shape = (slice.columns * slice.spacing[1]) / (slice.rows * slice.spacing[0]);
-    // No higher than the window beside what stands above and below it.
-    this.canvas.style.maxWidth = `max(12rem, ${shape} * (100vh - 19rem))`;
+    this.canvas.style.maxWidth = `max(12rem, ${shape * highest}px)`;
     const width = Math.round(this.canvas.clientWidth * devicePixelRatio) || 1;
     const height = Math.round(width / shape) || 1;
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
@@ -61,6 +68,16 @@ class Pane {
     const x = (column) => ((column - part.left) / part.columns) * width;
     const y = (row) => ((row - part.top) / part.rows) * height;
     this.mark(context, slice, state, x, y);
+    this.name(context, slice.sides);
+  }
+
+  /** Writes the sides of the patient onto the edges: letters for left, right, top and bottom. */
+  name(context, sides) {
+    const { width, height } = this.canvas;
+    const size = 13 * devicePixelRatio;
+    Object.assign(context, { font: `${size}px system-ui`, fillStyle: "#ffd400", textAlign: "center", textBaseline: "middle" });
+    const places = [[size, height / 2], [width - size, height / 2], [width / 2, size], [width / 2, height - size]];
+    [...sides].forEach((letter, i) => context.fillText(letter, ...places[i]));
   }
 
   mark(context, slice, { pixel, region, side }, x, y) {

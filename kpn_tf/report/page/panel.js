@@ -23,18 +23,22 @@ function fill(table, rows) {
   });
 }
 
+/** Every image of a slice that holds HU, and its name in tables. */
+function imagesOf(slice) {
+  const names = ["before", "after", "reference", ...BESIDE].filter((name) => slice[name]);
+  return [...names.map((name) => [name, slice[name]]), ...FIXED.map((at) => [`after, ${at}`, valuesOf(slice, `after, ${at}`)])];
+}
+
 function showValues(slice, [row, column]) {
   $("place").textContent = `Row ${row}, column ${column}`;
   const i = row * slice.columns + column;
-  const rows = [
-    ["before", hu(slice.before[i])],
-    ["after", hu(slice.after[i])],
-    ["after minus before", hu(slice.after[i] - slice.before[i])],
-  ];
-  if (slice.reference) rows.push(["reference", hu(slice.reference[i])]);
-  const weights = structureAt(slice, row, column);
-  const shares = Object.keys(STRUCTURE).map((name, c) => `${name} ${(100 * weights[c]).toFixed(0)} %`);
-  rows.push(["structure", Number.isNaN(slice.before[i]) ? "outside" : shares.join(", ")]);
+  const rows = imagesOf(slice).map(([name, values]) => [name, hu(values[i])]);
+  rows.push(["after minus before", hu(slice.after[i] - slice.before[i])]);
+  if (slice.plane === "axial") {
+    const weights = structureAt(slice, row, column);
+    const shares = Object.keys(STRUCTURE).map((name, c) => `${name} ${(100 * weights[c]).toFixed(0)} %`);
+    rows.push(["structure", Number.isNaN(slice.before[i]) ? "outside" : shares.join(", ")]);
+  }
   fill($("values"), rows);
 }
 
@@ -81,9 +85,7 @@ function showRegion(slice, region) {
   // Where a region holds no pixel, or one alone, it has no mean, or no deviation.
   const said = (value) => (Number.isNaN(value) ? "–" : value.toFixed(1));
   const add = (name, { mean, sd }) => rows.push([name, said(mean), said(sd)]);
-  add("before", of(slice.before));
-  add("after", of(slice.after));
-  if (slice.reference) add("reference", of(slice.reference));
+  for (const [name, values] of imagesOf(slice)) add(name, of(values));
   add("after minus before", of(valuesOf(slice, "change")));
   rows.push(["pixels", String(of(slice.before).count), ""]);
   fill($("region"), rows);

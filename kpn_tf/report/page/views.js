@@ -2,25 +2,48 @@
 
 "use strict";
 
+const nothing = ({ rows, columns }) => new Float32Array(rows * columns).fill(NaN);
+
 const minus = (a, b) => a.map((value, i) => value - b[i]);
 
 /** Air where nothing was reconstructed, as the network sees it. */
 const filled = (hu) => hu.map((value) => (Number.isNaN(value) ? REPORT.airHu : value));
 
+// Names of the other series that lie beside any that is shown, and the strengths that have an image each.
+const KINDS = REPORT.series.flatMap(({ planes }) => planes.axial.flatMap(({ images }) => images.map(({ kind }) => kind)));
+const BESIDE = [...new Set(KINDS)].filter((kind) => !["before", "after", "reference"].includes(kind));
+const FIXED = REPORT.strengths.length > 1 ? REPORT.strengths : [];
+
+/**
+ * The slice after at a strength, rounded as the derived series stores it: both images have whole steps.
+ */
+function afterAt({ before, full, step }, strength) {
+  if (strength === 1) return full;
+  return full.map((value, i) => before[i] + Math.round((strength * (value - before[i])) / step) * step);
+}
+
+/** What every image of the page can show. `of` is the image that it needs, `moves` what follows the strength. */
 const VIEWS = {
   before: { title: "Before", window: "hu", values: (slice) => slice.before },
-  after: { title: "After", window: "hu", values: (slice) => slice.after },
-  reference: { title: "Reference (normal dose)", window: "hu", values: (slice) => slice.reference, asks: "reference" },
-  change: { title: "After minus before", window: "difference", values: (slice) => minus(slice.after, slice.before) },
+  after: { title: "After", window: "hu", values: (slice) => slice.after, moves: true },
+  reference: { title: "Reference (normal dose)", window: "hu", values: (slice) => slice.reference, of: "reference" },
+  ...Object.fromEntries(BESIDE.map((name) => [name, { title: name, window: "hu", values: (slice) => slice[name] || nothing(slice), of: name }])),
+  ...Object.fromEntries(
+    FIXED.map((at) => [`after, ${at}`, { title: `After, strength ${at}`, window: "hu", values: (slice) => afterAt(slice, at) }]),
+  ),
+  change: { title: "After minus before", window: "difference", values: (slice) => minus(slice.after, slice.before), moves: true },
   error: {
-    ...{ title: "After minus reference", window: "difference", asks: "reference" },
+    ...{ title: "After minus reference", window: "difference", of: "reference", moves: true },
     values: (slice) => minus(slice.after, slice.reference),
   },
-  noiseBefore: { title: "Noise SD before", window: "noise", values: (slice) => noiseOf(slice, slice.before), ramp: MAP },
-  noiseAfter: { title: "Noise SD after", window: "noise", values: (slice) => noiseOf(slice, slice.after), ramp: MAP },
-  radius: { title: "Kernel radius", window: "radius", values: (slice) => slice.maps.radius, ramp: MAP, asks: "kernels" },
+  noiseBefore: { title: "Noise SD before", window: "noise", values: (slice) => noiseOf(slice, slice.before), ramp: MAP, asks: "axial" },
+  noiseAfter: {
+    ...{ title: "Noise SD after", window: "noise", ramp: MAP, asks: "axial", moves: true },
+    values: (slice) => noiseOf(slice, slice.after),
+  },
+  radius: { title: "Kernel radius", window: "radius", values: (slice) => slice.maps.radius, ramp: MAP, asks: "kernels", moves: true },
   direction: { title: "Kernel direction", asks: "kernels" },
-  structure: { title: "Structure" },
+  structure: { title: "Structure", asks: "axial", moves: true },
 };
 
 const WINDOWS = {
@@ -35,12 +58,23 @@ function noiseOf(slice, hu) {
   return map.map((value, i) => (Number.isNaN(hu[i]) ? NaN : value));
 }
 
+/** Gives a slice the strength that is chosen, and forgets what followed the one that it had. */
+function strengthen(slice, strength) {
+  if (slice.strength === strength) return;
+  slice.strength = strength;
+  slice.after = afterAt(slice, strength);
+  slice.maps = slice.asked = null;
+  if (!slice.reference) slice.structure = null;
+  for (const name in slice.computed) if (VIEWS[name].moves) delete slice.computed[name];
+}
+
 /** Paints a view of a slice onto a canvas of its own, one canvas pixel to a pixel; what is painted already is kept. */
 function painted(slice, name) {
   const view = VIEWS[name];
   const { low, high } = WINDOWS[view.window] || {};
   const kept = (slice.painted ||= {})[name];
-  if (kept && kept.low === low && kept.high === high) return kept.canvas;
+  const as = [low, high, view.moves && slice.strength].join();
+  if (kept && kept.as === as) return kept.canvas;
   const canvas = kept ? kept.canvas : Object.assign(document.createElement("canvas"), { width: slice.columns, height: slice.rows });
   const context = canvas.getContext("2d");
   const image = context.createImageData(slice.columns, slice.rows);
@@ -50,7 +84,7 @@ function painted(slice, name) {
   else paintRamp(target, valuesOf(slice, name), view.ramp || GREY, { low, high });
   for (const i of slice.padding) target[i] = OUTSIDE;
   context.putImageData(image, 0, 0);
-  slice.painted[name] = { canvas, low, high };
+  slice.painted[name] = { canvas, as };
   return canvas;
 }
 

@@ -11,7 +11,7 @@ onmessage = async ({ data }) => {
     engine = new Engine(data.wasm, data.network);
     return;
   }
-  const { ticket, hu, rows, columns } = data;
+  const { ticket, hu, rows, columns, strength } = data;
   newest = ticket;
   engine.show([hu], rows, columns);
   const maps = { radius: new Float32Array(rows * columns), angle: new Float32Array(rows * columns) };
@@ -21,7 +21,7 @@ onmessage = async ({ data }) => {
     engine.prepare(top, bottom);
     for (let row = top; row < bottom; row++)
       for (let column = 0; column < columns; column++) {
-        const kernel = describe(engine.kernelAt(row, column), engine.network.side);
+        const kernel = describe(weakened(engine.kernelAt(row, column), strength), engine.network.side);
         for (const name in maps) maps[name][row * columns + column] = kernel[name];
       }
     postMessage({ ticket, share: bottom / rows });
