@@ -7,6 +7,7 @@ import struct
 import sys
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
@@ -266,3 +267,23 @@ def test_a_longer_note_than_nifti_has_room_for_is_cut(volume_hu, tmp_path):
     open_volume(path).write(tmp_path / "out.nii.gz", volume_hu, "n" * 100, "in full")
     # NIfTI-1: descrip, 80 bytes from byte 148 on, the last of them zero.
     assert gzip.decompress((tmp_path / "out.nii.gz").read_bytes())[148:228] == b"n" * 79 + b"\0"
+
+
+@pytest.mark.parametrize("tilt", [0.0, 20.0])
+def test_what_another_converter_makes_of_dicom_has_its_slices_and_places(tmp_path, tilt):
+    down = [0.0, math.cos(math.radians(tilt)), math.sin(math.radians(tilt))]
+    along = np.cross([1.0, 0.0, 0.0], down)
+    for index, path in enumerate(write_ct_series(tmp_path / "in", slices=4)):
+        dataset = pydicom.dcmread(path)
+        dataset.ImageOrientationPatient = [1, 0, 0, *(f"{value:.9g}" for value in down)]
+        dataset.ImagePositionPatient = [f"{value:.9g}" for value in (-20, 30, 7) + 3 * index * along]
+        dataset.save_as(path)
+    reader = sitk.ImageSeriesReader()  # GDCM: it finds order and places by itself
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "in")))
+    sitk.WriteImage(reader.Execute(), str(tmp_path / "scan.nii.gz"))
+    (original,), (series,) = (find_series(path)[0] for path in (tmp_path / "in", tmp_path / "scan.nii.gz"))
+    for as_dicom, file in zip(original.slices, series.slices, strict=True):
+        as_dicom, ct = read_slice(as_dicom.path), read_slice(file.path, file.frame)
+        np.testing.assert_array_equal(ct.slice_hu, as_dicom.slice_hu)
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient"):
+            np.testing.assert_allclose(ct.dataset[keyword].value, as_dicom.dataset[keyword].value, atol=1e-4)
