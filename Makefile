@@ -77,9 +77,9 @@ TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 SWIFTSHADER := /usr/lib/chromium/libvk_swiftshader.so
 
 test: $(TEST_STAMP)
-	@$(call debian,command -v dciodvfy,dicom3tools,dciodvfy judges written DICOM)
+	@$(call debian,command -v dciodvfy,dicom3tools,dciodvfy checks written DICOM)
 	@$(call debian,command -v Orthanc && command -v storescu,orthanc dcmtk,a scanner and an archive for the node)
-	@$(call debian,command -v systemd-analyze,systemd,systemd judges the unit of the node)
+	@$(call debian,command -v systemd-analyze,systemd,systemd checks the unit of the node)
 	@$(call debian,command -v chromium,chromium,a browser for pages)
 	@$(call debian,test -e $(SWIFTSHADER) && /sbin/ldconfig -p | grep libvulkan.so.1,chromium-common libvulkan1,a GPU in software)
 	$(TEST)/bin/ruff check .

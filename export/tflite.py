@@ -75,7 +75,7 @@ def to_tflite(
             integer arithmetic on activations of 16 or 8 bits.
         side: Side of the square slices it takes, what a GPU needs; `None` for any size.
         calibration: For integers, slices `(H, W)` in HU such as the network will meet, at least two and of one
-            size: every other one sets the ranges, the rest judge.
+            size: every other one sets the ranges, the others test.
         alone: Of a network for stacks, the .tflite of single slices that denoises slices without neighbours. It stays
             beside the file, which names it and its hash: `kpn_tf.Denoiser` takes both.
         alone_beyond_mm: Distance of the nearest neighbour from which on a slice counts as one without; any distance

@@ -125,7 +125,7 @@ class SimulatedData(_TestData):
             self._train,
             self._patch,
             rng,
-            spill=Path(folder, "store"),
+            scratch=Path(folder, "store"),
             note=self._note,
             progress=_progress,
         )

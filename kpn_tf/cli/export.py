@@ -20,7 +20,7 @@ from kpn_tf.trained import TRAINED
 TARGETS = {"tflite": ".tflite", "saved_model": "", "onnx": ".onnx", "openvino": ".xml"}
 PRECISIONS = ("float16", "float32", "int16x8", "int8")
 
-# Slices that integers are fitted to and judged on, at the dose that the networks are made for.
+# Slices that integers are fitted to and tested on, at the dose that the networks are made for.
 CALIBRATION_SLICES, CALIBRATION_DOSE = 16, 0.25
 
 

@@ -44,7 +44,7 @@ def connected(address, threads):
                     dashboard_address=f"{_HERE}:0",
                     worker_dashboard_address=f"{_HERE}:0",
                     security=Security.temporary(),
-                    # Memory does not grow with a series: nothing to spill, nobody to end.
+                    # Memory does not grow with a series: nothing to put on disk, no worker to end.
                     memory_limit=None,
                     # Ctrl-C reaches every process of a terminal: the client alone answers.
                     preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",

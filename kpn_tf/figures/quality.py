@@ -25,7 +25,7 @@ def quality_figures(report):
         `nps`, `nps_2d`, `noise_map`, `bias`, `ttf` and `detectability` those that there are numbers for.
     """
     curves = report.curves
-    judged = {kind: grid for kind, grid in curves.bias.items() if np.nanmax(np.abs(grid), initial=0) > 0}
+    shown = {kind: grid for kind, grid in curves.bias.items() if np.nanmax(np.abs(grid), initial=0) > 0}
     found = {}
     if any(curves.radial.values()):
         found["nps"] = _radial(curves)
@@ -35,9 +35,9 @@ def quality_figures(report):
         maps = {kind: m for kind, m in curves.noise_map.items() if np.nanmax(m, initial=0) > 0}
         if maps:
             found["noise_map"] = _maps(maps, 0, _noise_scale_hu(maps), "viridis", "noise SD (HU)")
-    if judged:
-        top = max(np.nanpercentile(np.abs(grid), _PERCENTILE) for grid in judged.values())
-        found["bias"] = _maps(judged, -top, top, "RdBu_r", "HU bias")
+    if shown:
+        top = max(np.nanpercentile(np.abs(grid), _PERCENTILE) for grid in shown.values())
+        found["bias"] = _maps(shown, -top, top, "RdBu_r", "HU bias")
     if curves.transfer:
         found["ttf"] = _transfers(curves)
     observed = [q for q in report.quantities if q.name == "detectability d'"]

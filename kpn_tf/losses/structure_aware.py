@@ -1,4 +1,4 @@
-"""The structure-aware loss: edges, fine structure and flat regions are judged differently."""
+"""The structure-aware loss: edges, fine structure and flat regions are weighed differently."""
 
 from collections.abc import Sequence
 from typing import Any

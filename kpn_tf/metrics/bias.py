@@ -11,12 +11,12 @@ def grid_bias_hu(
 
     Args:
         reference_hu: `(H, W)`, the truth (or the slice before) in HU.
-        slice_hu: `(H, W)`, what is judged, in HU.
-        cell: Side of a cell in pixels; rows and columns left over at the bottom and right are not judged.
-        inside: `(H, W)` bool or `None`: only cells that lie in it as a whole are judged.
+        slice_hu: `(H, W)`, what is compared, in HU.
+        cell: Side of a cell in pixels; rows and columns left over at the bottom and right do not count.
+        inside: `(H, W)` bool or `None`: only cells that lie in it as a whole count.
 
     Returns:
-        `(H // cell, W // cell)` in HU; NaN where a cell is not judged.
+        `(H // cell, W // cell)` in HU; NaN where a cell does not count.
 
     Raises:
         ValueError: If the shapes differ, or the slice is smaller than one cell.

@@ -44,7 +44,7 @@ def rmse_hu(reference_hu: ArrayLike, slice_hu: ArrayLike) -> float:
 
     Args:
         reference_hu: `(H, W)`, the truth in HU.
-        slice_hu: `(H, W)`, what is judged, in HU.
+        slice_hu: `(H, W)`, what is compared, in HU.
 
     Returns:
         The error in HU.
@@ -63,7 +63,7 @@ def psnr(reference_hu: ArrayLike, slice_hu: ArrayLike, *, convention: str) -> fl
 
     Args:
         reference_hu: `(H, W)`, the truth in HU.
-        slice_hu: `(H, W)`, what is judged, in HU.
+        slice_hu: `(H, W)`, what is compared, in HU.
         convention: A key of `kpn_tf.hounsfield.WINDOWS`: both slices are clipped to that window.
 
     Returns:
@@ -94,7 +94,7 @@ def ssim(
 
     Args:
         reference_hu: `(H, W)`, the truth in HU.
-        slice_hu: `(H, W)`, what is judged, in HU.
+        slice_hu: `(H, W)`, what is compared, in HU.
         convention: A key of `kpn_tf.hounsfield.WINDOWS`: both slices are clipped to it and its
             width is the data range.
         flavour: `"uniform7"`: 7×7 mean, sample covariance (scikit-image's default). `"gaussian11"`:

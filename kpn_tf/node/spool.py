@@ -150,17 +150,17 @@ class Spool:
             Its new path below the spool.
         """
         source = self.folder / file
-        grave = self.dead / destination / str(series) / source.name
-        grave.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not grave.exists():
+        letter = self.dead / destination / str(series) / source.name
+        letter.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not letter.exists():
             try:
-                os.link(source, grave)
+                os.link(source, letter)
             except OSError:
                 # A file system without hard links.
-                with replacing(grave, private=True) as part:
+                with replacing(letter, private=True) as part:
                     shutil.copyfile(source, part)
-        sync_folder(grave.parent)
-        return str(grave.relative_to(self.folder))
+        sync_folder(letter.parent)
+        return str(letter.relative_to(self.folder))
 
     def remove_dead_letter(self, file):
         """Deletes a dead letter that has been delivered after all; any other file stays."""

@@ -29,18 +29,18 @@ class SlabMeasures:
         self._products = []  # per pair of neighbours: (kinds, 3)
         self._noises = []  # per slab: (kinds,)
 
-    def add(self, place, judge_hu, pixel_spacing_mm, slices_hu):
+    def add(self, place, reference_hu, pixel_spacing_mm, slices_hu):
         """Takes a slice.
 
         Args:
             place: `kpn_tf.evaluation.Place`, or `None`.
-            judge_hu: `(H, W)` in HU: what flat regions are found in.
+            reference_hu: `(H, W)` in HU: what flat regions are found in.
             pixel_spacing_mm: `(rows, columns)` distance between pixels.
             slices_hu: Dict of `(H, W)` in HU by kind.
         """
         if place is None:
             return
-        regions = flat_regions(judge_hu, pixel_spacing_mm)
+        regions = flat_regions(reference_hu, pixel_spacing_mm)
         step_mm = self._step_to(place)
         if step_mm is None:
             self._slab = []
@@ -54,7 +54,7 @@ class SlabMeasures:
                 self._slab = []
             self._step_mm = step_mm
         self._last = place, slices_hu, regions
-        self._slab.append((judge_hu, slices_hu))
+        self._slab.append((reference_hu, slices_hu))
         self._close_slab(pixel_spacing_mm)
 
     def _step_to(self, place):
@@ -73,8 +73,8 @@ class SlabMeasures:
             return
         if len(self._slab) < round(SLAB_MM / self._step_mm):
             return
-        judge_hu = np.mean([judge_hu for judge_hu, _ in self._slab], axis=0)
-        regions = flat_regions(judge_hu, pixel_spacing_mm)
+        reference_hu = np.mean([reference_hu for reference_hu, _ in self._slab], axis=0)
+        regions = flat_regions(reference_hu, pixel_spacing_mm)
         means_hu = (np.mean([slices_hu[kind] for _, slices_hu in self._slab], axis=0) for kind in self._kinds)
         if regions:
             self._noises.append([regional_noise_std_hu(mean_hu, regions) for mean_hu in means_hu])

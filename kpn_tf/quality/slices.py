@@ -48,11 +48,11 @@ class SliceMeasures:
         self._radial = []  # per slice: (frequency, (kinds, n), regions)
         self._shape = None
 
-    def add(self, judge_hu, pixel_spacing_mm, slices_hu, regions=None):
+    def add(self, reference_hu, pixel_spacing_mm, slices_hu, regions=None):
         """Measures a slice.
 
         Args:
-            judge_hu: `(H, W)` in HU: what flat regions, classes and the bias are found with.
+            reference_hu: `(H, W)` in HU: what flat regions, classes and the bias are found with.
             pixel_spacing_mm: `(rows, columns)` distance between pixels.
             slices_hu: Dict of `(H, W)` in HU by kind.
             regions: Boxes to measure noise in; by default `flat_regions` of the reference.
@@ -62,12 +62,14 @@ class SliceMeasures:
         """
         side = window_side(pixel_spacing_mm)
         cell = max(1, round(_CELL_MM / min(pixel_spacing_mm)))
-        regions = flat_regions(judge_hu, pixel_spacing_mm) if regions is None else regions
-        classes = structure_classes(judge_hu)
-        flat = (classes == CLASSES.index("flat")) & (judge_hu > _SOFT_HU[0]) & (judge_hu < _SOFT_HU[1])
-        body = grid_bias_hu(np.zeros_like(judge_hu), judge_hu, cell) > _BODY_HU
+        regions = flat_regions(reference_hu, pixel_spacing_mm) if regions is None else regions
+        classes = structure_classes(reference_hu)
+        flat = (
+            (classes == CLASSES.index("flat")) & (reference_hu > _SOFT_HU[0]) & (reference_hu < _SOFT_HU[1])
+        )
+        body = grid_bias_hu(np.zeros_like(reference_hu), reference_hu, cell) > _BODY_HU
         maps = {kind: noise_std_map(slice_hu, side) for kind, slice_hu in slices_hu.items()}
-        grids = {kind: _in(body, grid_bias_hu(judge_hu, s, cell)) for kind, s in slices_hu.items()}
+        grids = {kind: _in(body, grid_bias_hu(reference_hu, s, cell)) for kind, s in slices_hu.items()}
         numbers = {
             ("noise SD", "HU", "flat soft tissue"): [
                 regional_noise_std_hu(slices_hu[kind], regions) for kind in self.kinds
@@ -85,9 +87,9 @@ class SliceMeasures:
         self._numbers.append(numbers)
         self._spectra(slices_hu, regions, pixel_spacing_mm)
         if self._shape is None:
-            self._shape = (np.shape(judge_hu), tuple(pixel_spacing_mm))
+            self._shape = (np.shape(reference_hu), tuple(pixel_spacing_mm))
             self.noise_map = maps
-        if self._shape == (np.shape(judge_hu), tuple(pixel_spacing_mm)):
+        if self._shape == (np.shape(reference_hu), tuple(pixel_spacing_mm)):
             for kind, grid in grids.items():
                 self.bias.setdefault(kind, []).append(grid)
         self.count += 1
@@ -198,11 +200,11 @@ class SliceMeasures:
 def quantity(name, unit, of, dose, kinds, values, draws):
     """A `Quantity` from values `(kinds,)` and their draws `(resamples, kinds)`."""
     before = kinds.index(BEFORE)
-    judges = ("truth", "reference")
+    references = ("truth", "reference")
     changes = {
         kind: spread(values[i] - values[before], draws[:, i] - draws[:, before])
         for i, kind in enumerate(kinds)
-        if i != before and kind not in judges
+        if i != before and kind not in references
     }
     return Quantity(
         name, unit, of, dose, {k: spread(values[i], draws[:, i]) for i, k in enumerate(kinds)}, changes
