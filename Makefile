@@ -3,7 +3,7 @@
 # make test-all   make test, then the slow proofs, and those that install packages from the registry
 # make bench  what a slice, a process, a job and a training's input cost here, beside the targets and RED-CNN (ten minutes)
 # make soak   the DICOM node under load, killed again and again, out of disk, and for an hour (seventy-five minutes);
-#             then an hour of damaged files for the reader
+#             then an hour of damaged files for the reader: make fuzz MINUTES=1 for that alone, and shorter
 # make locks  resolve the pinned requirements anew (after a change of dependencies in setup.py)
 #
 # Each makes its own environment from its lock file, once, and makes it anew when the lock, setup.py or the place of
@@ -11,7 +11,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test tests beside test-all bench soak locks clean
+.PHONY: demo test tests beside test-all bench soak fuzz locks clean
 
 # The first Python that is new enough and can make environments (a distribution may ship one without ensurepip).
 ifndef PYTHON
@@ -100,11 +100,17 @@ beside:
 test-all: test
 	KERAS_BACKEND=tensorflow $(PYTEST) $(TWO) -m 'slow or registry'
 
+# Of the last part of `make soak`, and of `make fuzz`.
+MINUTES := 60
+
 # The node under load, killed, out of disk, and for an hour.
 soak: $(TEST_STAMP)
 	@$(call debian,command -v Orthanc && command -v storescu,orthanc dcmtk,a scanner and an archive for the node)
-	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m benchmarks.soak
-	@$(TEST)/bin/python -m tests.reader_fuzzing 3600
+	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m benchmarks.soak $(MINUTES)
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: $(TEST_STAMP)
+	@$(TEST)/bin/python -m tests.reader_fuzzing $$((60 * $(MINUTES)))
 
 bench: $(TEST_STAMP)
 	@KERAS_BACKEND=tensorflow $(TEST)/bin/python -m benchmarks.latency
