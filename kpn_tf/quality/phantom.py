@@ -11,6 +11,7 @@ from kpn_tf.evaluation import Pair
 from kpn_tf.metrics import flat_regions
 from kpn_tf.phantom import NORMAL_DOSE_NOISE_HU, torso
 from kpn_tf.phantom import Lesion as Sphere
+from kpn_tf.quality.blobs import BlobMeasures
 from kpn_tf.quality.lesions import Lesion, LesionMeasures
 from kpn_tf.quality.report import BEFORE, Curves, Report
 from kpn_tf.quality.series import before_and_after, take_pictures
@@ -142,25 +143,32 @@ def measure_phantom(phantom, scans, denoisers, *, note, transfer=None):
             by_dose[dose] = (
                 SliceMeasures((*kinds, "truth"), phantom.length),
                 LesionMeasures(phantom.lesions, kinds, phantom.alike, phantom.eye_mm),
+                BlobMeasures(kinds),
             )
             spacing = pair.pixel_spacing_mm
-        slices, lesions = by_dose[dose]
+        slices, lesions, blobs = by_dose[dose]
         lesions.add(present, slices_hu)
         if not present:
             judged_hu = {**slices_hu, "truth": pair.normal_hu}
             slices.add(pair.normal_hu, spacing, judged_hu, phantom.regions)
-    if not by_dose or not all(slices.count for slices, _ in by_dose.values()):
+            if phantom.length == "mm":
+                blobs.add(pair.normal_hu, slices_hu, phantom.regions, spacing[0])
+    if not by_dose or not all(slices.count for slices, *_ in by_dose.values()):
         raise ValueError(f"Expected scans without lesions of {phantom.data_name}. Received: none to measure")
     curves, found = Curves(phantom.length), []
     pixel_mm = spacing[0] if phantom.blurred else None
-    for dose, (slices, lesions) in by_dose.items():
+    for dose, (slices, lesions, blobs) in by_dose.items():
         of_lesions, transfers = lesions.quantities(phantom.truth_hu, pixel_mm, dose, transfer)
         found += [*slices.quantities(dose), slices.worst_cell(dose), *of_lesions]
+        if phantom.length == "mm":
+            found += blobs.quantities(dose)
         curves.radial[dose] = slices.radial()
         curves.transfer = curves.transfer or transfers
     take_pictures(curves, next(iter(by_dose.values()))[0])
     conventions = {**slices.conventions(), **lesions.conventions()}
+    if phantom.length == "mm":
+        conventions |= blobs.conventions()
     if not phantom.blurred:
         del conventions["TTF"]
-    counts = {dose: slices.count for dose, (slices, _) in by_dose.items()}
+    counts = {dose: slices.count for dose, (slices, *_) in by_dose.items()}
     return Report(phantom.data_name, counts, conventions, tuple(found), curves)
