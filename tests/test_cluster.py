@@ -186,6 +186,18 @@ def test_a_damaged_slice_is_named_and_a_rerun_adds_it_once_it_is_mended(tmp_path
     assert {told["outcome"] for told in read_manifest(tmp_path / "out").values()} == {"written"}
 
 
+def test_several_strengths_are_the_same_files_on_a_cluster(tmp_path, box, cluster):
+    write_archive(tmp_path / "in", series=2, slices=2)
+    strengths = (0.4, 1.0)
+    batch.denoise(tmp_path / "in", tmp_path / "one", box, strengths=strengths)
+    report = denoise_archive(
+        tmp_path / "in", tmp_path / "out", box, cluster.scheduler_address, strengths=strengths
+    )
+    assert report.ok
+    assert sorted(series.strength for series in report.series) == [0.4, 0.4, 1.0, 1.0]
+    assert derived(tmp_path / "out") == contents(tmp_path / "one")
+
+
 def test_the_manifest_tells_what_became_of_each_series_and_nothing_of_the_patient(tmp_path, box, cluster):
     write_archive(tmp_path / "in" / "Secret Person", series=2, slices=2)
     report = denoise_archive(tmp_path / "in", tmp_path / "out", box, cluster.scheduler_address)

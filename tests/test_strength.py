@@ -17,6 +17,7 @@ from kpn_tf.dicom import DerivedBy
 from kpn_tf.dicom.writing.derived_by import derived_series_number
 from kpn_tf.metrics import flat_regions, regional_noise_std_hu
 from kpn_tf.metrics.noise_of_blend import NoiseOfBlend
+from kpn_tf.node.network import worker
 from kpn_tf.node.rule import Rule
 from kpn_tf.node.tables import MistakesError, built
 from tests.command import BOX, kpn
@@ -152,7 +153,7 @@ def test_a_word_with_a_strength_names_a_blend(edge):
         np.testing.assert_array_equal(one.denoise(slice_hu), blended(slice_hu, full_hu, strength))
         assert one.about["strength"] == strength
     assert opened[3].denoise.slices == 3
-    with pytest.raises(ValueError, match="Expected every denoiser and strength once"):
+    with pytest.raises(ValueError, match="Expected every denoiser once, or at different strengths"):
         open_denoisers(("edge@0.5", "edge"), 1, (0.5,))
     with pytest.raises(
         ValueError, match=r"Expected NAME@STRENGTH with a strength from 0 to 1. Received: edge@5"
@@ -230,7 +231,8 @@ def test_a_wanted_noise_is_left_within_five_percent_and_the_header_says_how(tmp_
     assert len(measured) == 30
     assert np.mean(measured) == pytest.approx(12.0, rel=0.05)
     assert series["noise_after_hu"] == pytest.approx(np.mean(measured), rel=1e-3)
-    told = f"strength {series['strength']:g} (for noise of 12 HU in flat soft tissue)"
+    told = f"strength {series['strength']:g} (for noise of 12 HU in flat soft tissue, NPS mean frequency "
+    told += f"{series['grain_per_mm']:.3f} per mm)"
     assert all(told in one.DerivationDescription for one in derived.values())
     # The same again finds what is there, without measuring.
     assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--noise", "12") == 1
@@ -250,6 +252,19 @@ def test_a_noise_out_of_reach_is_told(tmp_path, capfd, wanted, strength, sentenc
     told = capfd.readouterr()
     assert f"strength {strength}, noise" in told.out
     assert sentence in told.err
+
+
+def test_the_process_of_the_node_finds_strengths_as_the_command_does(tmp_path):
+    write_torso(tmp_path / "in", noisy_volume(noise_hu=20.0))
+    request = {"weights": "edge", "device": "cpu", "threads": 1, "strengths": [1.0], "noise_hu": 12.0}
+    places = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out")}
+    answer = worker._denoise({**request, **places}, worker._Networks(), lambda told: None)
+    assert (answer["ok"], answer["failed"], answer["warnings"]) == (True, 0, "")
+    (uid,) = answer["derived"]
+    again = {**request, **places, "noise_hu": None, "strengths": [0.4, 1.0]}
+    assert len(worker._denoise(again, worker._Networks(), lambda told: None)["derived"]) == 2
+    for one in slices_of(tmp_path / "out" / uid).values():
+        assert "(for noise of 12 HU in flat soft tissue" in one.DerivationDescription
 
 
 def test_a_series_without_flat_soft_tissue_has_no_strength_for_a_noise(tmp_path, edge, capfd):

@@ -80,8 +80,8 @@ class Denoising:
     def for_series(self, parts, makers):
         denoise = self._among_neighbours(parts) if self.slices_around else self._alone
         if self._noise_hu is not None:
-            strength = self._strength_for(parts, denoise)
-            makers = [replace(by, strength=strength) for by in makers]
+            strength, grain_per_mm = self._strength_for(parts, denoise)
+            makers = [replace(by, strength=strength, grain_per_mm=grain_per_mm) for by in makers]
 
         def denoised(ct, series, slice_file, *around):
             denoised_hu = denoise(ct, series, slice_file, *around)
@@ -110,7 +110,7 @@ class Denoising:
         return denoise
 
     def _strength_for(self, parts, denoise):
-        """The strength that leaves the wanted noise in a series."""
+        """The strength that leaves the wanted noise in a series, and the grain of that noise in 1/mm."""
         noise = NoiseOfBlend()
         for part, index in _measured(parts):
             file = part.slices[index]
@@ -129,7 +129,8 @@ class Denoising:
             raise SeriesError(
                 "shows no flat soft tissue in which its noise could be measured; give a strength instead"
             )
-        return noise.strength_for(self._noise_hu)
+        strength = noise.strength_for(self._noise_hu)
+        return strength, noise.mean_frequency_per_mm(strength)
 
 
 def _measured(parts):

@@ -26,6 +26,7 @@ class SeriesReport:
         strength: Share of the correction, as given or as found for a wanted noise; `None` before it is known, and for
             what is not denoised.
         wanted_noise_hu: Noise in HU that the strength was chosen for, or `None`.
+        grain_per_mm: With a wanted noise, the mean frequency of the noise power spectrum that is left, in 1/mm.
         noise_before_hu: Mean over the slices of the noise SD in the flattest soft tissue of the source; `None` without
             any.
         noise_after_hu: The same in the derived series, in the same places.
@@ -46,6 +47,7 @@ class SeriesReport:
     place: str | None = None
     strength: float | None = None
     wanted_noise_hu: float | None = None
+    grain_per_mm: float | None = None
     noise_before_hu: float | None = None
     noise_after_hu: float | None = None
     seconds_per_slice: float | None = None
@@ -64,6 +66,7 @@ def series_report(task, outcome, **fields):
         place=task.place,
         strength=getattr(by, "strength", None),
         wanted_noise_hu=getattr(by, "wanted_noise_hu", None),
+        grain_per_mm=getattr(by, "grain_per_mm", None),
         **fields,
     )
 

@@ -69,7 +69,10 @@ def series_text(report, output):
         noise = f"{_hu(report.noise_before_hu)} -> {_hu(report.noise_after_hu)} HU"
         if report.strength not in (None, 1.0) or report.wanted_noise_hu is not None:
             parts.append(f"strength {report.strength:g}")
-        parts += [f"noise {noise}", f"{report.seconds_per_slice:.3f} s/slice"]
+        parts.append(f"noise {noise}")
+        if report.grain_per_mm is not None:
+            parts.append(f"NPS mean frequency {report.grain_per_mm:.3f} per mm")
+        parts.append(f"{report.seconds_per_slice:.3f} s/slice")
     return f"{name}: {', '.join(parts)} -> {output}/{report.place}"
 
 

@@ -37,6 +37,8 @@ class DerivedBy:
         wanted_noise_hu: Noise in HU that the strength was chosen for; `None` if it was given.
         measured_sha256: With a wanted noise, names the slices in which it was measured: the strength follows from
             these, and is in no UID.
+        grain_per_mm: With a wanted noise, the mean frequency of the noise power spectrum that the strength leaves, in
+            1/mm; in no UID either.
 
     Raises:
         ValueError: If a value is out of its range, or neither hash is known.
@@ -50,6 +52,7 @@ class DerivedBy:
     file_sha256: str | None = None
     wanted_noise_hu: float | None = None
     measured_sha256: str | None = None
+    grain_per_mm: float | None = None
 
     def __post_init__(self):
         for name in ("model", "version", "weights_sha256", "file_sha256"):
@@ -110,8 +113,10 @@ class DerivedBy:
 
     @property
     def _chosen(self):
-        wanted_hu = self.wanted_noise_hu
-        return "" if wanted_hu is None else f" (for noise of {wanted_hu:g} HU in flat soft tissue)"
+        if self.wanted_noise_hu is None:
+            return ""
+        grain = "" if self.grain_per_mm is None else f", NPS mean frequency {self.grain_per_mm:.3f} per mm"
+        return f" (for noise of {self.wanted_noise_hu:g} HU in flat soft tissue{grain})"
 
     @property
     def name_word(self):
