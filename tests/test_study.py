@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from kpn_tf.cli.study import _routine
 from kpn_tf.denoiser import Denoiser, artefact
 from kpn_tf.dicom import find_series
 from kpn_tf.metrics.noise_of_blend import NoiseOfBlend
@@ -41,10 +42,13 @@ def studied(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     shutil.copy(BOX, folder / "edge.tflite")
     write_torso(folder / "in", noisy_volume(slices=4, noise_hu=20.0), changes=HEADER)
+    # Of less noise than anything leaves: contrast alone limits the strength.
+    write_torso(folder / "routine", noisy_volume(slices=2, noise_hu=3.0), changes=HEADER)
+    words = ("--like", folder / "routine", "--realisations", "6", "--threads", "1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(artefact, "WEIGHTS_FOLDER", folder)
         patch.setattr(lesions, "_TRANSFER_RESAMPLES", 4)
-        status = kpn("study", folder / "in", folder / "out", "--realisations", "6", "--threads", "1")
+        status = kpn("study", folder / "in", folder / "out", *words)
     (protocol,) = json.loads((folder / "out" / "study.json").read_text())["protocols"]
     return SimpleNamespace(folder=folder, out=folder / "out", status=status, protocol=protocol)
 
@@ -101,6 +105,25 @@ def test_the_recommended_strength_is_the_largest_that_keeps_the_contrast(studied
     assert at_40 - value(studied, "torso", "contrast", "before", "+20 HU, 8 mm") == pytest.approx(
         0.4 * change, abs=0.01
     )
+
+
+def test_the_noise_of_routine_dose_is_told_and_that_it_is_not_reached(studied):
+    told = studied.protocol
+    (warning,) = told["warnings"]
+    assert re.match(r"The noise that is wanted, 3.\d HU, is not reached: [\d.]+ HU are left", warning)
+    assert told["strength_by_noise"] > told["recommended_strength"]
+    assert told["rule"].endswith("HU of noise, as routine dose has.")
+    text = (studied.out / told["sheet"]).read_text(encoding="utf-8")
+    assert re.search(r"<dt>routine dose</dt><dd>series \.\.\.\d+: noise 3.\d HU, NPS mean frequency", text)
+
+
+def test_routine_dose_is_that_of_each_protocol(tmp_path):
+    write_torso(tmp_path / "a", noisy_volume(noise_hu=12.0), changes=HEADER)
+    other = {**HEADER, "ConvolutionKernel": "B50f", "SeriesInstanceUID": "1.2.3"}
+    write_torso(tmp_path / "b", noisy_volume(noise_hu=6.0), changes=other)
+    routine = _routine(tmp_path, None)
+    noises_hu = {kernel: like.noise_hu for (_, kernel, _, _), like in routine.items()}
+    assert noises_hu["B30f"] == pytest.approx(2 * noises_hu["B50f"], rel=0.15)
 
 
 def test_the_node_takes_the_rules_as_they_are(studied, monkeypatch, capfd):

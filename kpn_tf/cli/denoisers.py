@@ -65,7 +65,9 @@ def open_denoisers(words, threads, strengths=(), *, timed=False):
         for strength in ((own,) if own is not None else strengths or (1.0,))
     ]
     if len(set(asked)) < len(asked):
-        raise ValueError(f"Expected every denoiser once, or at different strengths. Received: {', '.join(words)}")
+        raise ValueError(
+            f"Expected every denoiser once, or at different strengths. Received: {', '.join(words)}"
+        )
     names = list(dict.fromkeys(name for name, _ in asked))
     if threads is not None and any(map(is_network, names)):
         _limit_tensorflow(threads)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from kpn_tf.console import bar
 from kpn_tf.denoiser.strength import AtStrength, Remembering
 from kpn_tf.dose.series_noise import NoiseMeter, NoNoiseError, SeriesNoise
 from kpn_tf.evaluation.stream import chosen_pairs
@@ -121,8 +122,9 @@ def measure(protocol, denoiser, realisations, note):
     functions = {kind(strength): AtStrength(remembering, strength) for strength in STRENGTHS}
     chosen = _chosen(protocol)
     listener = _Listener(protocol, remembering)
-    pairs = listener.heard(chosen_pairs(chosen, note, denoiser.slices))
-    own = measure_series(pairs, functions, referenced=False, data_name=protocol.name, note=note)
+    count = sum(len(numbered) for _, numbered in chosen)
+    with bar(listener.heard(chosen_pairs(chosen, note, denoiser.slices)), count) as pairs:
+        own = measure_series(pairs, functions, referenced=False, data_name=protocol.name, note=note)
     noise = listener.series_noise()
     phantom = torso_stacks(
         (1.0,),
@@ -143,7 +145,8 @@ def measure(protocol, denoiser, realisations, note):
             yield dose, present, pair
 
     edge = {lesion.name for lesion in phantom.lesions if lesion.contrast_hu == _EDGE_HU}
-    torso = measure_phantom(phantom, scans(), functions, note=note, transfer=edge)
+    with bar(scans(), phantom.count) as seen:
+        torso = measure_phantom(phantom, seen, functions, note=note, transfer=edge)
     names = "|".join(file.sop_instance_uid for _, numbered in chosen for _, file in numbered)
     return Measurement(
         own.samples[None],
