@@ -13,6 +13,7 @@ import sys
 SAVED = {
     "EdgeTrunk": "kpn_tf.networks.trunks",
     "FilterMixture": "kpn_tf.layers",
+    "HuberError": "kpn_tf.losses",
     "LocalConv": "kpn_tf.layers",
     "PaperTrunk": "kpn_tf.networks.trunks",
     "PSNR": "kpn_tf.losses",
@@ -27,7 +28,7 @@ SAVED = {
     "StructureAwareLoss": "kpn_tf.losses",
     "WavResNet": "baselines.wavresnet",
 }
-SAVED_FUNCTIONS = {"absolute_error": "kpn_tf.losses", "huber_error": "kpn_tf.losses"}
+SAVED_FUNCTIONS = {"absolute_error": "kpn_tf.losses"}
 
 
 def register():

@@ -369,7 +369,7 @@ def test_a_network_for_stacks_is_trained_on_volumes_and_chosen_by_lesions_too(of
     assert {"validation_psnr_soft", "validation_contrast", "validation_d_prime"} < set(entry)
     assert 0 < entry["validation_contrast"] < 1.1
     stated = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (stated["network"]["slices"], stated["loss"]) == (3, "huber_error")
+    assert (stated["network"]["slices"], stated["loss"]["class"]) == (3, "HuberError")
     assert (stated["pairs"]["slices"], stated["pairs"]["lesion_share"]) == (3, 1.0)
     assert keras.saving.load_model(tmp_path / "run" / "best.keras").slices == 3
 

@@ -13,6 +13,7 @@ import pytest
 
 from kpn_tf import StructKPN, StructureAwareLoss
 from kpn_tf.evaluation import Pair
+from kpn_tf.losses import HuberError
 from kpn_tf.training import (
     TrainingConfig,
     TrainingDivergedError,
@@ -56,6 +57,37 @@ def test_fit_and_the_custom_loop_take_the_same_steps():
     model.fit(pairs(), epochs=2, steps_per_epoch=2, shuffle=False, verbose=0, callbacks=[record])
     # fit reports the mean over the two batches of an epoch.
     np.testing.assert_allclose(fitted, [np.mean(looped[:2]), np.mean(looped[2:])], rtol=1e-4)
+
+
+class Weighted(keras.utils.PyDataset):
+    """Batches of `pairs` whose brighter pixels count five times."""
+
+    def __init__(self):
+        super().__init__()
+        self._pairs = pairs()
+
+    def __len__(self):
+        return len(self._pairs)
+
+    def __getitem__(self, index):
+        low, normal = self._pairs[index]
+        return low, normal, np.where(normal > 40, 5.0, 1.0).astype("float32")
+
+
+def test_fit_and_the_custom_loop_weigh_pixels_alike():
+    config = TrainingConfig(steps=2, ema=0.0)
+    looped = train(network(), Weighted(), config, loss=HuberError(), progress=False)
+    fitted = []
+    model = network()
+    model.compile(loss=HuberError(), optimizer=make_optimizer(config))
+    record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: fitted.append(logs["loss"]))
+    model.fit(Weighted(), epochs=2, steps_per_epoch=1, shuffle=False, verbose=0, callbacks=[record])
+    np.testing.assert_allclose(fitted, looped, rtol=1e-4)
+
+    low, normal, weights = Weighted()[0]
+    error_hu = np.abs(network()(low).numpy() - normal)
+    huber = np.where(error_hu < 30, error_hu**2 / 60, error_hu - 15) / 400
+    assert looped[0] == pytest.approx(np.mean(weights * huber), rel=1e-4)
 
 
 def test_training_lowers_the_loss_and_raises_the_psnr_of_a_validation_slice():

@@ -39,29 +39,30 @@ def test_a_batch_depends_on_seed_and_index_alone():
 
 
 def test_stacks_distances_and_targets_have_their_shapes_and_the_middle_lies_in_the_middle():
-    (stacks, distances_mm), normal = pairs_of()[0]
+    (stacks, distances_mm), normal, weights = pairs_of()[0]
     assert (stacks.shape, distances_mm.shape, normal.shape) == ((64, 32, 32, 5), (64, 5), (64, 32, 32, 1))
-    assert {array.dtype for array in (stacks, distances_mm, normal)} == {np.dtype("float32")}
+    assert weights.shape == normal.shape
+    assert {array.dtype for array in (stacks, distances_mm, normal, weights)} == {np.dtype("float32")}
     assert np.all(distances_mm[:, 2] == 0)
 
 
-def test_thick_series_give_stacks_of_their_own_slices_and_of_thin_ones_and_thin_series_thin_ones():
+def test_most_stacks_are_resampled_to_thin_slices_and_others_are_a_series_own():
     def steps_mm(volume):
-        (_, distances_mm), _ = pairs_of(volume, batch_size=128)[0]
-        return distances_mm[:, [1, 3]].max(axis=1)
+        (_, distances_mm), *_ = pairs_of(volume, batch_size=128)[0]
+        steps = distances_mm[:, [1, 3]].max(axis=1)
+        return steps[steps > 0]
 
-    thick = steps_mm(flat_volume(step_mm=3.0))
-    there = thick[thick > 0]
-    assert np.mean(there == 3.0) == pytest.approx(0.5, abs=0.15)
-    assert np.all((there == 3.0) | ((there >= 0.6) & (there <= 2.5)))
-    assert steps_mm(flat_volume(step_mm=1.0)).max() <= 2.5
+    for own_mm in (3.0, 1.0):
+        there = steps_mm(flat_volume(step_mm=own_mm))
+        assert np.mean(there == own_mm) == pytest.approx(0.15, abs=0.1)
+        assert np.all((there == own_mm) | ((there >= 0.6) & (there <= 2.5)))
 
 
 def test_a_resampled_stack_lies_at_its_positions_along_z():
     volume = flat_volume(step_mm=2.0)
     ramp = np.arange(DEPTH, dtype="float16")[:, None, None] * np.full((SIDE, SIDE), 2.0, "float16")
     volume = dataclasses.replace(volume, target_hu=ramp)  # HU are mm along z
-    (stacks, distances_mm), _ = pairs_of(volume, noise_hu=(1e-3, 1e-3))[0]
+    (stacks, distances_mm), *_ = pairs_of(volume, noise_hu=(1e-3, 1e-3))[0]
     there = distances_mm[:, 1] * distances_mm[:, 3] > 0
     steps_hu = np.abs(stacks[there][..., 3] - stacks[there][..., 1]).mean(axis=(1, 2))
     # Away from the ends, where there is nothing to average on one side.
@@ -70,7 +71,7 @@ def test_a_resampled_stack_lies_at_its_positions_along_z():
 
 
 def test_a_neighbour_that_is_not_there_is_the_middle_slice_at_distance_0():
-    (stacks, distances_mm), _ = pairs_of()[0]
+    (stacks, distances_mm), *_ = pairs_of()[0]
     there = distances_mm > 0
     same = np.all(stacks == stacks[..., 2:3], axis=(1, 2))
     np.testing.assert_array_equal(same, ~there)
@@ -82,14 +83,14 @@ def test_a_neighbour_that_is_not_there_is_the_middle_slice_at_distance_0():
 
 
 def test_the_low_dose_has_the_noise_asked_for_and_the_target_a_quarter_of_it():
-    (stacks, _), normal = pairs_of(noise_hu=(10.0, 10.0))[0]
+    (stacks, _), normal, _ = pairs_of(noise_hu=(10.0, 10.0))[0]
     added, kept = stacks[..., 2] - 40, normal[..., 0] - 40
     assert added.std() == pytest.approx(10 / np.sqrt(0.25), rel=0.05)
     np.testing.assert_allclose(kept, 0.25 * added, atol=1e-3)
 
 
 def test_neighbours_in_a_series_own_slices_have_noise_of_its_own_correlation():
-    (stacks, distances_mm), _ = pairs_of(flat_volume(correlation=0.6), batch_size=256)[0]
+    (stacks, distances_mm), *_ = pairs_of(flat_volume(correlation=0.6), batch_size=256)[0]
     own = stacks[np.all(distances_mm[:, [1, 3]] == 3.0, axis=1)] - 40
     together = np.mean(own[..., 1] * own[..., 2], axis=(1, 2)) / np.mean(own[..., 2] ** 2, axis=(1, 2))
     # Six of ten stacks have the series' own noise, the others another texture with any correlation up to 0.6.
@@ -98,15 +99,25 @@ def test_neighbours_in_a_series_own_slices_have_noise_of_its_own_correlation():
 
 
 def test_lesions_are_in_the_stack_and_in_the_target():
-    (stacks, _), normal = pairs_of(noise_hu=(1e-3, 1e-3), lesion_share=1.0)[0]
+    (stacks, _), normal, _ = pairs_of(noise_hu=(1e-3, 1e-3), lesion_share=1.0)[0]
     assert np.mean(np.abs(normal - 40).max(axis=(1, 2, 3)) > 2) > 0.9
     np.testing.assert_allclose(stacks[..., 2:3], normal, atol=0.02)
+
+
+def test_a_pixel_of_a_lesion_counts_ten_times_as_much_as_others():
+    _, normal, weights = pairs_of(noise_hu=(1e-3, 1e-3), lesion_share=0.5)[0]
+    assert weights.mean() == pytest.approx(1.0, rel=1e-5)
+    change_hu = np.abs(normal - 40)
+    assert weights[change_hu > 5] == pytest.approx(10 * weights.min(), rel=1e-5)
+    assert weights[change_hu < 0.01] == pytest.approx(weights.min(), rel=0.03)
+    between = np.abs(change_hu - 2) < 0.05
+    assert weights[between] == pytest.approx(5.5 * weights.min(), rel=0.05)
 
 
 def test_a_lesion_is_an_ellipsoid_of_its_size_and_contrast_that_ends_with_the_tissue():
     stack_hu = np.full((5, 64, 64), 60.0, "float32")
     stack_hu[:, :, :8] = -800.0
-    one = LesionRange((12.0, 12.0), (20.0, 20.0), (0.4, 0.4), most=1, vessel_share=0.0)
+    one = LesionRange((12.0, 12.0), (20.0, 20.0), (0.4, 0.4), most=1, vessel_share=0.0, plate_share=0.0)
     drawn_hu = draw_lesions(stack_hu, [-2, -1, 0, 1, 2], 1.0, 1.0, one, np.random.default_rng(0))
     change = drawn_hu - stack_hu
     assert np.abs(change).max() == pytest.approx(20, rel=0.02)
@@ -128,6 +139,21 @@ def test_a_vessel_is_long_in_the_plane_and_thin_along_z():
     extents = np.linalg.svd(inside - inside.mean(0), compute_uv=False)
     assert extents[0] > 5 * extents[1]
     assert np.abs(change[[0, 4]]).max() < 0.1 * np.abs(change[2]).max()
+
+
+def test_a_plate_lies_in_one_slice_alone():
+    stack_hu = np.full((5, 96, 96), 60.0, "float32")
+    one = LesionRange(
+        most=1, vessel_share=0.0, plate_share=1.0, plate_mm=(20.0, 20.0), vessel_contrast_hu=(100.0, 100.0)
+    )
+    changes = [
+        np.abs(draw_lesions(stack_hu, [-2, -1, 0, 1, 2], 1.0, 1.0, one, np.random.default_rng(i)) - 60)
+        for i in range(8)
+    ]
+    greatest = np.mean([change.max(axis=(1, 2)) for change in changes], axis=0)
+    assert greatest[2] > 50
+    assert np.all(greatest[[0, 4]] < 1)
+    assert np.count_nonzero(changes[0][2] > 30) == pytest.approx(np.pi * 10**2, rel=0.5)
 
 
 def test_nothing_is_drawn_where_there_is_no_soft_tissue():

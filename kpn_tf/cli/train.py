@@ -109,7 +109,7 @@ def _train(config, place):
     with console.silenced():
         import keras
 
-        from kpn_tf.losses import StructureAwareLoss, absolute_error, huber_error
+        from kpn_tf.losses import HuberError, StructureAwareLoss, absolute_error
         from kpn_tf.training import TrainingConfig, TrainingDivergedError, WorkerLostError, train
         from kpn_tf.training.pairs import Ahead
 
@@ -125,7 +125,7 @@ def _train(config, place):
         return FAILED
     pairs, validation = drawn
     plan = TrainingConfig(config.steps, learning_rate=config.learning_rate, seed=config.seed)
-    losses = {"structure": StructureAwareLoss(), "l1": absolute_error, "huber": huber_error}
+    losses = {"structure": StructureAwareLoss(), "l1": absolute_error, "huber": HuberError()}
     loss = losses[config.loss or ("structure" if config.slices == 1 else "huber")]
     try:
         train(network, Ahead(pairs), plan, loss=loss, validation=validation, run=config.run)

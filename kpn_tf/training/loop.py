@@ -67,7 +67,8 @@ def train(
     Args:
         network: Keras model, slices in HU to slices in HU; trained in place. At the end it holds the
             averaged weights.
-        pairs: `SimulatedPairs`, or anything whose item `i` is the batch `(low, normal)` of step `i`.
+        pairs: `SimulatedPairs`, or anything whose item `i` is the batch `(low, normal)` of step `i`, or
+            `(low, normal, weights)` with what each pixel counts, for a loss of Keras's class.
         config: `TrainingConfig`.
         loss: A Keras loss, or a function `(normal, denoised)` to the mean over a batch; `StructureAwareLoss()` if not
             given.
@@ -139,8 +140,8 @@ class _Loop:
             self._open_run(same)
         self._follow_chief(same)
 
-    def _step(self, low, normal):
-        parts = self.strategy.run(self._replica_step, (low, normal))
+    def _step(self, *batch):
+        parts = self.strategy.run(self._replica_step, batch)
         variables = self.network.trainable_variables
         taken = tf.cast(self.optimizer.iterations.value, tf.float32)
         # A young average forgets faster, or it would remember the initial weights.
@@ -149,10 +150,10 @@ class _Loop:
             average.assign(keep * average + (1 - keep) * variable.value)
         return self.strategy.reduce("SUM", parts, axis=None)
 
-    def _replica_step(self, low, normal):
+    def _replica_step(self, low, normal, *weights):
         """What one device does with its patches; returns its part of the loss: their sum is the mean of the batch."""
         with tf.GradientTape() as tape:
-            value = self.loss(normal, self.network(low, training=True))
+            value = self.loss(normal, self.network(low, training=True), *weights)
             if not isinstance(self.loss, keras.losses.Loss):  # Those of Keras have divided by the replicas.
                 value /= self.strategy.num_replicas_in_sync
         variables = self.network.trainable_variables
@@ -256,7 +257,7 @@ class _Loop:
         sentence = f"Expected a finite loss. Received: {value} at step {self.done}"
         if not self.run:
             return sentence + "; give a run folder to have the batch saved"
-        low, normal = batch
+        low, normal, *_ = batch
         stack, *distances = low if isinstance(low, tuple) else (low,)
         saved = {"low": stack, "normal": normal, **({"distances": distances[0]} if distances else {})}
         _write_arrays(self.run / "diverged.npz", **saved)

@@ -10,14 +10,16 @@ from kpn_tf.dose.along_z import MOST_CORRELATION, correlated_along_z
 from kpn_tf.training.data.drawn_lesions import LesionRange, draw_lesions
 from kpn_tf.training.pairs import AIR_BELOW_HU
 
-# Stacks that are resampled along z have slices so far apart. Volumes of slices that are as thin are always resampled,
-# others by this share: in a series' own slices each has noise of its own left, which the network would take for
-# anatomy that neighbours do not share.
+# Stacks that are resampled along z have slices so far apart: most, since in a series' own slices each has noise of its
+# own left, which the network would take for anatomy that neighbours do not share.
 RESAMPLED_STEP_MM = (0.6, 2.5)
-RESAMPLED_SHARE = 0.5
+RESAMPLED_SHARE = 0.85
 
 # Standard deviation of the Gaussian that volumes are resampled with: of the slices' distance, and at least in mm.
-_SMOOTH_STEPS, _SMOOTH_MM = 0.6, 1.2
+_SMOOTH_STEPS, _SMOOTH_MM = 0.6, 0.8
+
+# What a pixel of a drawn lesion counts beyond others, and from what change in HU on.
+LESION_WEIGHT, _WEIGHED_HU = 9.0, 4.0
 
 # A crop with more air than this is drawn again: faint lesions lie in tissue.
 MOST_AIR = 0.5
@@ -31,13 +33,14 @@ WHOLE_SHARE, END_SHARE, SINGLE_SHARE = 0.65, 0.12, 0.18
 
 
 class VolumePairs(keras.utils.PyDataset):
-    """Batches of `((stack, distances), normal)` for `model.fit` and for the custom loop.
+    """Batches of `((stack, distances), normal, weights)` for `model.fit` and for the custom loop.
 
     A stack of neighbouring slices gets faint lesions, in `lesion_share` of the patches, and the noise of a low dose,
     correlated along z: the series' own texture with its own correlation, otherwise with any from 0 to 0.6.
     The target is the middle slice with the part of that noise that a normal dose has: as of `SimulatedPairs`.
     A neighbour that is not there (the ends of a series, single slices, gaps) is the middle slice at distance 0.
-    Volumes are resampled along z to thin slices, 0.6 to 2.5 mm apart, unless a half of the thicker ones.
+    Of ten stacks eight or nine are resampled along z to thin slices, 0.6 to 2.5 mm apart.
+    A pixel of a lesion counts ten times as much as others: what is rare and faint costs little to erase otherwise.
     Flips, quarter turns and the order of the slices complete the patch. Batch `i` depends on the seed and `i` alone.
 
     Args:
@@ -98,13 +101,13 @@ class VolumePairs(keras.utils.PyDataset):
         """Batch `index`.
 
         Returns:
-            `((stacks, distances), normal)`: `(B, patch, patch, S)` in HU, `(B, S)` in mm, `(B, patch, patch, 1)` in
-            HU; all float32.
+            `((stacks, distances), normal, weights)`: `(B, patch, patch, S)` in HU, `(B, S)` in mm,
+            `(B, patch, patch, 1)` in HU, and as many weights of mean one; all float32.
         """
         rng = np.random.default_rng([self.seed, index])
         drawn = [self._pair(rng) for _ in range(self.batch_size)]
-        stacks, distances, normals = (np.stack(values) for values in zip(*drawn, strict=True))
-        return (stacks, distances), normals
+        stacks, distances, normals, weights = (np.stack(values) for values in zip(*drawn, strict=True))
+        return (stacks, distances), normals, weights / weights.mean()
 
     def describe(self):
         """What decides the batches, for the record of a run; `target_sha256` is a hash of the volumes."""
@@ -127,7 +130,7 @@ class VolumePairs(keras.utils.PyDataset):
     def _pair(self, rng):
         volume = self.volumes[rng.choice(len(self.volumes), p=self._weights)]
         half = self.slices // 2
-        resampled = volume.step_mm <= RESAMPLED_STEP_MM[1] or rng.random() < RESAMPLED_SHARE
+        resampled = rng.random() < RESAMPLED_SHARE
         step_mm = np.exp(rng.uniform(*np.log(RESAMPLED_STEP_MM))) if resampled else volume.step_mm
         offsets_mm = np.arange(-half, half + 1) * step_mm
         last_mm = (len(volume.target_hu) - 1) * volume.step_mm
@@ -137,8 +140,12 @@ class VolumePairs(keras.utils.PyDataset):
             middle_mm = round(middle_mm / step_mm) * step_mm
         crop = self._crop(volume.target_hu[round(middle_mm / volume.step_mm)], rng)
         target_hu = _sampled(volume, middle_mm + offsets_mm, crop, smooth=resampled)
+        weight = np.ones_like(target_hu[half])
         if rng.random() < self.lesion_share:
+            without_hu = target_hu
             target_hu = draw_lesions(target_hu, offsets_mm, step_mm, volume.pixel_mm, self.lesions, rng)
+            change_hu = np.abs(target_hu[half] - without_hu[half])
+            weight += LESION_WEIGHT * np.minimum(1, change_hu / _WEIGHED_HU)
         noise = self._noise(volume, middle_mm, step_mm, crop, rng)
         low_std_hu = np.exp(rng.uniform(*np.log(self.noise_hu))) / np.sqrt(self.dose)
         noise *= np.float32(np.sqrt(max(low_std_hu**2 - volume.noise_std_hu**2, 0.0)))
@@ -151,9 +158,11 @@ class VolumePairs(keras.utils.PyDataset):
         low_hu = np.where(missing[:, None, None], low_hu[half], low_hu)
         distances_mm = np.where(missing, np.float32(0), distances_mm)
         turns, flip = rng.integers(4), rng.integers(2)
-        turned = [np.rot90(image, turns, axes=(-2, -1)) for image in (low_hu, normal_hu[None])]
-        low_hu, normal_hu = [np.moveaxis(image[..., ::-1] if flip else image, 0, -1) for image in turned]
-        return low_hu, distances_mm, normal_hu
+        turned = [np.rot90(image, turns, axes=(-2, -1)) for image in (low_hu, normal_hu[None], weight[None])]
+        low_hu, normal_hu, weight = [
+            np.moveaxis(image[..., ::-1] if flip else image, 0, -1) for image in turned
+        ]
+        return low_hu, distances_mm, normal_hu, weight
 
     def _crop(self, slice_hu, rng):
         for _ in range(10):

@@ -24,16 +24,20 @@ class LesionRange:
         vessel_share: Share of what is drawn that is a vessel instead, 16 to 50 mm long and flat in the plane: so that
             what lies in one slice alone is met too.
         vessel_diameter_mm: Of vessels.
-        vessel_contrast_hu: Of vessels, on a logarithmic scale.
+        vessel_contrast_hu: Of vessels and plates, on a logarithmic scale.
+        plate_share: Share that is a plate, about as thick as the slice that it lies in.
+        plate_mm: Of plates in the plane: both axes, on a logarithmic scale.
     """
 
     diameter_mm: tuple[float, float] = (3.0, 18.0)
-    contrast_hu: tuple[float, float] = (4.0, 40.0)
+    contrast_hu: tuple[float, float] = (6.0, 40.0)
     rim_mm: tuple[float, float] = (0.4, 1.6)
-    most: int = 3
-    vessel_share: float = 0.3
+    most: int = 10
+    vessel_share: float = 0.15
     vessel_diameter_mm: tuple[float, float] = (1.0, 4.0)
     vessel_contrast_hu: tuple[float, float] = (20.0, 120.0)
+    plate_share: float = 0.1
+    plate_mm: tuple[float, float] = (3.0, 40.0)
 
 
 def draw_lesions(stack_hu, offsets_mm, thickness_mm, pixel_mm, lesions, rng):
@@ -63,10 +67,15 @@ def draw_lesions(stack_hu, offsets_mm, thickness_mm, pixel_mm, lesions, rng):
     tissue = np.clip((np.minimum(stack_hu - low, high - stack_hu)) / _TISSUE_MARGIN_HU + 1, 0, 1)
     for _ in range(rng.integers(1, lesions.most + 1)):
         row, column = soft[rng.integers(len(soft))]
-        vessel = rng.random() < lesions.vessel_share
+        kind = rng.random()
+        vessel = kind < lesions.vessel_share
+        plate = not vessel and kind < lesions.vessel_share + lesions.plate_share
         radius_mm = _logarithmic(lesions.vessel_diameter_mm if vessel else lesions.diameter_mm, rng) / 2
         if vessel:
             axes_mm = np.array([radius_mm, rng.uniform(8.0, 25.0), radius_mm])
+        elif plate:
+            radius_mm = rng.uniform(0.4, 0.6) * thickness_mm
+            axes_mm = np.array([radius_mm, *(_logarithmic(lesions.plate_mm, rng) / 2 for _ in range(2))])
         else:
             stretch = np.exp(rng.uniform(-0.3, 0.3, 3))
             axes_mm = radius_mm * stretch / np.cbrt(stretch.prod())  # along z, and both in the plane
@@ -77,11 +86,11 @@ def draw_lesions(stack_hu, offsets_mm, thickness_mm, pixel_mm, lesions, rng):
         v = (np.cos(angle) * y_mm - np.sin(angle) * x_mm) / axes_mm[2]
         w = (heights_mm - height_mm) / axes_mm[0]
         distance = np.sqrt((u**2 + v**2) + (w**2)[:, :, None, None])  # (S, positions, H, W); 1 on the surface
-        # A vessel's rim is no wider than it: it would not lie in its slice.
-        rim_mm = min(rng.uniform(*lesions.rim_mm), 0.5 * radius_mm if vessel else np.inf)
+        # The rim of what is thin is no wider than it: it would not lie in its slice.
+        rim_mm = min(rng.uniform(*lesions.rim_mm), 0.5 * radius_mm if vessel or plate else np.inf)
         share = 1 / (1 + np.exp(np.clip((distance - 1) * (2 * radius_mm / rim_mm), -30, 30)))
-        contrast_hu = _logarithmic(lesions.vessel_contrast_hu if vessel else lesions.contrast_hu, rng)
-        contrast_hu *= rng.choice([-1, 1])
+        contrasts_hu = lesions.vessel_contrast_hu if vessel or plate else lesions.contrast_hu
+        contrast_hu = _logarithmic(contrasts_hu, rng) * rng.choice([-1, 1])
         drawn_hu += np.float32(contrast_hu) * (share.mean(axis=1) * tissue).astype(np.float32)
     return drawn_hu
 
