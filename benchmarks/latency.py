@@ -30,6 +30,10 @@ JOB_SLICES = 100
 
 TARGET_SECONDS, TARGET_MB, TARGET_JOB_RATIO = 0.20, 350, 1.3
 
+# Of the network of stacks: times as fast as RED-CNN, and multiply-accumulates in 1e9.
+TARGET_TIMES, TARGET_GMAC = 45, 8
+_STACKS, _REDCNN = "stacks of five slices, float32, any size", "RED-CNN, untrained, float32, 512"
+
 # Makes `denoise` of an artefact.
 _ARTEFACT = f"""
 import sys
@@ -84,7 +88,10 @@ def artefacts(folder, calibration):
     to_openvino(paper, folder / "paper.xml", release)
     yield "paper, untrained, float32, any size", "OpenVINO", folder / "paper.xml", run
     redcnn = tflite("redcnn", REDCNN(), precision="float32", side=SIDE)
-    yield "RED-CNN, untrained, float32, 512", litert, redcnn, run
+    yield _REDCNN, litert, redcnn, run
+    stacks = keras.saving.load_model(WEIGHTS_FOLDER / "candidates" / "stack5.keras", compile=False)
+    # Without neighbours it is called with the slice itself in their place: what it costs is the same.
+    yield _STACKS, litert, tflite("stacks", stacks, precision="float32"), run
 
 
 def size_mb(path):
@@ -124,16 +131,17 @@ def main():
             "|---|---|---:|---:|---:|---:|",
             flush=True,
         )
-        edge_times = []
+        edge_times, measured_of = [], {}
         for name, runtime, path, how in artefacts(folder, volume_hu[:2]):
             edge_seconds, _ = timed(_ARTEFACT, "run_artefact", edge.path, batch_path)
             edge_times.append(edge_seconds)
-            seconds, peak_mb = timed(_ARTEFACT, how, path, batch_path)
+            seconds, peak_mb = measured_of[name] = timed(_ARTEFACT, how, path, batch_path)
             print(
                 f"| {name} | {runtime} | {1e3 * seconds:.0f} | {seconds / edge_seconds:.2f} | {peak_mb:.0f} "
                 f"| {size_mb(path):.2f} |",
                 flush=True,
             )
+        stacks_gmac = open_artefact(folder / "stacks.tflite").gmac_512
         edge_seconds = statistics.median(edge_times)
         source = folder / "series"
         write_series(
@@ -147,6 +155,10 @@ def main():
         "\n| | measured | target |\n|---|---:|---:|\n"
         f"| edge, one slice | {edge_seconds:.3f} s | {TARGET_SECONDS:.2f} s |\n"
         f"| peak memory, a process that denoises one slice | {slice_mb:.0f} MB | {TARGET_MB} MB |\n"
+        f"| the same, five slices | {measured_of[_STACKS][1]:.0f} MB | {TARGET_MB} MB |\n"
+        f"| five slices, GMAC a slice | {stacks_gmac:.1f} | {TARGET_GMAC} |\n"
+        f"| five slices, times as fast as RED-CNN | {measured_of[_REDCNN][0] / measured_of[_STACKS][0]:.0f} "
+        f"| {TARGET_TIMES} |\n"
         f"| `kpn denoise`, {JOB_SLICES} slices, start to end of the process | {job_seconds:.1f} s | |\n"
         f"| the same, over {JOB_SLICES} times the inference alone | {job_seconds / JOB_SLICES / edge_seconds:.2f} "
         f"| {TARGET_JOB_RATIO} |\n"
