@@ -94,6 +94,16 @@ def test_an_archive_on_a_cluster_is_that_of_one_machine_byte_for_byte(tmp_path, 
     assert told[0].startswith("workers: 2, dashboard: http://127.0.0.1:")
 
 
+def test_two_patients_of_one_series_uid_are_two_series_of_an_archive(tmp_path, box, cluster):
+    for patient in ("P-1", "P-2"):
+        write_ct_series(tmp_path / "in" / patient, name="a", slices=2, PatientID=patient)
+    report = denoise_archive(tmp_path / "in", tmp_path / "out", box, cluster.scheduler_address)
+    assert report.ok
+    assert [(series.outcome, series.written) for series in report.series] == [("written", 2)] * 2
+    batch.denoise(tmp_path / "in", tmp_path / "one", box)
+    assert derived(tmp_path / "out") == contents(tmp_path / "one") != {}
+
+
 def test_a_worker_killed_in_the_middle_costs_the_time_of_one_series_and_nothing_else(tmp_path, edge, cluster):
     write_archive(tmp_path / "in", series=5, slices=16, rows=160, columns=152)
     batch.denoise(tmp_path / "in", tmp_path / "one", edge)

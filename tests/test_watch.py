@@ -64,7 +64,7 @@ class Watching:
 def test_a_series_appears_whole_and_as_kpn_denoise_makes_it(tmp_path):
     with Watching(tmp_path / "watch") as watching:
         seen = set()
-        write_ct_series(watching.inbox / "a" / "b", name="watched", slices=4)
+        write_ct_series(watching.inbox / "a" / "b", name="watched", slices=4, BodyPartExamined="BRAIN")
 
         def done():
             seen.add(len(watching.derived()))
@@ -74,6 +74,8 @@ def test_a_series_appears_whole_and_as_kpn_denoise_makes_it(tmp_path):
         expected = derived_from(watching.inbox, tmp_path / "expected")
         assert watching.derived() == expected
         assert seen <= {0, 4}
+        (line,) = watching.lines("denoised")
+        assert "outside what the network was made for (a head)" in line["note"]
         assert {path.parent.name for path in watching.output.glob("*/*.dcm")} == {
             dataset.SeriesInstanceUID for dataset in expected.values()
         }
