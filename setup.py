@@ -75,7 +75,8 @@ EXTRAS = {
         "tf2onnx>=1.17",
         "openvino>=2026.1",
     ],
-    # bm3d's licence allows non-commercial use only, which is why nothing else here depends on it.
+    # The licence of bm3d, and of bm4d that it brings, allows non-commercial use only, which is why nothing else here
+    # depends on it.
     "baselines": [
         "bm3d>=4",
         "dictlearn>=1",

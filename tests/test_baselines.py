@@ -9,8 +9,10 @@ import pytest
 
 from baselines import bm3d, ksvd
 from baselines.bm3d import BM3D, LicenceWarning
+from baselines.bm4d import BM4D
 from baselines.calibration import calibrated_sigma_hu
 from baselines.ksvd import KSVD
+from kpn_tf.denoiser import Neighbour
 from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.evaluation import simulated_pairs
 from kpn_tf.metrics import psnr
@@ -65,6 +67,25 @@ def test_the_slice_given_is_left_alone():
     before = slice_hu.copy()
     BM3D(25.0)(slice_hu)
     np.testing.assert_array_equal(slice_hu, before)
+
+
+def test_bm4d_takes_more_noise_with_neighbours_than_alone_and_leaves_all_as_they_are():
+    volume_hu = 50 + np.random.default_rng(6).normal(0, 30.0, (5, 30, 34))
+    before_hu = volume_hu.copy()
+    beside = [Neighbour(volume_hu[z], 1.0 * abs(z - 2)) for z in (0, 1, 3, 4)]
+    padding = np.zeros((30, 34), bool)
+    padding[:3] = True
+    with pytest.warns(LicenceWarning, match="BM4D: .* non-commercial purposes only"):
+        denoise = BM4D(30.0)
+    assert denoise.slices == 5
+    among, end, alone = (
+        denoise(volume_hu[2], padding, near) for near in (beside, [None, None, *beside[2:]], ())
+    )
+    np.testing.assert_array_equal(volume_hu, before_hu)
+    np.testing.assert_array_equal(among[:3], volume_hu[2, :3].astype("float32"))
+    errors_hu = [np.std(one[3:] - 50) for one in (among, end, alone)]
+    assert errors_hu[0] < errors_hu[1] < errors_hu[2] < 30
+    assert errors_hu[0] < 15
 
 
 def test_the_licence_is_named_once_per_process():

@@ -466,6 +466,7 @@ def test_an_existing_file_is_replaced_whole(scan, tmp_path):
         (["SCAN", "--denoiser", "SCAN/0001.keras"], "Expected a network that Keras can load"),
         (["SCAN", "--denoiser", "bm3d:much"], "Expected bm3d:SIGMA with a noise in HU above 0"),
         (["SCAN", "--denoiser", "bm3d:-5"], "Received: bm3d:-5"),
+        (["SCAN", "--denoiser", "bm4d"], "Expected bm4d:SIGMA with a noise in HU above 0. Received: bm4d"),
         (["SCAN", "--denoiser", "bm3d:inf"], "Received: bm3d:inf"),
         (["SCAN", "--denoiser", "ksvd:"], "Expected ksvd:SIGMA with a noise in HU above 0"),
         (

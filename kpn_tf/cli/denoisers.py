@@ -43,8 +43,8 @@ def open_denoisers(words, threads, strengths=(), *, timed=False):
 
     Args:
         words: Each the name of shipped weights, a .tflite, a .keras, the name of a baseline's weights, `mean3` (the
-            mean of three neighbouring slices), `bm3d` or `ksvd` (both also with `:SIGMA_HU`), or `module:function`;
-            perhaps with `@STRENGTH` behind it.
+            mean of three neighbouring slices), `bm3d` or `ksvd` (both also with `:SIGMA_HU`), `bm4d:SIGMA_HU`, or
+            `module:function`; perhaps with `@STRENGTH` behind it.
         threads: For networks; `None` leaves it to them.
         strengths: Shares of the correction for those whose word has none: of several, a denoiser for each.
         timed: Whether their time is taken: then each strength runs for itself, else one run for each slice does for all
@@ -118,9 +118,10 @@ def _open(word, threads):
         mean = MeanOfSlices()
         return NamedDenoiser(word, mean, {"mean_of_slices": mean.slices})
     name, _, _ = word.partition(":")
-    if name in ("bm3d", "ksvd"):
+    baselines = {"bm3d": _bm3d, "bm4d": _bm4d, "ksvd": _ksvd}
+    if name in baselines:
         extras.require(f"--denoiser {word}", "baselines")
-        return (_bm3d if name == "bm3d" else _ksvd)(word)
+        return baselines[name](word)
     if ":" in word and Path(word).suffix != ".tflite":
         return _function(word)
     with console.silenced():
@@ -133,17 +134,40 @@ def _bm3d(word):
     from baselines.bm3d import BM3D, FACTOR, LicenceWarning
 
     sigma_hu = _sigma_hu(word)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", LicenceWarning)
-        denoiser = BM3D(sigma_hu)
-    for warning in caught:
-        console.say(f"notice: {warning.message}", sys.stderr)
+    denoiser = _licensed(lambda: BM3D(sigma_hu), LicenceWarning)
     about = {
         "bm3d": importlib.metadata.version("bm3d"),
         **_noise(sigma_hu, FACTOR),
         "stage": "hard thresholding",
     }
     return NamedDenoiser(word, denoiser, about)
+
+
+def _bm4d(word):
+    from baselines.bm3d import LicenceWarning
+    from baselines.bm4d import BM4D
+
+    sigma_hu = _sigma_hu(word)
+    if sigma_hu is None:
+        raise ValueError(f"Expected bm4d:SIGMA with a noise in HU above 0. Received: {word}")
+    denoiser = _licensed(lambda: BM4D(sigma_hu), LicenceWarning)
+    about = {
+        "bm4d": importlib.metadata.version("bm4d"),
+        "sigma_hu": sigma_hu,
+        "slices": denoiser.slices,
+        "stage": "hard thresholding",
+    }
+    return NamedDenoiser(word, denoiser, about)
+
+
+def _licensed(make, licence_warning):
+    """Makes a denoiser and says what its licence allows."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", licence_warning)
+        denoiser = make()
+    for warning in caught:
+        console.say(f"notice: {warning.message}", sys.stderr)
+    return denoiser
 
 
 def _ksvd(word):
