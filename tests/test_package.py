@@ -87,7 +87,7 @@ def test_the_wheel_installs_exactly_three_top_level_packages(contents):
 def test_the_wheel_holds_every_module_and_every_weight_on_disk_and_nothing_else(contents):
     on_disk = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
     on_disk += [ROOT / name / "py.typed" for name in PACKAGES]
-    on_disk.append(ROOT / "kpn_tf/node/status/page.html")
+    on_disk += [ROOT / "kpn_tf/node/status/page.html", ROOT / "kpn_tf/study/sheet.html"]
     for folder in ("kpn_tf/weights", "kpn_tf/report/page", "baselines/weights"):
         on_disk += [path for path in (ROOT / folder).glob("*") if path.is_file()]
     assert contents == {path.relative_to(ROOT).as_posix() for path in on_disk}
