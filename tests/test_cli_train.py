@@ -179,7 +179,7 @@ def test_another_call_does_not_go_on_in_the_same_folder(data, often, unbroken, c
     assert f"to hold a run of this configuration. Received: one of another {what};" in capfd.readouterr().err
 
 
-def test_what_is_no_normal_dose_isleft_out_with_a_line(tmp_path, capfd):
+def test_what_is_no_normal_dose_is_left_out_with_a_line(tmp_path, capfd):
     folder = tmp_path / "mixed"
     good = write_torso(folder / "good")
     write_torso(folder / "drawn", noisy_volume(noise_hu=0.0))
@@ -221,7 +221,7 @@ def test_slices_at_one_position_are_never_averaged(tmp_path):
     assert (len(volume_hu), step_mm) == (3, np.inf)
 
 
-def test_slices_smaller_than_a_patch_areleft_out(data, tmp_path, capfd):
+def test_slices_smaller_than_a_patch_are_left_out(data, tmp_path, capfd):
     assert kpn("train", data / "train", data / "validation", tmp_path / "run", "--patch", "97") == 1
     err = capfd.readouterr().err
     assert "its slices are smaller than a patch of 97 x 97 pixels" in err
