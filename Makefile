@@ -71,8 +71,9 @@ endef
 
 # Prints the ten slowest.
 PYTEST := $(TEST)/bin/python -m pytest --durations=10
-# Two processes; a file's tests stay in one, in order. Files in order too: the last ones are short.
-TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+# Three processes, for two cores: a third of their time they wait, for nodes, peers and browsers. A file's tests stay in
+# one, in order. Files in order too: the last ones are short.
+THREE := --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 SWIFTSHADER := /usr/lib/chromium/libvk_swiftshader.so
 
@@ -88,9 +89,9 @@ test: $(TEST_STAMP)
 	@$(MAKE) --no-print-directory --jobs=2 tests beside
 
 tests:
-	KPN_FUZZ_S=60 KERAS_BACKEND=tensorflow $(PYTEST) $(TWO) -m 'not slow and not registry'
+	KPN_FUZZ_S=60 KERAS_BACKEND=tensorflow $(PYTEST) $(THREE) -m 'not slow and not registry'
 
-# What computes and never waits, while the tests wait for nodes, peers and browsers. It speaks when it is done.
+# What computes and never waits; it speaks when it is done.
 beside:
 	@{ $(TEST)/bin/python -m mypy && \
 	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/python -m mkdocs build --strict --quiet && \
@@ -98,7 +99,7 @@ beside:
 	status=$$?; cat $(TEST)/beside.log; exit $$status
 
 test-all: test
-	KERAS_BACKEND=tensorflow $(PYTEST) $(TWO) -m 'slow or registry'
+	KERAS_BACKEND=tensorflow $(PYTEST) $(THREE) -m 'slow or registry'
 
 # Of the last part of `make soak`, and of `make fuzz`.
 MINUTES := 60
