@@ -298,20 +298,15 @@ def test_help_loads_neither_tensorflow_nor_keras():
     assert run.stderr == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interruption_while_noise_is_made_is_one_line(data, tmp_path, number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["prepare", pytest.param("train", marks=pytest.mark.slow)])
+def test_an_interruption_while_noise_is_made_is_one_line(data, tmp_path, number, command):
     write_torso(tmp_path / "long", noisy_volume(60))
-    command = [
-        sys.executable,
-        "-m",
-        "kpn_tf.cli",
-        "train",
-        tmp_path / "long",
-        data / "validation",
-        tmp_path / "r",
-    ]
+    words = ["train", tmp_path / "long", data / "validation", tmp_path / "r", *TINY]
+    if command == "prepare":
+        words = ["prepare", tmp_path / "long", tmp_path / "store"]
     process = subprocess.Popen(
-        [*command, *TINY],
+        [sys.executable, "-m", "kpn_tf.cli", *words],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

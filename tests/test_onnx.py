@@ -27,7 +27,7 @@ def network_of(kind):
     """The same operations as in the network, fewer of them: a second instead of a minute."""
     keras.utils.set_random_seed(1)
     if kind == "edge":
-        return StructKPN("edge")
+        return StructKPN("edge", blocks=1, channels=8)
     if kind == "paper":
         return StructKPN("paper", kernel_size=5, blocks=2)
     with pytest.MonkeyPatch.context() as patch:
@@ -133,6 +133,6 @@ def test_the_example_of_the_page_needs_numpy_and_onnxruntime_alone(edge, tmp_pat
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith("StructKPN-edge 1 ")
+    assert run.stdout.startswith(f"{edge.title} 1 ")
     expected_hu = np.asarray(edge(slice_hu[None, :, :, None]))[0, :, :, 0]
     np.testing.assert_allclose(np.load(tmp_path / "denoised.npy"), expected_hu, atol=0.05)
