@@ -23,6 +23,8 @@ PIXEL = (228, 190)
 
 LAPTOP = (1440, 900)
 
+READY = "document.body.dataset.slice !== undefined"
+
 
 def write_scan(folder, slices):
     """Writes the torso at a quarter of the dose and at normal dose, 12 HU of noise, as two series."""
@@ -48,13 +50,16 @@ def main(target):
     """Takes the pictures."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        write_scan(folder, slices=5)
-        report = folder / "report.html"
-        words = (folder / "low", "--reference", folder / "normal", report)
-        cli.main(["report", *map(str, words)])
+        write_scan(folder, slices=40)
+        cli.main(["denoise", str(folder / "low"), str(folder / "weak"), "--strength", "0.5"])
+        report, several = folder / "report.html", folder / "several.html"
+        words = ("report", folder / "low", "--reference", folder / "normal", "--every", "8")
+        cli.main([*map(str, words), str(report)])
+        beside = (folder / "weak", folder / "normal", "--strength", "0.8", "--planes", "5")
+        cli.main([*map(str, words), str(several), "--beside", *map(str, beside)])
         with Browser(folder / "browser", LAPTOP) as browser:
             browser.open(report)
-            browser.wait("document.body.dataset.slice !== undefined")
+            browser.wait(READY)
             row, column = PIXEL
             browser.evaluate(f"point([{row}, {column}]); placeRegion(280, 130, 9);")
             browser.picture(target / "report.png")
@@ -64,10 +69,16 @@ def main(target):
             choose(browser, "left", "structure")
             choose(browser, "right", "noiseAfter")
             browser.picture(target / "report_structure.png")
+            browser.open(several)
+            browser.wait(READY)
+            browser.evaluate(f"point([{row}, {column}])")
+            browser.picture(target / "report_beside.png")
+            browser.evaluate("choose(0, 'coronal')")
+            browser.picture(target / "report_coronal.png")
             browser.resize(PHONE, mobile=True)
             browser.open(report)
-            browser.wait("document.body.dataset.slice !== undefined")
-            browser.evaluate(f"point([{row}, {column}]); scrollTo(0, 180);")
+            browser.wait(READY)
+            browser.evaluate(f"point([{row}, {column}])")
             browser.picture(target / "report_phone.png")
 
 

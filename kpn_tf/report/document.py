@@ -4,6 +4,7 @@ import contextlib
 import html
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ _PRESETS = {"Soft": WINDOWS["soft"], "Lung": WINDOWS["lung"], "Bone": Window(-45
 
 
 def write_report(path, subject, slices, denoiser, strengths=(1.0,), planned=None):
-    """Writes a report, atomically, one slice in memory at a time.
+    """Writes a report, atomically, two slices in memory at a time.
 
     Args:
         path: The .html file; an older one is replaced. It is readable by its owner alone (mode 0600): it holds
@@ -56,7 +57,7 @@ def write_report(path, subject, slices, denoiser, strengths=(1.0,), planned=None
         open(part, "w", encoding="utf-8") as file,
     ):
         file.write(head)
-        for number, piece in enumerate(slices):
+        for number, piece in enumerate(_ahead(slices)):
             if not series:
                 try:
                     network = proved_network(denoiser, piece.filled_hu("before"))
@@ -75,6 +76,16 @@ def write_report(path, subject, slices, denoiser, strengths=(1.0,), planned=None
         _write_about(file, series, strengths, page_network, reason, _missing(shown, planned))
         file.write(tail)
     return shown
+
+
+def _ahead(slices):
+    """The slices in their order, each read and denoised while the one before it is encoded."""
+    slices, end = iter(slices), object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, slices, end)
+        while (piece := coming.result()) is not end:
+            coming = thread.submit(next, slices, end)
+            yield piece
 
 
 class _NothingShownError(Exception):
