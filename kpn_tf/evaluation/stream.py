@@ -9,8 +9,8 @@ from kpn_tf.dicom import DicomError, find_series, other_scale, read_slice
 from kpn_tf.dose.low_dose import LowDoseError, inside_hu, low_dose
 from kpn_tf.evaluation.comparison import Pair, Place
 from kpn_tf.evaluation.matching import matched_series, same_corner, series_name
+from kpn_tf.evaluation.stacks import Stacks
 from kpn_tf.hounsfield import AIR_HU
-from kpn_tf.neighbours import Neighbour
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _simulated(series, dose, seed, every, note, slices):
                 low_hu[ct.padding] = AIR_HU
                 return low_hu, ct
 
-            stacks = _Stacks(part, slices, made)
+            stacks = Stacks(part, slices, made)
             for number, _ in chosen_slices(part.slices, every):
                 try:
                     low_hu, ct = stacks.at(number - 1)
@@ -128,7 +128,7 @@ def matched_pairs(data_name, matched, *, every, note, label=None, slices=1):
 
 def _matched_pairs(chosen, note, label, slices):
     for low, pairs in chosen:
-        stacks = _Stacks(low, slices, _read)
+        stacks = Stacks(low, slices, _read)
         for _, (low_file, normal_file) in pairs:
             index = low.slices.index(low_file)
             name = slice_name(low, index + 1)
@@ -180,7 +180,7 @@ def chosen_pairs(chosen, note, slices):
     """
     patients = _Patients()
     for series, numbered in chosen:
-        stacks = _Stacks(series, slices, _read)
+        stacks = Stacks(series, slices, _read)
         for number, _ in numbered:
             try:
                 slice_hu, ct = stacks.at(number - 1)
@@ -203,43 +203,6 @@ def _read(file):
     """A slice with air outside the field of view, and the `CTSlice`."""
     ct = read_slice(file.path, file.frame)
     return inside_hu(ct), ct
-
-
-class _Stacks:
-    """Slices of a series with their neighbours; as many are kept as a stack has, so that each is made once.
-
-    Args:
-        series: `Series`.
-        slices: Slices of a stack, odd.
-        made: Function from a `SliceFile` to `(slice_hu, ct)`; may raise `DicomError` or `LowDoseError`.
-    """
-
-    def __init__(self, series, slices, made):
-        self._series = series
-        self._slices = slices
-        self._make = made
-        self._kept = {}
-
-    def at(self, index):
-        """What `made` makes of a slice."""
-        if index not in self._kept:
-            self._kept[index] = self._make(self._series.slices[index])
-            if len(self._kept) > self._slices:
-                self._kept.pop(next(iter(self._kept)))
-        return self._kept[index]
-
-    def neighbours(self, index):
-        """`Neighbour`s of a slice, `None` for one that is not there or cannot be made: it is named in its turn."""
-        return tuple(
-            self._neighbour(*place) if place else None
-            for place in self._series.neighbours(index, self._slices)
-        )
-
-    def _neighbour(self, index, distance_mm):
-        try:
-            return Neighbour(self.at(index)[0], distance_mm)
-        except (DicomError, LowDoseError):
-            return None
 
 
 class _Patients:
