@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import onnxruntime
 import pytest
@@ -18,7 +17,7 @@ from export import Release, to_onnx, to_openvino, to_saved_model, to_tflite
 from export.silent_openvino import openvino
 from kpn_tf import Denoiser
 from kpn_tf.denoiser import Neighbour
-from kpn_tf.networks import StackKPN
+from tests.stack_network import stack_network
 from tests.test_denoiser import BOX, box_mean
 
 RELEASE = Release("1", "Apache-2.0", "none")
@@ -26,12 +25,7 @@ RELEASE = Release("1", "Apache-2.0", "none")
 
 @pytest.fixture(scope="module")
 def network():
-    keras.utils.set_random_seed(3)
-    network = StackKPN(3)
-    rng = np.random.default_rng(1)
-    for layer in (network.predictor, network.trunk.distances):
-        layer.set_weights([rng.normal(0, 0.5, weight.shape) for weight in layer.get_weights()])
-    return network
+    return stack_network()
 
 
 @pytest.fixture(scope="module")

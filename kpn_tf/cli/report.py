@@ -69,7 +69,13 @@ def run(config):
         denoiser = Denoiser(config.weights, device=config.device, threads=config.threads)
     note = Notes()
     planned = plan(
-        config.input, config.reference, config.every, note, beside=config.beside, planes=config.planes or 0
+        config.input,
+        config.reference,
+        config.every,
+        note,
+        beside=config.beside,
+        planes=config.planes or 0,
+        slices=denoiser.slices,
     )
     subject = planned.subject
     if config.patient:

@@ -276,6 +276,18 @@ class Denoiser:
         beside = [one and one._replace(slice_hu=seen(as_hu(one.slice_hu), one.padding)) for one in neighbours]
         return stacked(seen_hu, beside, self.slices)
 
+    def used_with(self, neighbours: Sequence[Neighbour | None]) -> "Denoiser":
+        """Who denoises a slice with these neighbours: this denoiser, or the one for slices without any.
+
+        Args:
+            neighbours: As in a call.
+
+        Returns:
+            A `Denoiser`.
+        """
+        distances_mm = np.array([one.distance_mm if one else 0 for one in neighbours])
+        return self._alone if self._alone and self._is_alone(distances_mm) else self
+
     def _is_alone(self, distances_mm):
         """Whether no neighbour is near enough; a distance of 0 is that of a slice that is not there."""
         return not np.any((distances_mm > 0) & (distances_mm <= self.artefact.alone_beyond_mm))

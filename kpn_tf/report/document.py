@@ -50,30 +50,27 @@ def write_report(path, subject, slices, denoiser, strengths=(1.0,), planned=None
     """
     path = Path(path)
     head, tail = _template(subject, denoiser)
-    series, shown, network, reason = {}, 0, None, None
+    series, shown = {}, 0
+    networks = _Networks(denoiser)
     with (
         contextlib.suppress(_NothingShownError),
         replacing(path, private=True) as part,
         open(part, "w", encoding="utf-8") as file,
     ):
         file.write(head)
-        for number, piece in enumerate(_ahead(slices)):
-            if not series:
-                try:
-                    network = proved_network(denoiser, piece.filled_hu("before"))
-                except NoKernelsError as error:
-                    reason = f"No kernels are shown: {error}."
+        images = _Images(file)
+        for piece in _ahead(slices):
             of_series = series.setdefault(piece.series, {"planes": {}, "records": []})
             if piece.plane == "axial":
                 shown += 1
                 of_series["records"].append(numbers.measured(piece, strengths))
-            of_series["planes"].setdefault(piece.plane, []).append(_slice(file, number, piece))
+            about = _slice(images, piece)
+            if piece.plane == "axial":
+                about["network"] = networks.number(piece)
+            of_series["planes"].setdefault(piece.plane, []).append(about)
         if not shown:
             raise _NothingShownError
-        if network:
-            _write_network(file, network)
-        page_network = network and _network(network, denoiser.artefact.multiple)
-        _write_about(file, series, strengths, page_network, reason, _missing(shown, planned))
+        _write_about(file, series, strengths, networks.write(file), networks.reason, _missing(shown, planned))
         file.write(tail)
     return shown
 
@@ -117,16 +114,60 @@ def _template(subject, denoiser):
     return [re.sub(r"{{(.+?)}}", lambda place: texts[place[1]], half) for half in page.split("{{data}}")]
 
 
-def _slice(file, number, piece):
+class _Images:
+    """Images of the page: what several slices see is written once.
+
+    Args:
+        file: Text file that is being written.
+    """
+
+    # Stacks overlap by less.
+    _RECENT = 8
+
+    def __init__(self, file):
+        self._file, self._count = file, 0
+        self._abouts, self._coded = {}, {}
+
+    def write(self, slice_hu, step_hu, known=(), key=None):
+        """Writes an image, unless one of this key was.
+
+        Args:
+            slice_hu: `(H, W)` in HU, NaN outside the field of view.
+            step_hu: HU between neighbouring values.
+            known: As of `encode`.
+            key: Of an image that is asked for again.
+
+        Returns:
+            `Encoded`, and what the page must know.
+        """
+        coded = self._coded.get(key) or encode(slice_hu, step_hu, known)
+        if key is None or key not in self._abouts:
+            name = f"image-{self._count}"
+            self._count += 1
+            _write_text(self._file, name, coded.text)
+            about = {"id": name, "weights": coded.weights, "origin": coded.origin_hu, "step": coded.step_hu}
+            if key is None:
+                return coded, about
+            self._abouts[key] = about
+        self._coded[key] = coded
+        for oldest in list(self._coded)[: -self._RECENT]:
+            del self._coded[oldest]
+        return coded, self._abouts[key]
+
+
+def _slice(images, piece):
     """Writes the images of a slice; returns what the page must know about them."""
-    images, known = [], []
+    abouts, known = [], []
     for kind, slice_hu in piece.images_hu.items():
-        coded = encode(slice_hu, piece.steps_hu[kind], known)
+        # Where a network sees stacks, the slice before is a neighbour too.
+        key = piece.file if kind == "before" and piece.beside else None
+        coded, about = images.write(slice_hu, piece.steps_hu[kind], known, key)
         known.append(coded)
-        name = f"image-{number}-{len(images)}"
-        _write_text(file, name, coded.text)
-        about = {"kind": kind, "id": name, "weights": coded.weights}
-        images.append({**about, "origin": coded.origin_hu, "step": coded.step_hu})
+        abouts.append({"kind": kind, **about})
+    around = [
+        one and {"distance": one.distance_mm, **images.write(one.slice_hu, one.step_hu, key=one.file)[1]}
+        for one in piece.beside
+    ]
     rows, columns = piece.images_hu["before"].shape
     return {
         "name": piece.name,
@@ -135,26 +176,60 @@ def _slice(file, number, piece):
         "spacing": list(piece.pixel_spacing_mm),
         "sides": piece.sides,
         "noiseSide": window_side(piece.pixel_spacing_mm),
-        "images": images,
+        "images": abouts,
+        "around": around,
     }
 
 
-def _write_network(file, network):
-    _write_text(file, "wasm", text_of((_PAGE / "cell.wasm").read_bytes()))
+class _Networks:
+    """What the page computes kernels from: the network, and the one for slices without neighbours if there is one.
+
+    `reason` says why there are no kernels, for the slices of the network that has none; `None` if all have.
+
+    Args:
+        denoiser: `kpn_tf.Denoiser`.
+    """
+
+    def __init__(self, denoiser):
+        self._denoiser, self._found = denoiser, {}
+        self.reason = None
+
+    def number(self, piece):
+        """Which network denoised an axial slice, read and proved with its first slice."""
+        neighbours = piece.neighbours()
+        used = self._denoiser.used_with(neighbours).artefact
+        if used.path not in self._found:
+            network = None
+            try:
+                network = proved_network(self._denoiser, piece.filled_hu("before"), neighbours)
+            except NoKernelsError as error:
+                self.reason = f"No kernels are shown: {error}."
+            self._found[used.path] = used, network
+        return list(self._found).index(used.path)
+
+    def write(self, file):
+        """Writes their numbers; returns for each what else the page must know, `None` for one without kernels."""
+        networks = list(self._found.values())
+        if any(network for _, network in networks):
+            _write_text(file, "wasm", text_of((_PAGE / "cell.wasm").read_bytes()))
+        return [
+            network and _network(file, number, network, used.multiple)
+            for number, (used, network) in enumerate(networks)
+        ]
+
+
+def _network(file, number, network, multiple):
     for i, (filters, bias) in enumerate(network.weights):
-        _write_text(file, f"filters-{i}", text_of(filters.astype("<f4")))
-        _write_text(file, f"bias-{i}", text_of(bias.astype("<f4")))
+        _write_text(file, f"filters-{number}-{i}", text_of(filters.astype("<f4")))
+        _write_text(file, f"bias-{number}-{i}", text_of(bias.astype("<f4")))
     for z, bank in enumerate(network.banks):
         # Filters without wide ones are the same in every phase.
         phases = bank[:1] if (bank == bank[:1]).all() else bank
         # (phases, C, k, k): what a filter adds to the taps lies side by side.
-        _write_text(file, f"bank-{z}", text_of(np.moveaxis(phases, -1, 1).astype("<f4")))
-
-
-def _network(network, multiple):
-    """What the page must know of a network beside its numbers."""
+        _write_text(file, f"bank-{number}-{z}", text_of(np.moveaxis(phases, -1, 1).astype("<f4")))
     return {
         "layers": network.layers,
+        "scores": network.scores,
         "filters": [bank.shape[-1] for bank in network.banks],
         "side": network.banks[0].shape[1],
         # How the network grows a slice (`kpn_tf.denoiser.tiling.grown`).
@@ -174,7 +249,7 @@ def _missing(shown, planned):
     )
 
 
-def _write_about(file, series, strengths, network, reason, notes):
+def _write_about(file, series, strengths, networks, reason, notes):
     soft = WINDOWS["soft"]
     with_reference = any("psnr" in record for of_series in series.values() for record in of_series["records"])
     about = {
@@ -195,7 +270,7 @@ def _write_about(file, series, strengths, network, reason, notes):
             "sigmaL1": SIGMA_L1,
         },
         "notes": [*notes, numbers.NOISE_NOTE, *([numbers.REFERENCE_NOTE] if with_reference else [])],
-        "network": network,
+        "networks": networks,
         "noKernels": reason,
     }
     # No name may end the element.

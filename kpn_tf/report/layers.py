@@ -38,11 +38,14 @@ class Layers:
             the side of a block; of convolutions `weights` a number in `weights`, `shape` (rows, columns, in, out) and
             `stride`.
         weights: `(filters, bias)` of each convolution, float32, `(rows, columns, in, out)` and `(out,)`.
+        scores: What happens to the scores of a pixel before their softmax: dicts of `kind`, `"centre"` for taking their
+            mean away, `"minimum"` or `"maximum"` with a `value`.
         banks: For each slice of a stack its filters as kernels of every phase, `(4, k, k, C)`.
     """
 
     layers: list[dict[str, Any]]
     weights: list[tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    scores: list[dict[str, Any]]
     banks: list[np.ndarray] = field(repr=False)
 
 
@@ -91,8 +94,9 @@ class _Graph:
         for kind, operator in zip(kinds, operators, strict=True):
             inputs, result = operator.InputsAsNumpy(), operator.Outputs(0)
             if kind == "split":  # Into the phases of the scores, each of which then has its softmax.
-                self._end(kinds[kinds.index("split") + 1 :], self._layer(inputs[1]))
-                return Layers(self._layers, self._weights, self._banks())
+                place = kinds.index(kind) + 1
+                scores = self._scores(operators[place:], kinds[place:], operator, self._layer(inputs[1]))
+                return Layers(self._layers, self._weights, scores, self._banks())
             if kind == "dequantize" or kind in _PASSED:
                 self._same[result] = inputs[0]
             elif kind == "conv_2d":
@@ -128,11 +132,33 @@ class _Graph:
         code = self._model.OperatorCodes(operator.OpcodeIndex())
         return _KINDS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())].lower()
 
-    def _end(self, after, scores):
-        if set(after) - {"softmax", "concatenation"} or scores != len(self._layers) - 1:
-            raise self._unknown("no softmax over the filters at the end")
-        if self._layers[-1]["kind"] != "conv_2d" or len(self._layers[-1]["from"]) > 1:
-            raise self._unknown(f"{self._layers[-1]['kind']} before the softmax")
+    def _scores(self, operators, kinds, split, scores):
+        """What happens to the scores of the first phase; the others must be treated alike."""
+        last = self._layers[-1]
+        if scores != len(self._layers) - 1 or last["kind"] != "conv_2d" or len(last["from"]) > 1:
+            raise self._unknown(f"{self._layers[scores]['kind']} before the softmax")
+        steps, current, mean = [], split.Outputs(0), None
+        for count, (kind, operator) in enumerate(zip(kinds, operators, strict=True), start=1):
+            inputs, result = list(operator.InputsAsNumpy()), operator.Outputs(0)
+            value = self._constant(inputs[-1]) if kind in ("minimum", "maximum") else None
+            if inputs[0] != current:
+                break
+            if kind == "softmax":
+                alike = [*kinds[:count] * split.OutputsLength(), "concatenation"]
+                if sorted(kinds) == sorted(alike):
+                    return steps
+                break
+            if kind == "mean":
+                mean = result
+                continue
+            if kind == "sub" and inputs[1] == mean:
+                steps.append({"kind": "centre"})
+            elif value is not None and value.size == 1:
+                steps.append({"kind": kind, "value": float(value.ravel()[0])})
+            else:
+                break
+            current = result
+        raise self._unknown("no softmax over the filters at the end")
 
     def _add(self, tensor, **layer):
         kind, source = layer["kind"], layer.get("from", [None])[0]

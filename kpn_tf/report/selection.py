@@ -1,6 +1,5 @@
 """Which slices a report shows, and what lies beside them: chosen from headers alone."""
 
-import math
 import re
 from dataclasses import dataclass, field
 
@@ -10,8 +9,9 @@ from kpn_tf.dicom.reading.volume import even_spacing_mm
 from kpn_tf.evaluation.matching import matched_series, series_beside, series_name
 from kpn_tf.evaluation.stream import chosen_slices, found_series
 
-# A report of this many slices of 512x512 stays below 25 MB.
-USUAL_SLICES = 30
+# A report of this many slices of 512x512 stays below 25 MB; where a network sees neighbours as well, and the page needs
+# them for the kernels, so many before.
+USUAL_SLICES, USUAL_SEEN = 30, 50
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Plan:
         return "; ".join(dict.fromkeys(filter(None, found.values())))
 
 
-def plan(folder, reference, every, note, *, beside=(), planes=0):
+def plan(folder, reference, every, note, *, beside=(), planes=0, slices=1):
     """Chooses the slices of a report, from headers alone.
 
     Args:
@@ -83,6 +83,7 @@ def plan(folder, reference, every, note, *, beside=(), planes=0):
         note: Callback `(line, failure)` for skipped inputs.
         beside: Folders of series that are shown as they are.
         planes: How many coronal planes of each series, and how many sagittal ones.
+        slices: Slices of a stack that the network sees: the more, the fewer are shown unless `every` says.
 
     Returns:
         A `Plan`.
@@ -106,17 +107,17 @@ def plan(folder, reference, every, note, *, beside=(), planes=0):
         groups = [
             (series, [file for file, _ in pairs], {"reference": dict(pairs)}) for series, pairs in matched
         ]
-    total = sum(len(slices) for _, slices, _ in groups)
+    total = sum(len(files) for _, files, _ in groups)
     if total == 0:
         raise ValueError(f"expected CT slices to show in {folder}, received none that can be used")
-    every = every or _usual_step([len(slices) for _, slices, _ in groups])
+    every = every or _usual_step([len(files) for _, files, _ in groups], slices)
     names = _told_apart(series_name(series) for series, _, _ in groups)
     others = _beside([series for series, _, _ in groups], beside, note)
     shown = [
         ShownSeries(
-            name, series, tuple(file for _, file in chosen_slices(slices, every)), {**partners, **given}
+            name, series, tuple(file for _, file in chosen_slices(files, every)), {**partners, **given}
         )
-        for name, (series, slices, partners), given in zip(names, groups, others, strict=True)
+        for name, (series, files, partners), given in zip(names, groups, others, strict=True)
     ]
     for one in shown:
         if planes and even_spacing_mm(one.series) is None:
@@ -158,13 +159,18 @@ def _told_apart(names):
     return apart
 
 
-def _usual_step(lengths):
-    """The smallest step that leaves the usual number of slices; the longest series' own where one of each is more."""
-    steps = range(math.ceil(sum(lengths) / USUAL_SLICES), max(lengths))
-    enough = (
-        step for step in steps if sum(len(chosen_slices(range(n), step)) for n in lengths) <= USUAL_SLICES
-    )
-    return next(enough, max(lengths))
+def _usual_step(lengths, slices=1):
+    """The smallest step that leaves the usual numbers of slices; the longest series' own where one of each is more."""
+
+    def fits(step):
+        chosen = [[place for _, place in chosen_slices(range(n), step)] for n in lengths]
+        seen = 0
+        for places, n in zip(chosen, lengths, strict=True):
+            stacks = (range(place - slices // 2, place + slices // 2 + 1) for place in places)
+            seen += len({place for stack in stacks for place in stack} & set(range(n)))
+        return sum(map(len, chosen)) <= USUAL_SLICES and (slices == 1 or seen <= USUAL_SEEN)
+
+    return next(filter(fits, range(1, max(lengths))), max(lengths))
 
 
 def _patient(file):

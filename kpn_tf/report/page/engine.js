@@ -54,7 +54,7 @@ class Engine {
   /**
    * @param {BufferSource} wasm `cell.wat`, assembled.
    * @param {object} network `layers` of `kpn_tf.report.layers.Layers`, those with `weights` with `filters` and `bias`
-   *   too; `banks`, of each slice the filters as kernels (phases, filters, side, side), and `filters`, how many;
+   *   too; `scores`, what happens to them before their softmax; `banks`, of each slice the filters as kernels (phases, filters, side, side), and `filters`, how many;
    *   `side`; `least` and `multiple`, as which the network grows a slice.
    */
   constructor(wasm, network) {
@@ -151,7 +151,8 @@ class Engine {
    * @param {Float32Array[]} stack Its images, rows x columns in HU, air where nothing was reconstructed.
    * @param {number[]} distances In mm, 0 for a neighbour that is not there.
    */
-  show(stack, rows, columns, distances = [0]) {
+  show(stack, rows, columns, distances) {
+    this.distances = distances;
     const grown = [rows, columns].map((length) => this.grownLength(length));
     if (grown.some((length, i) => length !== this.grown[i])) this.lay(grown);
     const values = [];
@@ -326,6 +327,13 @@ class Engine {
     const { taps, start, bias, groups } = this.weights.at(-1)[phase];
     this.cell(this.planes[plane].place(y, x), 0, 1, taps, start, bias, 0, this.shares, groups, 0);
     const shares = this.numbers.subarray(this.shares >> 2, (this.shares >> 2) + this.count);
+    for (const { kind, value } of this.network.scores) {
+      const by = kind === "centre" ? shares.reduce((total, score) => total + score, 0) / this.count : value;
+      for (let c = 0; c < this.count; c++) {
+        if (kind === "centre") shares[c] -= by;
+        else shares[c] = kind === "minimum" ? Math.min(shares[c], by) : Math.max(shares[c], by);
+      }
+    }
     let [largest, sum] = [-Infinity, 0];
     for (let c = 0; c < this.count; c++) if (shares[c] > largest) largest = shares[c];
     for (let c = 0; c < this.count; c++) sum += shares[c] = Math.exp(shares[c] - largest);
@@ -339,7 +347,16 @@ class Engine {
       from += filters[z] * 4;
       to += side * side * 4;
     }
-    return this.numbers.subarray(this.kernel >> 2, to >> 2);
+    const kernels = this.numbers.subarray(this.kernel >> 2, to >> 2);
+    const [size, middle] = [side * side, filters.length >> 1];
+    // For a neighbour that is not there the network saw the slice itself: what it took of it came from there.
+    for (const [z, distance] of this.distances.entries())
+      if (z !== middle && !distance)
+        for (let tap = 0; tap < size; tap++) {
+          kernels[middle * size + tap] += kernels[z * size + tap];
+          kernels[z * size + tap] = 0;
+        }
+    return kernels;
   }
 }
 
@@ -352,30 +369,37 @@ function weakened(kernel, strength) {
 }
 
 /**
- * What a kernel of side x side taps says: `radius`, the root mean square distance of its taps from the middle, weighed
+ * What the kernels of a pixel say, side x side taps for each slice: of the slice itself `radius`, the root mean square distance of its taps from the middle, weighed
  * by their size without sign, in pixels; `angle` of its long axis in degrees from 0 to 180, 0 along the rows and 90
  * upwards, and `anisotropy` from 0, round, to 1, a line, both weighed by their squares, for the many small taps far out
- * have no direction; `noise`, what is left of white noise.
+ * have no direction; of all slices `noise`, what is left of white noise, and `others`, how much came from other slices
+ * than this one, in percent.
  */
 function describe(kernel, side) {
   const radius = side >> 1;
-  let [size, squares, energy, yy, xx, yx] = [0, 0, 0, 0, 0, 0];
-  for (let y = -radius, tap = 0; y <= radius; y++)
+  let [size, squares, sum, energy, yy, xx, yx] = [0, 0, 0, 0, 0, 0, 0];
+  for (let y = -radius, tap = (kernel.length - side * side) / 2; y <= radius; y++)
     for (let x = -radius; x <= radius; x++, tap++) {
       const weight = Math.abs(kernel[tap]);
       size += weight;
+      sum += kernel[tap];
       squares += weight * (y * y + x * x);
       const square = weight * weight;
-      energy += square;
       yy += square * y * y;
       xx += square * x * x;
       yx += square * y * x;
     }
+  let all = 0;
+  for (let tap = 0; tap < kernel.length; tap++) {
+    all += kernel[tap];
+    energy += kernel[tap] * kernel[tap];
+  }
   const degrees = (Math.atan2(-2 * yx, xx - yy) * 90) / Math.PI;
   return {
     radius: Math.sqrt(squares / size),
     angle: (degrees + 180) % 180,
     anisotropy: yy + xx > 0 ? Math.hypot(xx - yy, 2 * yx) / (yy + xx) : 0,
     noise: Math.sqrt(energy),
+    others: 100 * (all - sum),
   };
 }

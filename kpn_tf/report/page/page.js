@@ -2,14 +2,16 @@
 
 "use strict";
 
-const NETWORK = REPORT.network && {
-  ...REPORT.network,
-  layers: REPORT.network.layers.map((layer) => {
+// The network, and the one for slices without neighbours if there is one; null for one without kernels.
+const NETWORKS = REPORT.networks.map((network, n) => network && {
+  ...network,
+  layers: network.layers.map((layer) => {
     if (layer.weights === undefined) return layer;
-    return { ...layer, filters: floats(textOf(`filters-${layer.weights}`)), bias: floats(textOf(`bias-${layer.weights}`)) };
+    const [filters, bias] = ["filters", "bias"].map((name) => floats(textOf(`${name}-${n}-${layer.weights}`)));
+    return { ...layer, filters, bias };
   }),
-  banks: REPORT.network.filters.map((_, z) => floats(textOf(`bank-${z}`))),
-};
+  banks: network.filters.map((_, z) => floats(textOf(`bank-${n}-${z}`))),
+});
 const PANES = ["left", "right", "third", "fourth", "fifth", "sixth"];
 const panes = [];
 const shown = [];
@@ -17,14 +19,15 @@ const state = { number: 0, pixel: null, region: null, zoom: 1, centre: null, sid
 // The series, and of it the images of one plane, through which the page scrolls.
 let [series, stack] = [null, null];
 let [slice, ticket] = [null, 0];
-let [engine, worker] = [null, null];
+// An engine for each network, and that of the slice that is shown.
+let [engines, engine, worker] = [[], null, null];
 
 function start() {
   const wasm = bytes(textOf("wasm"));
-  engine = new Engine(wasm, NETWORK);
+  engines = NETWORKS.map((network) => network && new Engine(wasm, network));
   const source = $("engine").textContent + $("worker").textContent;
   worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
-  worker.postMessage({ wasm, network: NETWORK });
+  worker.postMessage({ wasm, networks: NETWORKS });
   worker.onerror = ({ message }) => ($("status").textContent = `This browser cannot compute maps of the kernels (${message}).`);
   worker.onmessage = ({ data }) => {
     if (data.ticket !== ticket) return;
@@ -34,11 +37,10 @@ function start() {
     }
     $("status").textContent = data.maps ? "" : `Maps of the kernels: ${Math.round(100 * data.share)} %`;
   };
-  Object.assign($("kernel"), { width: NETWORK.side, height: NETWORK.side });
 }
 
 function showNoKernels(reason) {
-  [engine, worker] = [null, null];
+  [engines, engine, worker] = [[], null, null];
   Object.assign($("no-kernels"), { hidden: false, textContent: reason });
   $("explanation").hidden = true;
   panes.forEach(offer);
@@ -61,9 +63,19 @@ function opened(number) {
     const padding = [];
     images.before.forEach((value, i) => Number.isNaN(value) && padding.push(i));
     const { step } = about.images.find(({ kind }) => kind === "before");
-    const more = { number, plane: state.plane, step, padding, full: images.after, seen: filled(images.before) };
-    return { ...about, ...images, ...more };
+    const more = { number, plane: state.plane, step, padding, full: images.after };
+    return { ...about, ...images, ...more, ...(await stackOf(about, filled(images.before))) };
   })());
+}
+
+/** What the network saw, `seen` in the middle, which also stands for a neighbour that is not there; distances in mm. */
+async function stackOf({ around, rows, columns }, seen) {
+  const beside = await Promise.all(around.map((one) => one && readAlone(one, rows, columns)));
+  const seenBeside = beside.map((hu) => (hu ? filled(hu) : seen));
+  const distances = around.map((one) => (one ? one.distance : 0));
+  seenBeside.splice(around.length >> 1, 0, seen);
+  distances.splice(around.length >> 1, 0, 0);
+  return { seen, stack: seenBeside, distances };
 }
 
 let turning = 0;
@@ -94,7 +106,13 @@ async function turn(number) {
   const inside = ([row, column]) => [Math.min(row, slice.rows - 1), Math.min(column, slice.columns - 1)];
   state.pixel = inside(state.pixel || middle);
   state.centre = inside(state.centre || middle);
-  if (kernels()) withKernels(() => engine.show([slice.seen], slice.rows, slice.columns));
+  engine = engines[slice.network] || null;
+  state.side = kernels() ? engine.network.side : 1;
+  if (kernels()) withKernels(() => engine.show(slice.stack, slice.rows, slice.columns, slice.distances));
+  if (engines.length && state.plane === "axial") {
+    if (!engine) $("explanation").hidden = true;
+    Object.assign($("no-kernels"), { hidden: Boolean(engine), textContent: REPORT.noKernels });
+  }
   ticket += 1;
   $("status").textContent = "";
   askForMaps();
@@ -104,13 +122,14 @@ async function turn(number) {
   document.body.dataset.slice = state.number;
 }
 
-/** Whether kernels can be shown: they lie in axial slices. */
+/** Whether kernels of the slice can be shown: they lie in axial slices. */
 const kernels = () => engine && state.plane === "axial";
 
 function askForMaps() {
   if (!kernels() || slice.maps || slice.asked === ticket || !shown.some((name) => VIEWS[name].asks === "kernels")) return;
   slice.asked = ticket;
-  worker.postMessage({ ticket, hu: slice.seen, rows: slice.rows, columns: slice.columns, strength: state.strength });
+  const { stack: seen, distances, network, rows, columns } = slice;
+  worker.postMessage({ ticket, stack: seen, distances, network, rows, columns, strength: state.strength });
 }
 
 function windowText(view) {
@@ -177,7 +196,7 @@ function point(pixel) {
   if (kernels()) {
     const outside = Number.isNaN(slice.before[pixel[0] * slice.columns + pixel[1]]);
     $("explanation").hidden = outside;
-    if (!outside) showKernel(slice, pixel, weakened(engine.kernelAt(...pixel), state.strength), NETWORK.side);
+    if (!outside) showKernel(slice, pixel, weakened(engine.kernelAt(...pixel), state.strength), engine.network.side);
   }
   document.body.dataset.answerMs = (performance.now() - began).toFixed(2);
   drawSoon();
@@ -214,7 +233,7 @@ function placeRegion(row, column, radiusMm = Math.max(Number($("radius").value) 
 function offered(name) {
   const { of, asks } = VIEWS[name];
   if (of) return stack.some(({ images }) => images.some(({ kind }) => kind === of));
-  return asks === "kernels" ? Boolean(kernels()) : !asks || state.plane === "axial";
+  return asks === "kernels" ? engines.length > 0 && state.plane === "axial" : !asks || state.plane === "axial";
 }
 
 /** Fills the list of what an image can show; what is not there any more gives way to the slice after. */
@@ -256,15 +275,16 @@ function choose(number, plane) {
   series = REPORT.series[number];
   state.plane = series.planes[plane] ? plane : "axial";
   stack = series.planes[state.plane];
-  Object.assign(state, { pixel: null, centre: null, region: null, zoom: 1, side: kernels() ? NETWORK.side : 1 });
+  Object.assign(state, { pixel: null, centre: null, region: null, zoom: 1 });
   const planes = Object.keys(series.planes);
   $("chosen-plane").replaceChildren(...planes.map((name) => new Option(name, name, false, name === state.plane)));
   $("chosen-plane").parentElement.hidden = planes.length < 2;
   $("slice").max = stack.length - 1;
-  if (NETWORK && engine) {
-    $("explanation").hidden = !kernels();
+  if (engines.length) {
+    const axial = state.plane === "axial";
+    $("explanation").hidden = !axial;
     const where = "Kernels lie in axial slices: choose that plane to see the kernel of a pixel.";
-    Object.assign($("no-kernels"), { hidden: kernels(), textContent: where });
+    Object.assign($("no-kernels"), { hidden: axial, textContent: where });
   }
   fill($("series"), series.rows);
   showStrength();
@@ -341,6 +361,6 @@ const finger = matchMedia("(pointer: coarse)").matches;
 document.querySelector(`[name=drag][value=${finger ? "scroll" : "window"}]`).checked = true;
 $("wipe").checked = matchMedia("(max-width: 40rem)").matches;
 addEventListener("resize", drawSoon);
-if (NETWORK) withKernels(start);
+if (NETWORKS.some(Boolean)) withKernels(start);
 else showNoKernels(REPORT.noKernels);
 choose(0, "axial");

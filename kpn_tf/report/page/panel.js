@@ -42,17 +42,29 @@ function showValues(slice, [row, column]) {
   fill($("values"), rows);
 }
 
-/** Shows a kernel, its numbers, and what it makes of the slice before, which must be the slice after. */
+/** Size of the picture of the kernels of so many slices, up to three abreast. */
+function kernelPicture(slices, side) {
+  const across = Math.min(slices, 3);
+  return { width: across * (side + 1) - 1, height: Math.ceil(slices / across) * (side + 1) - 1 };
+}
+
+/** How a slice of a stack is called: by its place from the slice itself. */
+const placeName = (place) => (place ? `slice ${place > 0 ? "+" : "−"}${Math.abs(place)}` : "the slice itself");
+
+/** Shows the kernels of a pixel, their numbers, and what they make of the slices before, which must be the slice after. */
 function showKernel(slice, [row, column], kernel, side) {
   const shape = describe(kernel, side);
   const [centre, radius] = [kernel[kernel.length >> 1], side >> 1];
+  const size = side * side;
+  const froms = slice.stack.map(() => 0);
   let [sum, made, largest] = [0, 0, 0];
-  const seen = slice.seen;
   kernel.forEach((tap, i) => {
-    const y = engine.sourceOf(row + Math.floor(i / side) - radius, slice.rows);
+    const z = Math.floor(i / size);
+    const y = engine.sourceOf(row + Math.floor((i % size) / side) - radius, slice.rows);
     const x = engine.sourceOf(column + (i % side) - radius, slice.columns);
     sum += tap;
-    made += tap * seen[y * slice.columns + x];
+    froms[z] += tap;
+    made += tap * slice.stack[z][y * slice.columns + x];
     largest = Math.max(largest, Math.abs(tap));
   });
   const mm = shape.radius * Math.sqrt(slice.spacing[0] * slice.spacing[1]);
@@ -64,18 +76,32 @@ function showKernel(slice, [row, column], kernel, side) {
     ["sum of taps", sum.toFixed(6)],
     ["residual noise", `${(100 * shape.noise).toFixed(0)} %`],
     ["kernel times before", hu(made)],
+    ...(froms.length > 1 ? froms.map((from, z) => fromRow(slice, z, from)) : []),
   ]);
-  const canvas = $("kernel");
+  const canvas = Object.assign($("kernel"), kernelPicture(froms.length, side));
   const context = canvas.getContext("2d");
-  const image = context.createImageData(side, side);
+  const image = context.createImageData(canvas.width, canvas.height);
   const target = new Uint32Array(image.data.buffer);
-  kernel.forEach((tap, i) => (target[i] = tapColour(tap / largest)));
+  const across = Math.min(froms.length, 3);
+  kernel.forEach((tap, i) => {
+    const [z, place] = [Math.floor(i / size), i % size];
+    const top = Math.floor(z / across) * (side + 1) + Math.floor(place / side);
+    target[top * canvas.width + (z % across) * (side + 1) + (place % side)] = tapColour(tap / largest);
+  });
   context.putImageData(image, 0, 0);
   $("scale").textContent = `Red above zero, blue below, by the root of the tap; the largest is ${largest.toFixed(4)}.`;
   if ($("numbers").open) {
-    const lines = Array.from({ length: side }, (_, y) => [...kernel.subarray(y * side, (y + 1) * side)]);
+    const lines = Array.from({ length: side * froms.length }, (_, y) => [...kernel.subarray(y * side, (y + 1) * side)]);
     $("taps").textContent = lines.map((line) => line.map((tap) => tap.toFixed(7)).join(" ")).join("\n");
   }
+}
+
+/** How much of the pixel came from a slice of the stack. */
+function fromRow({ distances }, z, from) {
+  const place = z - (distances.length >> 1);
+  const there = place === 0 || distances[z] > 0;
+  const where = place && there ? `, ${distances[z].toFixed(1)} mm` : "";
+  return [`from ${placeName(place)}${where}`, there ? `${(100 * from).toFixed(1)} %` : "not there"];
 }
 
 function showRegion(slice, region) {

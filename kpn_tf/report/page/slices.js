@@ -66,6 +66,19 @@ async function codesOf(planes, weights, rows, columns, known) {
   return codes;
 }
 
+// What was read last of what networks see beside slices: neighbours are asked for again.
+const LATELY = new Map();
+const MOST_LATELY = 12;
+
+/** One image in HU, NaN outside the field of view, that was predicted from no other. */
+function readAlone(image, rows, columns) {
+  const read = LATELY.get(image.id) || readImages({ images: [{ ...image, kind: "alone" }], rows, columns }).then(({ alone }) => alone);
+  LATELY.delete(image.id);
+  LATELY.set(image.id, read);
+  if (LATELY.size > MOST_LATELY) LATELY.delete(LATELY.keys().next().value);
+  return read;
+}
+
 /** Images of a slice by name, each a Float32Array in HU, NaN outside the field of view. */
 async function readImages({ images, rows, columns }) {
   const planes = await Promise.all(images.map(({ id }) => inflated(id)));

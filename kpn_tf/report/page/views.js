@@ -43,6 +43,10 @@ const VIEWS = {
   },
   radius: { title: "Kernel radius", window: "radius", values: (slice) => slice.maps.radius, ramp: MAP, asks: "kernels", moves: true },
   direction: { title: "Kernel direction", asks: "kernels" },
+  // How much of each pixel came from other slices than its own.
+  ...(REPORT.networks.some((network) => network && network.filters.length > 1) && {
+    others: { title: "From other slices", window: "share", values: (slice) => slice.maps.others, ramp: MAP, asks: "kernels", moves: true },
+  }),
   structure: { title: "Structure", asks: "axial", moves: true },
 };
 
@@ -51,6 +55,7 @@ const WINDOWS = {
   difference: { unit: "HU", low: -50, high: 50 },
   noise: { unit: "HU", low: 0, high: 30 },
   radius: { unit: "pixels", low: 3, high: 7 },
+  share: { unit: "%", low: 0, high: 50 },
 };
 
 function noiseOf(slice, hu) {

@@ -3,19 +3,20 @@
 "use strict";
 
 const BAND = 16;
-let engine = null;
+let engines = [];
 let newest = 0;
 
 onmessage = async ({ data }) => {
-  if (data.network) {
-    engine = new Engine(data.wasm, data.network);
+  if (data.networks) {
+    engines = data.networks.map((network) => network && new Engine(data.wasm, network));
     return;
   }
-  const { ticket, hu, rows, columns, strength } = data;
+  const { ticket, stack, distances, network, rows, columns, strength } = data;
   newest = ticket;
-  engine.show([hu], rows, columns);
+  const engine = engines[network];
+  engine.show(stack, rows, columns, distances);
   const maps = { radius: new Float32Array(rows * columns), angle: new Float32Array(rows * columns) };
-  maps.anisotropy = new Float32Array(rows * columns);
+  for (const name of ["anisotropy", "others"]) maps[name] = new Float32Array(rows * columns);
   for (let top = 0; top < rows; top += BAND) {
     const bottom = Math.min(top + BAND, rows);
     engine.prepare(top, bottom);
