@@ -127,7 +127,7 @@ def to_tflite(
             ranges = ranges + [2 * batch_hu for batch_hu in ranges]
         model = _convert(network, precision, side, ranges)
         parity = _judge(open_tflite(model), network, slices[1::2])
-    more = {"precision": precision, "side": side}
+    more: dict[str, Any] = {"precision": precision, "side": side}
     if side is None:
         more["whole_side"] = whole_side(network)
     if alone is not None:
