@@ -11,7 +11,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test tests beside test-all bench soak fuzz locks clean
+.PHONY: demo test tests beside test-all test-torch bench soak fuzz locks clean
 
 # The first Python that is new enough and can make environments (a distribution may ship one without ensurepip).
 ifndef PYTHON
@@ -22,6 +22,7 @@ endif
 
 DEMO := .venv-demo
 TEST := .venv-test
+TORCH := .venv-torch
 LOCKS := .venv-locks
 
 # An environment is as good as new while nothing that went into it has changed: the stamp's name is their digest.
@@ -29,6 +30,7 @@ digest = $(shell { echo '$(CURDIR)'; $(PYTHON) -c 'import sys; print(sys.executa
 	cat $(1) setup.py pyproject.toml; } 2>/dev/null | git hash-object --stdin)
 DEMO_STAMP := $(DEMO)/made-$(call digest,requirements/demo.txt)
 TEST_STAMP := $(TEST)/made-$(call digest,requirements/test.txt)
+TORCH_STAMP := $(TORCH)/made-$(call digest,requirements/torch.txt)
 
 # $(call environment,folder,lock): exactly what the lock names, then the checkout itself, built with the locked tools.
 define environment
@@ -50,6 +52,9 @@ $(DEMO_STAMP):
 
 $(TEST_STAMP):
 	$(call environment,$(TEST),requirements/test.txt)
+
+$(TORCH_STAMP):
+	$(call environment,$(TORCH),requirements/torch.txt)
 
 demo: $(DEMO_STAMP)
 	@$(DEMO)/bin/python -m kpn_tf.demo demo
@@ -100,6 +105,12 @@ beside:
 
 test-all: test
 	KERAS_BACKEND=tensorflow $(PYTEST) $(THREE) -m 'slow or registry'
+	@if $(MAKE) $(TORCH_STAMP); then $(MAKE) test-torch; \
+	else echo 'No PyTorch for CPUs was found (requirements/torch.in): the tests of the core on it are left out.'; fi
+
+# The core on a third backend: 1.2 GB in an environment of its own, twenty seconds of a core.
+test-torch: $(TORCH_STAMP)
+	KERAS_BACKEND=torch $(TORCH)/bin/python -m pytest -m 'not slow' $(CORE_TESTS)
 
 # Of the last part of `make soak`, and of `make fuzz`.
 MINUTES := 60
@@ -125,6 +136,7 @@ locks:
 	@$(LOCKS)/bin/python -m pip install -qq --disable-pip-version-check uv==0.13.9
 	$(call lock,requirements/demo.txt)
 	$(call lock,requirements/test.txt,--extra train --extra export --extra baselines --extra figures --extra data --extra node --extra volumes --extra cluster --extra dev --constraint requirements/demo.txt)
+	$(call lock,requirements/torch.txt,requirements/torch.in --constraint requirements/test.txt)
 
 clean:
-	rm -rf $(DEMO) $(TEST) $(LOCKS) .venv-addons build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(DEMO) $(TEST) $(TORCH) $(LOCKS) .venv-addons build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

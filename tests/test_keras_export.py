@@ -20,7 +20,7 @@ NETWORKS = {
     "paper": lambda: StructKPN("paper", blocks=2, channels=8, kernel_size=5),
     "free kernels at half resolution": lambda: StructKPN(trunk="half", blocks=1, channels=8, kernel_size=5),
     "a mixture at full resolution": lambda: StructKPN("edge", trunk="full", blocks=1, channels=8),
-    "StackKPN": lambda: StackKPN(3, kernel_size=9),
+    "StackKPN": lambda: StackKPN(3),
     "REDCNN": lambda: baselines.redcnn.REDCNN(),
     "WavResNet": lambda: baselines.wavresnet.WavResNet(),
 }

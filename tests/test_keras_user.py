@@ -37,7 +37,7 @@ LAYERS = [
     (lambda: ResidualBlock(4, groups=2), (2, 12, 8, 4), (2, 12, 8, 4)),
     (lambda: PaperTrunk(channels=4, blocks=1), (2, 12, 8, 1), (2, 12, 8, 4)),
     (lambda: EdgeTrunk(channels=4, blocks=1), (2, 12, 8, 1), (2, 6, 4, 4)),
-    (lambda: StackMixture(13, 3), [(2, 12, 8, 3), (2, 6, 4, 176)], (2, 12, 8, 1)),
+    (lambda: StackMixture(13, 3), [(2, 12, 8, 3), (2, 6, 4, 5)], (2, 12, 8, 1)),
     (lambda: SliceDistances(4), (2, 3), (2, 1, 1, 4)),
     (lambda: StackTrunk(3, channels=4, wide_channels=4, blocks=1), [(2, 12, 8, 3), (2, 3)], (2, 6, 4, 4)),
 ]
@@ -105,20 +105,30 @@ def test_a_cloned_network_has_the_same_form_and_weights_of_its_own(network):
     assert clone.weights[0] is not network.weights[0]
 
 
+def more_for(layer, features):
+    """What a layer takes besides its inputs: the mixture of stacks, the convolution that makes scores of features."""
+    if not isinstance(layer, StackMixture):
+        return {}
+    predictor = keras.layers.Conv2D(4 * layer.filters, 1, dtype="float32")
+    predictor.build((None, None, None, features))
+    return {"predictor": predictor}
+
+
 @pytest.mark.parametrize(("make", "takes", "gives"), LAYERS)
 def test_every_layer_knows_its_output_shape_and_configuration(make, takes, gives):
     layer = make()
     inputs = [noise(shape, 3) for shape in takes] if isinstance(takes, list) else noise(takes, 3)
     symbols = [keras.Input(s[1:], s[0]) for s in takes] if isinstance(takes, list) else keras.Input(takes[1:])
+    more = more_for(layer, takes[-1][-1] if isinstance(takes, list) else None)
     assert layer.compute_output_shape(takes) == gives
-    assert layer(symbols).shape[1:] == gives[1:]
-    out = layer(inputs)
+    assert layer(symbols, **more).shape[1:] == gives[1:]
+    out = layer(inputs, **more)
     assert out.shape == gives
     assert {"dtype", "trainable", "name"} <= set(layer.get_config())
     again = type(layer).from_config(layer.get_config())
-    again(inputs)
+    again(inputs, **more)
     again.set_weights(layer.get_weights())
-    np.testing.assert_allclose(values(again(inputs)), values(out), atol=1e-5)
+    np.testing.assert_allclose(values(again(inputs, **more)), values(out), atol=1e-5)
 
 
 IMPORTS = [
@@ -217,7 +227,7 @@ def test_layers_keep_hu_in_float32_under_every_dtype_policy(policy):
     assert keras.backend.standardize_dtype(mixture.bank.dtype) == "float32"
     np.testing.assert_allclose(values(out), image, atol=2e-3)
     stacks = StackMixture(13, 3, dtype=policy)
-    out = stacks([np.repeat(image, 3, axis=-1), np.zeros((1, 6, 4, 176), "float32")])
+    out = stacks([np.repeat(image, 3, axis=-1), np.zeros((1, 6, 4, 5), "float32")], **more_for(stacks, 5))
     assert keras.backend.standardize_dtype(stacks.banks[0].dtype) == "float32"
     np.testing.assert_allclose(values(out), image, atol=2e-3)
 

@@ -112,7 +112,7 @@ class StackMixture(HULayer):
             own, side = slice(4 * z, 4 * z + 4), small.shape[0]
             if side not in phases:
                 spare = radius - side // 2
-                phases[side] = phases_of(padded[:, spare:-spare, spare:-spare])
+                phases[side] = phases_of(padded[:, spare : -spare or None, spare : -spare or None])
             found = [small_responses(phases[side][..., own], small), wide_responses(blocks[..., own], wide)]
             counts = [small.shape[-1], wide.shape[-1]]
             columns = [

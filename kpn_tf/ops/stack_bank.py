@@ -119,7 +119,8 @@ def odds_of(features, kernel, bias):
     Returns:
         Tensors `(B, h, w, C)` and `(B, h, w, 1)`, above 0: of the filters, and of the one of score zero.
     """
-    kernel, bias = ops.pad(kernel, [[0, 0], [0, 1]]), ops.pad(bias, [[0, 1]])
+    # Not ops.pad: where oneDNN is on, TensorFlow takes a padded kernel for a padded image and ends the process.
+    kernel, bias = (ops.concatenate([one, ops.zeros_like(one[..., :1])], axis=-1) for one in (kernel, bias))
     scores = _conv(features, kernel[None, None]) + bias
     odds = ops.softmax(ops.minimum(scores, MOST_SCORE), axis=-1)
     return odds[..., :-1], odds[..., -1:]
