@@ -32,12 +32,16 @@ def mirrored(stack, radius):
     """
     first, last = slice(1, radius + 1), slice(-radius - 1, -1)
 
-    def row(rows, axes):
-        inner = stack[:, rows]
-        parts = [ops.flip(stack[:, rows, edge], (*axes, 2)) for edge in (first, last)]
-        return ops.concatenate([parts[0], ops.flip(inner, axes) if axes else inner, parts[1]], axis=2)
+    def row(rows, mirror):
+        # One axis at a time: OpenVINO flips no two at once.
+        left, right = (ops.flip(mirror(stack[:, rows, edge]), 2) for edge in (first, last))
+        return ops.concatenate([left, mirror(stack[:, rows]), right], axis=2)
 
-    return ops.concatenate([row(first, (1,)), row(slice(None), ()), row(last, (1,))], axis=1)
+    def upside_down(part):
+        return ops.flip(part, 1)
+
+    rows = [row(first, upside_down), row(slice(None), lambda part: part), row(last, upside_down)]
+    return ops.concatenate(rows, axis=1)
 
 
 def phases_of(stack):
