@@ -89,7 +89,7 @@ def artefacts(folder, calibration):
     yield "paper, untrained, float32, any size", "OpenVINO", folder / "paper.xml", run
     redcnn = tflite("redcnn", REDCNN(), precision="float32", side=SIDE)
     yield _REDCNN, litert, redcnn, run
-    stacks = keras.saving.load_model(WEIGHTS_FOLDER / "candidates" / "stack5.keras", compile=False)
+    stacks = keras.saving.load_model(WEIGHTS_FOLDER / "stack.keras", compile=False)
     # Without neighbours it is called with the slice itself in their place: what it costs is the same.
     yield _STACKS, litert, tflite("stacks", stacks, precision="float32"), run
 

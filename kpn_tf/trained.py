@@ -98,4 +98,13 @@ TRAINED = {
         _EQUAL_BUDGET.format("mean absolute error"),
         "e66c6667e9f67192b8d66a3ce53bbeed0be4a943ec6f146b208298e0c49b7f4b",
     ),
+    "stack": Trained(
+        "StackKPN-5",
+        "StackKPN",
+        "kpn_tf/weights/stack.keras",
+        272_032,
+        7.38,
+        "34500 steps of 8 patches of 72x72 with five slices; Huber's error, lesions weighed",
+        "cb3fe6dc6bcaf1c7a8ed947d3ce5c1f90717fac9e4d51f8a880078b95cd3c777",
+    ),
 }

@@ -1,5 +1,7 @@
 """Trained weights come with the package, and what is said of them is true."""
 
+import json
+
 import keras
 import numpy as np
 import pydicom
@@ -17,11 +19,11 @@ from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact
 from kpn_tf.dicom import read_slice
 from kpn_tf.networks import StackKPN
 from kpn_tf.networks.cost import gmac
-from kpn_tf.trained import TRAINED, Trained
+from kpn_tf.trained import TRAINED
 from tests.command import kpn
 from tests.ct_series import write_ct_series
 
-CLASSES = {cls.__name__: cls for cls in (StructKPN, REDCNN, WavResNet)}
+CLASSES = {cls.__name__: cls for cls in (StructKPN, StackKPN, REDCNN, WavResNet)}
 RELEASE = Release("1", "Apache-2.0", "none")
 
 
@@ -52,11 +54,15 @@ def test_the_training_that_is_told_is_that_of_the_record(named):
         assert trained.training.startswith(told)
         loss = {"l1": "mean absolute error", "structure": "structure-aware loss"}[training["loss"]]
         assert trained.training.endswith(loss)
+    elif trained.network == "StackKPN":
+        steps = int(trained.training.split()[0])
+        log = trained.path.with_name("stack_log.jsonl").read_text().splitlines()
+        assert json.loads(log[-1])["step"] == steps
     else:
         assert trained.training.startswith("16000 steps of 8 patches of 96x96; mean absolute error")
 
 
-@pytest.mark.parametrize("name", ["edge", "paper"])
+@pytest.mark.parametrize("name", ["edge", "stack", "paper"])
 def test_a_file_for_kpn_denoise_has_the_weights_of_the_file_for_keras(name):
     network = keras.saving.load_model(TRAINED[name].path, compile=False)
     assert open_artefact(name).weights_sha256 == weights_sha256(network) == TRAINED[name].weights_sha256
@@ -79,28 +85,16 @@ def test_every_weight_that_comes_with_the_baselines_has_a_name():
 
 def test_presets_are_listed_by_network():
     assert list(StructKPN.list_presets()) == ["edge", "paper", "paper-k21-l1"]
+    assert list(StackKPN.list_presets()) == ["stack"]
     assert list(REDCNN.list_presets()) == ["redcnn-l1", "redcnn-structure"]
     assert list(WavResNet.list_presets()) == ["wavresnet-l1"]
 
 
-def test_a_network_of_stacks_can_come_with_weights_like_the_others(monkeypatch, capsys):
-    assert StackKPN.list_presets() == {}
-    candidate = ("kpn_tf/weights/candidates/stack5.keras", 272_032, 7.37, "8500 steps", "0" * 64)
-    monkeypatch.setitem(TRAINED, "stack5", Trained("StackKPN-5", "StackKPN", *candidate))
-    network = StackKPN.from_preset("stack5")
-    trained = StackKPN.list_presets()["stack5"]
-    assert (network.title, network.untrained) == (trained.model, False)
-    assert network.count_params() == trained.parameters
-    assert gmac(network) == pytest.approx(trained.gmac_512, abs=0.01)
+def test_a_summary_names_the_trained_weights_of_a_network_of_stacks(capsys):
     StackKPN(3).summary()
     assert (
-        "Untrained: random weights. StackKPN.from_preset has trained ones: stack5." in capsys.readouterr().out
+        "Untrained: random weights. StackKPN.from_preset has trained ones: stack." in capsys.readouterr().out
     )
-    assert kpn("info") == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("network stack5:")]
-    assert "StackKPN-5, 272032 parameters, 7.37 GMAC per 512x512 slice" in line
-    assert "trained for 8500 steps; for Keras stack5.keras" in line
-    assert f"file sha256 {trained.file_sha256}, weights sha256 {'0' * 64}" in line
 
 
 def denoised_by_command(folder, weights):
@@ -148,4 +142,5 @@ def test_a_new_network_says_that_it_is_untrained_and_a_preset_does_not(capsys):
 
 def test_a_network_can_be_trained_for_every_kind_of_trained_weights():
     kinds = {name.split("-")[0] for name in TRAINED}
-    assert kinds == set(train.NETWORKS)
+    # `stack` is `edge` with --slices.
+    assert kinds == {*train.NETWORKS, "stack"}

@@ -10,8 +10,9 @@ from kpn_tf.dose.series_noise import NoNoiseError, series_noise
 from kpn_tf.training.data.folders import normal_dose_series, volume
 from kpn_tf.training.data.volumes import load_volume, save_volume, training_volume, with_most_soft_tissue
 
-# Low-noise targets are the series denoised by this network, slice by slice: a slab mean would be no single slice.
-CLEANED_BY = "edge"
+# Low-noise targets are the series denoised by the first network, slice by slice, and what comes out by the second, with
+# neighbours: a slab mean would be no single slice, and what one network leaves is another in every slice.
+CLEANED_BY = ("edge", "stack")
 
 
 def training_volumes(folder, cache, seed, *, note, tell=lambda line: None, progress=lambda name: iter):
@@ -28,17 +29,16 @@ def training_volumes(folder, cache, seed, *, note, tell=lambda line: None, progr
     Returns:
         List of `kpn_tf.training.data.volumes.TrainingVolume`.
     """
-    cleaned = Denoiser(CLEANED_BY)
+    cleaners = [Denoiser(name) for name in CLEANED_BY]
+    hashes = "\n".join(denoise.artefact.weights_sha256 for denoise in cleaners)
     volumes = []
     for name, series in normal_dose_series(folder, note):
         identity = "\n".join(file.sop_instance_uid for file in series.slices)
-        digest = hashlib.sha256(
-            f"{cleaned.artefact.weights_sha256}\n{seed}\n{identity}".encode()
-        ).hexdigest()[:16]
+        digest = hashlib.sha256(f"{hashes}\n{seed}\n{identity}".encode()).hexdigest()[:16]
         made = load_volume(cache / digest)
         if made is None:
             try:
-                made = _made(series, cleaned, np.random.default_rng(int(digest, 16)), progress(name))
+                made = _made(series, cleaners, np.random.default_rng(int(digest, 16)), progress(name))
             except ValueError as error:
                 note(f"{name}: {error}", isinstance(error, DicomError))
                 continue
@@ -52,10 +52,12 @@ def training_volumes(folder, cache, seed, *, note, tell=lambda line: None, progr
     return volumes
 
 
-def _made(series, cleaned, rng, progress):
+def _made(series, cleaners, rng, progress):
     volume_hu, pixel_mm, step_mm = volume(series)
     noise = series_noise(volume_hu, pixel_mm)
-    target_hu = np.stack([cleaned(slice_hu) for slice_hu in with_most_soft_tissue(volume_hu)])
+    target_hu = with_most_soft_tissue(volume_hu)
+    for denoise in cleaners:
+        target_hu = denoise.volume(target_hu, slice_spacing_mm=step_mm)
     try:
         left_hu = series_noise(target_hu, pixel_mm).std_hu
     except NoNoiseError:
