@@ -106,7 +106,7 @@ def test_a_folder_without_normal_dose_series_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["papers"], "Expected shipped weights (edge, paper) or a .keras file. Received: papers"),
+        (["papers"], "Expected shipped weights (edge, paper, stack) or a .keras file. Received: papers"),
         (
             ["a.keras", "--version", "", *OWN[2:]],
             "expected --version, --licence and --training-data",

@@ -18,6 +18,7 @@ from kpn_tf.dicom import (
     derived_series_uid,
     find_series,
     read_slice,
+    volume_suffix,
     write_slice,
 )
 from kpn_tf.dicom.identity import identity
@@ -444,7 +445,7 @@ def test_dciodvfy_finds_no_fault_that_the_source_from_pydicom_did_not_have(tmp_p
 
 def test_dciodvfy_finds_no_fault_that_a_real_source_did_not_have(tmp_path, ct_data):
     # One slice of each series: eight manufacturers' headers, fourteen transfer syntaxes.
-    series, _ = find_series(ct_data)
+    series = [found for found in find_series(ct_data)[0] if not volume_suffix(found.slices[0].path)]
     assert len(series) >= 35
     for found in series:
         path = found.slices[len(found.slices) // 2].path

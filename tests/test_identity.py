@@ -17,7 +17,7 @@ from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER
 from kpn_tf.dicom import find_series
 from kpn_tf.evaluation import paired
 from kpn_tf.evaluation.matching import matched_series
-from kpn_tf.report.content import plan
+from kpn_tf.report.selection import plan
 from tests.command import BOX, kpn
 from tests.ct_series import uid, write_ct_series
 from tests.dicom_fixtures import save

@@ -243,7 +243,7 @@ def test_an_artefact_that_differs_from_keras_is_not_written(network, tmp_path, m
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(network, tmp_path, monkeypatch):
-    def full_disk(path, model):
+    def full_disk(path, model, slices):
         raise OSError("no space left")
 
     monkeypatch.setattr(saved_model, "_write", lambda network, folder: folder.mkdir())

@@ -144,6 +144,8 @@ def test_one_slice_after_the_other_costs_one_reading(volume_hu, tmp_path, monkey
     np.testing.assert_array_equal(read_volume(path).volume_hu, volume_hu[:2] + 1)
     with pytest.raises(DicomError, match=r"has 2 slices\. Received: a request for number 3"):
         read_slice(path, 3)
+    with pytest.raises(DicomError, match=r"has 2 slices\. Received: no number of one"):
+        read_slice(path)
 
 
 def test_a_second_copy_is_named_and_left_out(volume_hu, tmp_path):

@@ -33,9 +33,10 @@ def reflect_to_multiple(image, multiple):
         if isinstance(missing, int) and missing == 0:
             continue
         # Taken, not padded: where the padding is a tensor, LiteRT's converter loses the channels, which its
-        # convolution needs; and PyTorch pads both axes or none.
-        last = side - 1
-        image = ops.take(image, last - ops.abs(ops.arange(side + missing) - last), axis=axis)
+        # convolution needs; and PyTorch pads both axes or none. Not by the distance from the last: OpenVINO folds that
+        # wrongly where a size is fixed.
+        index = ops.arange(side + missing)
+        image = ops.take(image, ops.minimum(index, 2 * (side - 1) - index), axis=axis)
     return image
 
 

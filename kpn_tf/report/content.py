@@ -195,6 +195,8 @@ def _inside_hu(ct, slice_hu):
 
 def _as_stored_hu(ct, slice_hu):
     """HU rounded to values that the derived series stores."""
+    if ct.pixels is None:  # of a volume file, which has whole HU
+        return np.rint(slice_hu).astype(np.float32)
     slope, intercept_hu = ct.pixels.slope, ct.pixels.intercept_hu
     return (np.rint((slice_hu - intercept_hu) / slope) * slope + intercept_hu).astype(np.float32)
 

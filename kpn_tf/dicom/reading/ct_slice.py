@@ -117,10 +117,9 @@ def _decoded(path, dataset, frame):
 
 
 def _of_volume(volume, frame):
-    if not 0 < frame <= len(volume.stored):
-        raise DicomError(
-            volume.path, f"has {len(volume.stored)} slices. Received: a request for number {frame}"
-        )
+    if frame is None or not 0 < frame <= len(volume.stored):
+        asked = "no number of one" if frame is None else f"a request for number {frame}"
+        raise DicomError(volume.path, f"has {len(volume.stored)} slices. Received: {asked}")
     dataset = pydicom.Dataset()
     # Nine digits: decimal strings hold sixteen characters.
     for keyword, values in (
