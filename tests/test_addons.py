@@ -42,7 +42,7 @@ def answers(folder):
     )["denoised_bytes"].numpy()[0]
     return {
         "serving_default": served.signatures["serving_default"](slice_hu=tf.constant(slice_hu))["denoised_hu"],
-        "int16": served.signatures["int16"](slice_hu=tf.constant(stored_hu))["denoised_hu"],
+        "int16": served.signatures["int16"](slice_hu=tf.constant(stored_hu, tf.int32))["denoised_hu"],
         "bytes": np.frombuffer(raw, "<i2").reshape(slice_hu.shape),
     }
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kpn_tf.dicom import DicomError, SliceFile, read_slice
+from kpn_tf.dicom import DicomError, SliceFile, read_slice, volume_suffix
 from kpn_tf.dicom.attributes import numbers
 from kpn_tf.dicom.reading.volume import even_spacing_mm
 from kpn_tf.evaluation.matching import same_corner
@@ -176,7 +176,7 @@ def _partner(ct, shown, file, note):
 def _slice(shown, file, dataset, images_hu, steps_hu, beside):
     # As a PACS shows it: of an Enhanced CT object the frame, else the InstanceNumber.
     instance = numbers(dataset, "InstanceNumber")
-    if file.frame is not None:
+    if file.frame is not None and not volume_suffix(file.path):
         name = f"frame {file.frame}"
     elif instance:
         name = f"image {instance[0]:.0f}"
