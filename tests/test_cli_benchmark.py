@@ -300,6 +300,7 @@ def without_data(tmp_path_factory, written_phantom_twin, written_nih_twin):
     return folder
 
 
+@pytest.mark.slow
 def test_without_any_data_a_synthetic_twin_is_used_and_called_so(without_data):
     page = (without_data / "results.md").read_text(encoding="utf-8")
     twin = "digital torso, twin of the NIH protocol, test part: L906, L907"
@@ -309,6 +310,7 @@ def test_without_any_data_a_synthetic_twin_is_used_and_called_so(without_data):
     assert benchmark_data.TWIN_REMARK in page
 
 
+@pytest.mark.slow
 def test_the_twins_are_written_once(without_data):
     files = [path for path in (without_data / "runs" / "twins").rglob("*") if path.is_file()]
     before = [path.stat().st_mtime_ns for path in files]
@@ -317,6 +319,7 @@ def test_the_twins_are_written_once(without_data):
     assert [path.stat().st_mtime_ns for path in files] == before
 
 
+@pytest.mark.slow
 def test_by_the_nih_protocol_no_patient_both_trains_and_tests(without_data):
     data = benchmark_data.NihData(without_data / "runs" / "twins" / "nih_twin", note=pytest.fail)
     assert {pair.patient for pair in data.test} == {"L906", "L907"}

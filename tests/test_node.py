@@ -73,6 +73,7 @@ def test_storescu_sends_and_storescp_receives(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_real_slices_of_every_syntax_are_taken_and_denoised_as_kpn_denoise_does(tmp_path, ct_data):
     # Several of these files are the same slice in another syntax: one node takes the first only.
     by_uid, folder = {}, tmp_path / "in"

@@ -188,6 +188,7 @@ def test_what_is_put_in_may_vanish_or_change_once_it_has_been_taken(tmp_path):
     assert watching.derived() == derived_from(tmp_path / "made", tmp_path / "expected")
 
 
+@pytest.mark.slow
 def test_killed_at_random_it_finishes_everything_and_touches_no_input(tmp_path):
     rng = random.Random(4)
     watching = Watching(tmp_path / "watch")
