@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from export import graphs
 from export.about import Release, any_size, describe
@@ -67,7 +68,14 @@ def _proved(network):
         raise _refusal(network, error) from error
 
     def run(*inputs):
-        return session.run(["denoised_hu"], dict(zip(("slice_hu", "distances_mm"), inputs, strict=False)))[0]
+        feeds = dict(zip(("slice_hu", "distances_mm"), inputs, strict=False))
+        try:
+            return session.run(["denoised_hu"], feeds)[0]
+        except Fail as error:  # a faulty conversion shows in shapes as it does in values
+            reason = str(error).splitlines()[0]
+            raise ParityError(
+                f"Expected an ONNX form of {network.title} that runs. Received: {reason}"
+            ) from error
 
     return model, compare(run, network, TOLERANCE_HU["float32"])
 

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pydicom
+import pytest
 
 from kpn_tf.node.listener.receiver import SYNTAXES
 from tests.ct_series import uid, write_ct_series

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from baselines import redcnn, wavresnet
 from export import parity
@@ -69,6 +70,24 @@ def test_onnxruntime_gives_keras_numbers_on_any_size(exported, shape):
     (denoised_hu,) = session_of(path).run(["denoised_hu"], {"slice_hu": slice_hu})
     assert denoised_hu.shape == shape
     np.testing.assert_allclose(denoised_hu, network(slice_hu), atol=0.05)
+
+
+def test_a_conversion_that_does_not_run_is_made_anew(edge, tmp_path, monkeypatch):
+    session, made = onnxruntime.InferenceSession, []
+
+    class Faulty:
+        def __init__(self, *args, **options):
+            self._session = session(*args, **options)
+            made.append(self)
+
+        def run(self, *args):
+            if len(made) == 1:
+                raise Fail("Reshape: the size does not match")
+            return self._session.run(*args)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Faulty)
+    to_onnx(edge, tmp_path / "network.onnx", RELEASE)
+    assert len(made) == 2
 
 
 def test_the_file_holds_the_report_and_names_its_axes(exported):
