@@ -7,6 +7,9 @@ from pathlib import Path
 
 from kpn_tf.hounsfield import WINDOWS
 
+# An observer of five channels wants more than eight images in all, also where one of each kind is left out.
+_FEWEST_REALISATIONS = 6
+
 
 def path(word):
     """A file or a folder. An empty word, from a variable that is not set, would mean the current folder."""
@@ -96,4 +99,14 @@ def _whole(word, least):
     value = int(word)
     if value < least:
         raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, received {word}")
+    return value
+
+
+def realisations(word):
+    """Scans of a phantom with, and as many without lesions."""
+    value = count(word)
+    if value < _FEWEST_REALISATIONS:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from {_FEWEST_REALISATIONS} on, received {word}"
+        )
     return value

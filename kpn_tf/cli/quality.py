@@ -1,6 +1,5 @@
 """`kpn quality`: noise, sharpness, bias, structure and detectability before and after denoisers."""
 
-import argparse
 import dataclasses
 import importlib.util
 import os
@@ -28,16 +27,6 @@ from kpn_tf.quality import (
 
 DOSES, REALISATIONS = (0.25,), 40
 SLICES = 5
-
-# An observer of five channels wants more than eight images in all, also where one of each kind is left out.
-_FEWEST = 6
-
-
-def _realisations(word):
-    value = kinds.count(word)
-    if value < _FEWEST:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {_FEWEST} on, received {word}")
-    return value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +78,7 @@ class QualityConfig:
         default=None,
         metadata={
             "help": f"of the torso: scans with, and as many without lesions (default {REALISATIONS})",
-            "kind": _realisations,
+            "kind": kinds.realisations,
         },
     )
     slice_mm: float | None = field(

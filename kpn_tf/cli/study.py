@@ -1,6 +1,5 @@
 """`kpn study`: the strength for each protocol of a folder, the evidence for it, and rules for the node."""
 
-import argparse
 import dataclasses
 import datetime
 import json
@@ -17,14 +16,7 @@ from kpn_tf.console import Notes, say, silenced
 from kpn_tf.evaluation.table import finite
 from kpn_tf.files import write_text
 
-REALISATIONS, _FEWEST = 20, 6
-
-
-def _realisations(word):
-    value = kinds.count(word)
-    if value < _FEWEST:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {_FEWEST} on, received {word}")
-    return value
+REALISATIONS = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +39,7 @@ class StudyConfig(NetworkInUse):
         default=REALISATIONS,
         metadata={
             "help": f"scans of the torso with, and as many without lesions (default {REALISATIONS})",
-            "kind": _realisations,
+            "kind": kinds.realisations,
         },
     )
 
