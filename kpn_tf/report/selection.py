@@ -7,7 +7,7 @@ from kpn_tf.dicom import DicomError, Series, SliceFile
 from kpn_tf.dicom.reading.slice_header import read_header
 from kpn_tf.dicom.reading.volume import even_spacing_mm
 from kpn_tf.evaluation.matching import matched_series, series_beside, series_name
-from kpn_tf.evaluation.stream import chosen_slices, found_series
+from kpn_tf.evaluation.stream import chosen_slices, found_series, source_series
 
 # A report of this many slices of 512x512 stays below 25 MB; where a network sees neighbours as well, and the page needs
 # them for the kernels, so many before.
@@ -92,14 +92,7 @@ def plan(folder, reference, every, note, *, beside=(), planes=0, slices=1):
         DicomError: If a folder does not exist.
         ValueError: If there is nothing to show.
     """
-    usable = []
-    for series in found_series(folder, note):
-        if series.denoised:
-            note(
-                f"{series_name(series)}: denoised by kpn_tf already; give the series it was made from", False
-            )
-        else:
-            usable.append(series)
+    usable = source_series(folder, note)
     if reference is None:
         groups = [(series, series.slices, {}) for series in usable]
     else:
