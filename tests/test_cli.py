@@ -140,7 +140,7 @@ def test_nothing_of_the_patient_is_printed(tmp_path, capfd):
         kpn("denoise", tmp_path / "in", tmp_path / f"out{len(words)}", *words)
         printed = "".join(capfd.readouterr())
         source = pydicom.dcmread(paths[0])
-        for secret in ("Secret", "0815", "19700101", source.SeriesInstanceUID, source.StudyInstanceUID):
+        for secret in ("Secret", "ID-0815", "19700101", source.SeriesInstanceUID, source.StudyInstanceUID):
             assert secret not in printed
 
 

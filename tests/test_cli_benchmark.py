@@ -334,7 +334,7 @@ def assert_nobody_is_named(written, folders):
     files = [path for path in written.rglob("*") if path.is_file() and "twins" not in path.parts]
     assert {"results.md", "run.json", "best.keras"} <= {path.name for path in files}
     for content in (path.read_bytes() for path in files):
-        for secret in ("Secret", "0815", "ID-4711", "ID-4712", str(folders), str(written)):
+        for secret in ("Secret", "ID-0815", "ID-4711", "ID-4712", str(folders), str(written)):
             assert secret.encode() not in content
 
 

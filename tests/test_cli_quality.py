@@ -56,7 +56,7 @@ def test_a_series_gives_a_table_a_document_and_figures_twice(scan, tmp_path, cap
     assert noise["values"]["before"]["value"] == pytest.approx(12, rel=0.15)
     (strength,) = (q for q in document["quantities"] if (q["name"], q["of"]) == ("gradient strength", "fine"))
     assert strength["changes"]["edge"]["high"] < -20
-    for secret in ("Secret", "0815", str(scan)):
+    for secret in ("Secret", "ID-0815", str(scan)):
         assert secret not in out + json.dumps(document)
 
 

@@ -181,7 +181,7 @@ def test_every_field_of_the_json_is_in_the_guide_and_nothing_of_the_patient(tmp_
     guide = (Path(__file__).parents[1] / "docs" / "simulate.md").read_text(encoding="utf-8")
     for field in ("dose", "seed"):
         assert f"`{field}`" in guide
-    for secret in ("Secret", "0815", find_series(tmp_path / "in")[0][0].uid):
+    for secret in ("Secret", "ID-0815", find_series(tmp_path / "in")[0][0].uid):
         assert secret not in out
 
 

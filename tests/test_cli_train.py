@@ -283,7 +283,7 @@ def test_a_missing_folder_is_status_two_before_anything_is_read(data, tmp_path, 
 def test_nothing_of_the_patient_is_printed_or_kept(data, unbroken, capfd):
     list(volumes(data / "train", left_out))
     kept = (unbroken / "run.json").read_text() + (unbroken / "log.jsonl").read_text()
-    for secret in ("Secret", "0815", "4711"):
+    for secret in ("Secret", "ID-0815", "ID-4711"):
         assert secret not in kept + "".join(capfd.readouterr())
 
 

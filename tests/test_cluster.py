@@ -228,7 +228,7 @@ def test_the_manifest_tells_what_became_of_each_series_and_nothing_of_the_patien
         for series in report.series
     }
     text = (tmp_path / "out" / NAME).read_text()
-    assert not any(secret in text for secret in ("Secret", "0815", "1970", str(tmp_path)))
+    assert not any(secret in text for secret in ("Secret", "ID-0815", "19700101", str(tmp_path)))
 
 
 def test_half_a_line_of_a_killed_run_spoils_neither_the_manifest_nor_the_next_line(tmp_path, box):

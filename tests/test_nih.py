@@ -284,7 +284,7 @@ def test_other_series_are_left_out_with_a_line_and_their_names_stay_secret(twin)
     (twin / "L907" / "quarter_3mm").rename(twin / "L907" / "full_1mm")
     shutil.copytree(twin / "L901" / "full_3mm", twin / "Secret Person" / "full_3mm")
     rewritten(
-        twin / "Secret Person", SeriesInstanceUID="1.2.3", PatientName="Secret^Person", PatientID="4711"
+        twin / "Secret Person", SeriesInstanceUID="1.2.3", PatientName="Secret^Person", PatientID="ID-4711"
     )
     for number, path in enumerate((twin / "Secret Person").rglob("*.IMA")):
         dataset = pydicom.dcmread(path)
@@ -298,7 +298,7 @@ def test_other_series_are_left_out_with_a_line_and_their_names_stay_secret(twin)
         "no folder or PatientID like L067 says whose it is": True,
         "has no low-dose series (quarter_3mm, Low Dose Images)": True,
     }
-    assert not any(secret in line for line, _ in notes for secret in ("Secret", "4711"))
+    assert not any(secret in line for line, _ in notes for secret in ("Secret", "ID-4711"))
 
 
 def test_a_series_whose_slices_lie_with_two_patients_is_nobodys(twin):

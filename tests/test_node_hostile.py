@@ -49,7 +49,7 @@ def node(tmp_path_factory):
         text = running.log.read_text()
         assert all(line.startswith("{") for line in text.splitlines())
         assert "Secret" not in text
-        assert "0815" not in text
+        assert "ID-0815" not in text
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,12 @@ def test_soft_tissue_gets_the_noise_asked_for(noise):
     assert np.sqrt((noise[inside] ** 2).mean()) == pytest.approx(28.0, rel=0.05)
 
 
+def test_it_gets_it_where_electronic_noise_rules_too():
+    wide = oval(256, 256, 125, 125)
+    noise = noise_field(wide, 1.9, 20.0, SPECTRA["soft"], np.random.default_rng(8))  # 475 mm of water
+    assert np.sqrt((noise[wide > 0] ** 2).mean()) == pytest.approx(20.0, rel=0.03)
+
+
 def test_the_noise_has_the_spectrum_asked_for(noise):
     starts = [(y, x) for y in range(110, 230, 40) for x in range(90, 290, 40)]
     regions = np.stack([noise[y : y + 40, x : x + 40] for y, x in starts])

@@ -187,7 +187,7 @@ def test_noise_is_made_for_few_slices_ahead(monkeypatch):
 def test_a_store_holds_nobodys_name_and_forgets_how_names_were_hashed(data, store, tmp_path):
     kept = b"".join(path.read_bytes() for path in store.iterdir() if path.suffix == ".json")
     uids = [path.name for path in store.iterdir()]
-    for secret in ("Secret", "0815", "4711", "salt", str(data), "1.2.826"):
+    for secret in ("Secret", "ID-0815", "ID-4711", "salt", str(data), "1.2.826"):
         assert secret.encode() not in kept + str(uids).encode(), secret
     patients = [json.loads((store / f"00000{n}.json").read_text())["patient"] for n in range(3)]
     assert len(set(patients)) == 2
