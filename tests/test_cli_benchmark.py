@@ -319,6 +319,23 @@ def test_the_twins_are_written_once(without_data):
     assert [path.stat().st_mtime_ns for path in files] == before
 
 
+def test_of_two_calls_at_a_time_the_second_takes_the_twin_that_the_first_wrote(
+    folders, words, tmp_path, monkeypatch
+):
+    twin = tmp_path / "runs" / "twins" / "phantom_twin"
+
+    def phantom_twin(place):
+        """Writes it, and while it does another call finishes."""
+        shutil.copytree(folders / "phantom" / "080kV_150mA", place / "080kV_150mA")
+        shutil.copytree(folders / "phantom", twin)
+
+    monkeypatch.setattr("kpn_tf.datasets.phantom_twin", phantom_twin)
+    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words[4:6], *rows("low-dose"), *places) == 0
+    assert [path.name for path in twin.parent.iterdir()] == ["phantom_twin"]
+    assert len(list(twin.iterdir())) == 3
+
+
 @pytest.mark.slow
 def test_by_the_nih_protocol_no_patient_both_trains_and_tests(without_data):
     data = benchmark_data.NihData(without_data / "runs" / "twins" / "nih_twin", note=pytest.fail)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import sys
 from dataclasses import field
 from pathlib import Path
@@ -206,10 +207,15 @@ def _data(config, note):
 
 
 def _twin(runs, write):
-    """The folder of a synthetic data set, written once."""
+    """The folder of a synthetic data set; of two calls at a time the second takes what the first wrote."""
     folder = runs / "twins" / write.__name__
     if not folder.exists():
         part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         write(part)
-        move(part, folder)
+        try:
+            move(part, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(part)
     return folder
