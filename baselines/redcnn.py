@@ -10,7 +10,6 @@ from kpn_tf.hounsfield import UNIT_HU, WINDOWS
 from kpn_tf.networks.slice_network import SliceNetwork
 from kpn_tf.ops.limits import within_limits
 
-CHANNELS = 96
 KERNEL_SIZE = 5
 # Convolutions, and as many transposed ones.
 DEPTH = 5
@@ -28,7 +27,7 @@ class REDCNN(SliceNetwork):
 
     Five convolutions and five transposed ones, 5×5, none padded, ReLU after each. The outputs of the fourth and
     second convolution are added to those of the first and third transposed one, the slice to that of the fifth,
-    before the ReLU. 1,848,865 parameters.
+    before the ReLU. 1,848,865 parameters with 96 channels.
 
     Inside, the scale is `(HU + 1024) / 400`; because of the last ReLU nothing that it sees
     comes out below -1024 HU.
@@ -37,6 +36,7 @@ class REDCNN(SliceNetwork):
     The convolutions compute in the network's dtype policy, the sum with the slice in float32.
 
     Args:
+        channels: Of every convolution but the last; the source has 96.
         dtype: Dtype policy of the convolutions; the global one if `None`.
         trainable: As in every Keras layer.
         name: As in every Keras layer.
@@ -55,22 +55,30 @@ class REDCNN(SliceNetwork):
     Med Imaging 36 (2017), Fig. 1.
     """
 
-    def __init__(self, *, dtype: Any = None, trainable: bool = True, name: str | None = None):
+    def __init__(
+        self, channels: int = 96, *, dtype: Any = None, trainable: bool = True, name: str | None = None
+    ):
         super().__init__(dtype=dtype, trainable=trainable, name=name)
+        if channels < 1:
+            raise ValueError(f"Expected one channel or more. Received: {channels}")
+        self.channels = channels
         policy = self.dtype_policy
         self.encoder = [
-            keras.layers.Conv2D(CHANNELS, KERNEL_SIZE, activation="relu", dtype=policy) for _ in range(DEPTH)
+            keras.layers.Conv2D(channels, KERNEL_SIZE, activation="relu", dtype=policy) for _ in range(DEPTH)
         ]
         self.decoder = [
-            keras.layers.Conv2DTranspose(channels, KERNEL_SIZE, dtype=policy)
-            for channels in [*[CHANNELS] * (DEPTH - 1), 1]
+            keras.layers.Conv2DTranspose(out, KERNEL_SIZE, dtype=policy)
+            for out in [*[channels] * (DEPTH - 1), 1]
         ]
         self._ready()
 
     def build(self, input_shape):
         self.encoder[0].build(input_shape)
         for layer in [*self.encoder[1:], *self.decoder]:
-            layer.build((*input_shape[:-1], CHANNELS))
+            layer.build((*input_shape[:-1], self.channels))
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}
 
     def call(self, slice_hu):
         return within_limits(self._encoded_and_decoded, slice_hu)

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from baselines.benchmark import data as benchmark_data
@@ -10,22 +11,17 @@ from baselines.benchmark.budget import Budget, share_of_papers
 from baselines.benchmark.data import SimulatedData, folder_sha256
 from baselines.benchmark.methods import LEARNING_RATES, identity, loss_of, new_network
 from baselines.benchmark.runs import Runs
-from baselines.benchmark.tables import (
-    REDCNN_L1,
-    REDCNN_STRUCTURE,
-    TABLES,
-    Contrast,
-    Method,
-    methods,
-    seeds_of,
-)
+from baselines.benchmark.tables import EQUAL_REDCNN, TABLES, Contrast, Method, methods, seeds_of
+from kpn_tf.networks.cost import gmac
 from tests.noisy_torso import noisy_volume, write_torso
+
+L1, PUBLISHED = EQUAL_REDCNN["l1"], EQUAL_REDCNN["published"]
 
 
 def test_a_method_has_one_name_and_a_name_one_method():
     named = methods(TABLES)
     assert len({method.name for method in named}) == len(named)
-    assert sum(method.is_trained for method in named) == 10
+    assert sum(method.is_trained for method in named) == 15
 
 
 def test_a_method_published_in_two_tables_has_the_same_numbers_in_both():
@@ -35,8 +31,9 @@ def test_a_method_published_in_two_tables_has_the_same_numbers_in_both():
 
 
 def test_the_tables_are_those_of_the_paper():
-    # Xu et al., ICIP 2021: six methods, two networks by two losses, five sides.
-    assert [sum(row.published is not None for row in table.rows) for table in TABLES] == [6, 4, 5]
+    # Xu et al., ICIP 2021: six methods, two of them with the other loss of Table 2 as well; two networks by two losses;
+    # five sides.
+    assert [sum(row.published is not None for row in table.rows) for table in TABLES] == [6 + 2, 4, 5]
     assert [row.method.kernel_size for row in TABLES[2].rows] == [15, 19, 21, 23, 27]
 
 
@@ -44,9 +41,26 @@ def test_every_trained_method_has_a_network_a_loss_and_a_rate():
     for method in filter(lambda method: method.is_trained, methods(TABLES)):
         assert LEARNING_RATES[method.kind] > 0
         assert callable(loss_of(method))
-    # What Table 3's sides differ by: 1x1 convolutions 88 -> k^2 -> k^2 beside a trunk of one size.
+    # What Table 3's sides differ by: 32 learnt filters beside a trunk of one size.
     small, large = (new_network(TABLES[2].rows[i].method).count_params() for i in (0, 4))
-    assert large - small == 89 * (27**2 - 15**2) + 27**4 + 27**2 - 15**4 - 15**2
+    assert large - small == 32 * (27**2 - 15**2)
+
+
+def test_the_networks_of_the_second_table_cost_the_same():
+    methods_of = {row.method.kind: row.method for row in TABLES[1].rows}
+    redcnn, edge = (gmac(new_network(methods_of[kind])) for kind in ("redcnn16", "edge"))
+    assert edge == pytest.approx(redcnn, rel=0.1)
+
+
+def test_the_published_loss_and_this_projects_differ_outside_the_window_alone():
+    published, ours = (loss_of(Method("edge", loss, 21)) for loss in ("published", "structure"))
+    rng = np.random.default_rng(1)
+    inside_hu, other_hu = rng.uniform(-100, 200, (2, 1, 16, 16, 1)).astype("float32")
+    assert float(published(inside_hu, other_hu)) == pytest.approx(float(ours(inside_hu, other_hu)), abs=1e-5)
+    # Lung and bone: the window sees no difference there.
+    assert float(published(inside_hu * 0 - 700, inside_hu * 0 - 800)) < float(
+        ours(inside_hu * 0 - 700, inside_hu * 0 - 800)
+    )
 
 
 def test_another_factor_of_the_noise_is_another_method(monkeypatch):
@@ -58,10 +72,9 @@ def test_another_factor_of_the_noise_is_another_method(monkeypatch):
 def test_seeds_are_for_the_table_that_asks_for_them():
     counts = {method.name: len(seeds_of(method, TABLES, 3)) for method in methods(TABLES)}
     assert {name for name, count in counts.items() if count == 3} == {
-        "redcnn-l1",
-        "redcnn-structure",
-        "paper-k21-l1",
-        "paper-k21-structure",
+        f"{network}-{loss}"
+        for network in ("redcnn16", "edge-k21")
+        for loss in ("l1", "published", "structure")
     }
 
 
@@ -135,16 +148,16 @@ def finished_row(psnr_db, name):
 
 def test_a_difference_is_taken_slice_by_slice_between_means_over_seeds():
     rows = {
-        (REDCNN_L1, 0): finished_row([30.0, 20.0], "redcnn-l1"),
-        (REDCNN_L1, 1): finished_row([31.0, 21.0], "redcnn-l1"),
-        (REDCNN_STRUCTURE, 0): finished_row([30.7, 20.8], "redcnn-structure"),
+        (L1, 0): finished_row([30.0, 20.0], "redcnn16-l1"),
+        (L1, 1): finished_row([31.0, 21.0], "redcnn16-l1"),
+        (PUBLISHED, 0): finished_row([30.7, 20.8], "redcnn16-published"),
     }
     stub = SimpleNamespace(
         plan=SimpleNamespace(tables=TABLES, seeds=2), row=lambda method, seed=0: rows.get((method, seed))
     )
-    means = results_page.mean_over_seeds([rows[REDCNN_L1, 0], rows[REDCNN_L1, 1]], "soft")
+    means = results_page.mean_over_seeds([rows[L1, 0], rows[L1, 1]], "soft")
     assert [record["psnr_soft_db"] for record in means] == [30.5, 20.5]
-    contrast = Contrast("L_S minus L1", REDCNN_STRUCTURE, REDCNN_L1)
+    contrast = Contrast("L_S minus L1", PUBLISHED, L1)
     # Slices differ by 10 dB, the methods by 0.2 and 0.3 on each: the interval knows only of the latter.
     line = results_page._contrast(contrast, stub, "soft")
     assert line == "| L_S minus L1 (1 and 2 trainings) | +0.25 [+0.20, +0.30] | +0.0063 [+0.0050, +0.0075] |"

@@ -6,16 +6,18 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
-from baselines import redcnn, shipped
-from baselines.benchmark import cost, figures, ship, tables
+from baselines import shipped
+from baselines.benchmark import cost, figures, methods, ship, tables
 from baselines.benchmark import data as benchmark_data
 from baselines.benchmark import rows as rows_module
 from baselines.benchmark.budget import Budget
+from baselines.redcnn import REDCNN
 from kpn_tf.cli.benchmark import BenchmarkConfig, command
 from kpn_tf.evaluation import evaluate, simulated_pairs
 from kpn_tf.networks.struct_kpn import PRESETS
@@ -55,7 +57,7 @@ def small():
     """Small networks and pictures, and no process that only measures time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "edge", PRESETS["edge"] | {"blocks": 1, "channels": 8})
-        patch.setattr(redcnn, "CHANNELS", 16)
+        patch.setitem(methods._NETWORKS, "redcnn", partial(REDCNN, channels=16))
         patch.setattr(figures, "SIDE", 256)
         patch.setattr(cost, "seconds_and_peak", lambda method, path: (0.25, 300.0))
         yield
@@ -132,7 +134,7 @@ def test_a_method_done_where_its_extra_is_installed_is_left_out_of_the_pictures_
     assert kpn("benchmark", *words, *TINY, *rows(*ROWS), *places) == 0
     assert "left out: edge.tflite in the figures: BM3D needs the baselines" in capfd.readouterr().err
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert "![lung: low dose; RED-CNN; StructKPN edge (this project's): k = 21, L1; normal dose]" in page
+    assert "![lung: low dose; RED-CNN, L1; normal dose]" in page
 
 
 def test_the_numbers_are_those_of_kpn_evaluate(finished, folders):
@@ -152,7 +154,7 @@ def test_every_row_names_data_convention_budget_and_command(finished):
     _, data, convention, budget, said = line.strip("| ").split(" | ")
     assert data == "normal-dose series at 25 % of the dose, simulated (seed 0)"
     assert convention == "`soft`"
-    forward = 2 * 2 * redcnn.REDCNN().gmac(32, 32)
+    forward = 2 * 2 * REDCNN(channels=16).gmac(32, 32)
     assert budget.startswith(
         f"2 steps of 2 patches of 32×32, Adam 0.0001, float32, {forward:.3g} GMAC forward; 3 slices"
     )
@@ -161,10 +163,10 @@ def test_every_row_names_data_convention_budget_and_command(finished):
 
 
 def test_a_reduced_budget_is_called_reduced_in_the_table(finished):
-    found = lines_of((finished / "results.md").read_text(encoding="utf-8"), "Table 2")
+    found = lines_of((finished / "results.md").read_text(encoding="utf-8"), "Table 1")
     share = 100 * 2 * 2 * 32**2 / (6000 * 128 * 64**2)
     assert found["RED-CNN, L1"][3] == f"{share:.3g} % (reduced)"
-    network = redcnn.REDCNN()
+    network = REDCNN(channels=16)
     assert found["RED-CNN, L1"][4:6] == [f"{network.count_params():,}", f"{network.gmac():.1f}"]
 
 
@@ -187,7 +189,7 @@ def test_another_budget_is_not_taken_for_the_finished_one(finished, words, tmp_p
     places = ("--runs", finished / "runs", "--output", tmp_path / "results.md")
     assert kpn("benchmark", *words, "--steps", "3", *TINY[2:], *rows("low-dose"), *places) == 0
     found = lines_of((tmp_path / "results.md").read_text(encoding="utf-8"), "Table 1")
-    assert found["RED-CNN"][0] == "not run"
+    assert found["RED-CNN, L1"][0] == "not run"
     assert found["low dose"][0] != "not run"
 
 
@@ -243,7 +245,7 @@ def test_without_training_data_only_what_needs_none_is_done(words, tmp_path, mon
     assert kpn("benchmark", *words[4:], *rows("low-dose", "redcnn-l1"), *places) == 0
     complaint = "left out: redcnn-l1: no training data given, and no weights come with the package"
     assert complaint in capfd.readouterr().err
-    assert lines_of((tmp_path / "results.md").read_text(), "Table 1")["RED-CNN"][0] == "not run"
+    assert lines_of((tmp_path / "results.md").read_text(), "Table 1")["RED-CNN, L1"][0] == "not run"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,7 @@ def test_weights_that_come_with_the_package_are_not_trained_again(
     budget = TINY if given == slice(None) else ()
     assert kpn("benchmark", *words[given], *budget, *rows("redcnn-l1"), *places) == 0
     before, after = (
-        lines_of((folder / "results.md").read_text(encoding="utf-8"), "Table 2")["RED-CNN, L1"]
+        lines_of((folder / "results.md").read_text(encoding="utf-8"), "Table 1")["RED-CNN, L1"]
         for folder in (finished, tmp_path)
     )
     assert float(after[0].split()[0]) == pytest.approx(float(before[0].split()[0]), abs=0.011)

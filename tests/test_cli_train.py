@@ -97,7 +97,7 @@ def test_a_baseline_trains_in_the_same_loop(data, often, tmp_path):
         kpn("train", data / "train", data / "validation", tmp_path / "run", *TINY, "--preset", "redcnn") == 0
     )
     stated = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert stated["network"] == {"class": "REDCNN"}
+    assert stated["network"] == {"class": "REDCNN", "channels": 96}
     assert keras.saving.load_model(tmp_path / "run" / "best.keras").title == "RED-CNN"
 
 

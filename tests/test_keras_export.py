@@ -21,7 +21,7 @@ NETWORKS = {
     "free kernels at half resolution": lambda: StructKPN(trunk="half", blocks=1, channels=8, kernel_size=5),
     "a mixture at full resolution": lambda: StructKPN("edge", trunk="full", blocks=1, channels=8),
     "StackKPN": lambda: StackKPN(3),
-    "REDCNN": lambda: baselines.redcnn.REDCNN(),
+    "REDCNN": lambda: baselines.redcnn.REDCNN(channels=8),
     "WavResNet": lambda: baselines.wavresnet.WavResNet(),
 }
 # These run in `make test`, the rest in `make test-all`: among them every format, and every kind of kernels in LiteRT.
@@ -46,7 +46,6 @@ def network(request):
     """A network of few channels with weights that are not its first ones."""
     keras.utils.set_random_seed(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines.redcnn, "CHANNELS", 8)
         patch.setattr(baselines.wavresnet, "FEATURES", 8)
         patch.setattr(baselines.wavresnet, "MODULES", 1)
         network = NETWORKS[request.param]()

@@ -17,17 +17,18 @@ ONE_STEP = """
 import json
 import keras
 import numpy as np
-from baselines import redcnn, wavresnet
+from baselines import wavresnet
+from baselines.redcnn import REDCNN
 from kpn_tf import StructKPN, StructureAwareLoss
 from kpn_tf.training import TrainingConfig, train
 
 clean_hu = np.full((1, 24, 28, 1), 40, "float32")
 noisy_hu = clean_hu + np.random.default_rng(8).normal(0, 25, clean_hu.shape).astype("float32")
-redcnn.CHANNELS, wavresnet.FEATURES, wavresnet.MODULES = 8, 8, 1
+wavresnet.FEATURES, wavresnet.MODULES = 8, 1
 made = {
     "edge": lambda: StructKPN("edge", blocks=1, channels=8),
     "paper": lambda: StructKPN("paper", blocks=2, channels=8),
-    "redcnn": redcnn.REDCNN,
+    "redcnn": lambda: REDCNN(channels=8),
     "wavresnet": wavresnet.WavResNet,
 }
 losses = {}

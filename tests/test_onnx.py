@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -20,7 +21,7 @@ from export.onnx import to_onnx
 from kpn_tf import StructKPN
 
 RELEASE = Release(version="1", licence="Apache-2.0", training_data="none")
-BASELINES = {"RED-CNN": redcnn.REDCNN, "WavResNet": wavresnet.WavResNet}
+BASELINES = {"RED-CNN": partial(redcnn.REDCNN, channels=16), "WavResNet": wavresnet.WavResNet}
 PAGE = Path(__file__).parents[1] / "docs/by_hand.md"
 
 
@@ -32,7 +33,6 @@ def network_of(kind):
     if kind == "paper":
         return StructKPN("paper", kernel_size=5, blocks=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redcnn, "CHANNELS", 16)
         patch.setattr(wavresnet, "FEATURES", 16)
         patch.setattr(wavresnet, "MODULES", 2)
         return BASELINES[kind]()

@@ -99,6 +99,25 @@ def test_an_output_pixel_looks_exactly_as_far_as_the_network_says():
     assert (columns.min(), columns.max()) == (22 - 20, 22 + 20)
 
 
+def test_a_narrower_network_has_fewer_channels_and_keeps_them(tmp_path):
+    network = REDCNN(channels=3)
+    # By hand: (25·1·3 + 3) + 8·(25·3·3 + 3) + (25·3·1 + 1).
+    assert network.count_params() == 78 + 8 * 228 + 76
+    network.save(tmp_path / "network.keras")
+    assert keras.saving.load_model(tmp_path / "network.keras").count_params() == network.count_params()
+
+
+def test_weights_from_before_the_channels_could_be_chosen_have_96(network):
+    config = network.get_config()
+    assert config.pop("channels") == 96
+    assert REDCNN.from_config(config).count_params() == network.count_params()
+
+
+def test_a_network_without_channels_is_refused():
+    with pytest.raises(ValueError, match=r"Expected one channel or more\. Received: 0"):
+        REDCNN(channels=0)
+
+
 @pytest.mark.parametrize("shape", [(20, 64), (64, 20)])
 def test_a_slice_smaller_than_its_reach_is_refused(network, shape):
     received = rf"H and W of 21 or more.*Received: shape \(1, {shape[0]}, {shape[1]}, 1\).*; pad"

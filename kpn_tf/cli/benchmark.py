@@ -55,7 +55,7 @@ class BenchmarkConfig:
     learning_rate: float | None = field(
         default=None,
         metadata={
-            "help": "greatest rate of Adam (default: 0.0001, edge 0.001)",
+            "help": "greatest rate of Adam (default: 0.0001; edge and redcnn16 0.001)",
             "kind": kinds.positive,
         },
     )
