@@ -352,7 +352,10 @@ def shifted_along(dataset):
             "no normal-dose series of the same slice thickness",
         ),
         (lambda dataset: setattr(dataset, "PixelSpacing", [2.7, 2.7]), "series of the same pixel spacing"),
-        (lambda dataset: setattr(dataset, "PatientID", "ID-4711"), "no normal-dose series of the same patient"),
+        (
+            lambda dataset: setattr(dataset, "PatientID", "ID-4711"),
+            "no normal-dose series of the same patient",
+        ),
         (shifted_along, "no normal-dose series of the same positions"),
         (shifted_corner, "slice 1: lies elsewhere in its plane, or is tilted, against the normal dose"),
     ],
