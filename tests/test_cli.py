@@ -109,7 +109,7 @@ def test_json_is_one_document_with_everything_of_the_summary(tmp_path, capfd):
     assert set(series) == {
         "source", "kernel", "outcome", "slices", "written", "kept", "derived_uid", "place",
         "noise_before_hu", "noise_after_hu", "seconds_per_slice", "inference_seconds_per_slice", "reason",
-        "outside", "strength", "wanted_noise_hu", "grain_per_mm",
+        "outside", "strength", "wanted_noise_hu", "grain_per_mm", "measured_sha256",
     }  # fmt: skip
     assert series["outcome"] == "written"
     assert series["place"] == series["derived_uid"]

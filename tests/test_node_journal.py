@@ -399,7 +399,7 @@ def test_a_journal_of_a_later_version_or_that_is_none_is_refused(tmp_path):
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(JournalError, match="Expected a journal of version 3"):
+    with pytest.raises(JournalError, match="Expected a journal of version 4"):
         Journal(path)
     (tmp_path / "other").write_bytes(b"no data base" * 1000)
     with pytest.raises(JournalError, match="Expected a journal that is whole"):
@@ -437,6 +437,12 @@ def test_damage_is_told_by_whoever_comes_upon_it(tmp_path):
     with pytest.raises(JournalError, match=DAMAGE):
         looks_on()
 
+
+# What version 4 changed.
+VERSION_3 = """
+ALTER TABLE series DROP COLUMN found;
+PRAGMA user_version = 3;
+"""
 
 # What version 3 changed.
 VERSION_2 = """
@@ -481,7 +487,7 @@ def test_a_journal_of_version_1_is_taken_over_with_all_that_it_knows(tmp_path):
     before = [dict(row) for row in new.all("SELECT type, name, sql FROM sqlite_master ORDER BY name")]
     new.close()
     connection = sqlite3.connect(path)
-    connection.executescript(VERSION_2 + VERSION_1)
+    connection.executescript(VERSION_3 + VERSION_2 + VERSION_1)
     connection.close()
     old = Journal(path, read_only=True)
     assert old.all("SELECT * FROM instance") == []
@@ -510,6 +516,49 @@ def test_a_journal_of_version_1_is_taken_over_with_all_that_it_knows(tmp_path):
     deliveries.sent(journal, 1, 11.0)
     assert journal.one("SELECT number FROM total WHERE what = 'sent'")["number"] == 1
     journal.close()
+
+
+def test_a_journal_of_version_3_is_taken_over_with_all_that_it_knows(tmp_path):
+    path = tmp_path / "journal.sqlite"
+    Journal(path).close()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        VERSION_3
+        + "INSERT INTO series (uid, peer, state, opened, changed, modality, description, kernel, weights, noise_hu) "
+        "VALUES ('1.2', 'CT1', 'complete', 0, 0, 'CT', 'thorax', 'B30f', 'edge', 12.0);"
+    )
+    connection.close()
+    journal = Journal(path)
+    row = journal.one("SELECT * FROM series")
+    assert [row[name] for name in ("uid", "kernel", "weights", "strengths", "noise_hu", "found")] == [
+        "1.2", "B30f", "edge", "1.0", 12.0, "",
+    ]  # fmt: skip
+    journal.close()
+
+
+def test_what_was_found_for_a_noise_is_that_of_the_first_part_and_of_no_other_series(journal):
+    to_12 = Rule("to 12", (), noise_hu=12.0)
+
+    def row_of(number, rule, **words):
+        series = receive(journal, arrival(number, **words))
+        steps.complete(journal, series, rule, "", 0.0)
+        return journal.one("SELECT * FROM series WHERE id = ?", series)
+
+    first = row_of(1, to_12)
+    assert steps.found(journal, first) is None
+    steps.denoised(journal, first["id"], [], "", 1.0, 5.0, found={"strength": [0.5]})
+    later = row_of(2, to_12)
+    assert steps.found(journal, later) == {"strength": [0.5]}
+    steps.denoised(journal, later["id"], [], "", 1.0, 6.0, found={"strength": [0.7]})
+    assert steps.found(journal, row_of(3, to_12)) == {"strength": [0.5]}
+    others = (
+        row_of(4, Rule("to 9", (), noise_hu=9.0)),
+        row_of(1, to_12, series="1.3"),
+        row_of(1, to_12, peer="CT2"),
+        row_of(5, Rule("of stack", (), noise_hu=12.0, weights="stack")),
+        row_of(6, Rule("half", (), strength=0.5)),
+    )
+    assert [steps.found(journal, row) for row in others] == [None] * len(others)
 
 
 def test_one_node_at_a_time_uses_a_spool(tmp_path):

@@ -136,8 +136,8 @@ def test_every_way_to_run_it_gives_each_slice_the_neighbours_that_it_has(archive
             # A whole number of HU is stored.
             np.testing.assert_allclose(found[ct.dataset.SOPInstanceUID], expected, atol=0.51, err_msg=name)
 
-    request = {"weights": str(network), "device": "cpu", "threads": 1, "strengths": [1.0], "noise_hu": None}
-    request |= {"input": str(folder), "output": str(tmp_path / "node")}
+    request = {"weights": str(network), "device": "cpu", "threads": 1, "strengths": [1.0]}
+    request |= {"noise_hu": None, "found": None, "input": str(folder), "output": str(tmp_path / "node")}
     networks = types.SimpleNamespace(get=lambda weights, device, threads: Denoiser(weights, threads=threads))
     answer = node_worker._denoise(request, networks, lambda line: None)
     assert answer["ok"]

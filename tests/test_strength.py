@@ -256,11 +256,22 @@ def test_a_noise_out_of_reach_is_told(tmp_path, capfd, wanted, strength, sentenc
 
 def test_the_process_of_the_node_finds_strengths_as_the_command_does(tmp_path):
     write_torso(tmp_path / "in", noisy_volume(noise_hu=20.0))
-    request = {"weights": "edge", "device": "cpu", "threads": 1, "strengths": [1.0], "noise_hu": 12.0}
+    request = {"weights": "edge", "device": "cpu", "threads": 1, "strengths": [1.0]}
+    request |= {"noise_hu": 12.0, "found": None}
     places = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out")}
     answer = worker._denoise({**request, **places}, worker._Networks(), lambda told: None)
     assert (answer["ok"], answer["failed"], answer["warnings"]) == (True, 0, "")
     (uid,) = answer["derived"]
+    # What comes later gets the same, whatever noise it has; not with another network.
+    write_torso(tmp_path / "late", noisy_volume(noise_hu=30.0))
+    late = {**request, "input": str(tmp_path / "late"), "output": str(tmp_path / "out")}
+    found = answer["found"]
+    assert worker._denoise({**late, "found": found}, worker._Networks(), lambda told: None)["found"] == found
+    other = {**late, "found": {**found, "file_sha256": "of another file"}, "output": str(tmp_path / "more")}
+    assert (
+        worker._denoise(other, worker._Networks(), lambda told: None)["found"]["strength"]
+        != found["strength"]
+    )
     again = {**request, **places, "noise_hu": None, "strengths": [0.4, 1.0]}
     assert len(worker._denoise(again, worker._Networks(), lambda told: None)["derived"]) == 2
     for one in slices_of(tmp_path / "out" / uid).values():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from kpn_tf.node.watch import Watcher
 from tests.ct_series import uid, write_ct_series
 from tests.node_peers import until
 from tests.node_scenarios import derived_from
+from tests.noisy_torso import noisy_volume, write_torso
 
 
 class Watching:
@@ -99,6 +101,36 @@ def test_slices_that_come_late_join_their_series_and_nothing_is_done_twice(tmp_p
         assert [line["slices"] for line in watching.lines("denoised")] == [3, 2, 1]
     assert watching.derived() == derived_from(watching.inbox, tmp_path / "expected")
     assert len(list(watching.output.glob("[!.]*"))) == 2
+
+
+def test_each_series_has_the_strength_for_a_wanted_noise_and_late_slices_have_that_of_their_series(tmp_path):
+    series = {noise_hu: tmp_path / f"made{noise_hu}" for noise_hu in (12, 24)}
+    for noise_hu, folder in series.items():
+        write_torso(folder, noisy_volume(slices=3, noise_hu=noise_hu), changes={"PatientID": str(noise_hu)})
+    with Watching(tmp_path / "watch", "--noise", "8", "--weights", "edge", "--threads", "1") as watching:
+        for noise_hu, folder in series.items():
+            (watching.inbox / str(noise_hu)).mkdir()
+            for name in ("0001.dcm", "0002.dcm"):
+                shutil.copy(folder / name, watching.inbox / str(noise_hu))
+        until(lambda: len(watching.derived()) == 4)
+        shutil.copy(series[24] / "0003.dcm", watching.inbox / "24")
+        until(lambda: len(watching.derived()) == 5)
+    derived = {noise_hu: [] for noise_hu in series}
+    for one in watching.derived().values():
+        derived[int(one.PatientID)].append(one)
+    told = {
+        noise_hu: {
+            (
+                one.SeriesInstanceUID,
+                re.search(r"strength ([\d.]+) \(for noise of 8 HU", one.DerivationDescription)[1],
+            )
+            for one in slices
+        }
+        for noise_hu, slices in derived.items()
+    }
+    assert {noise_hu: len(slices) for noise_hu, slices in derived.items()} == {12: 2, 24: 3}
+    ((_, less),), ((_, more),) = told[12], told[24]
+    assert 0 < float(less) < float(more) <= 1
 
 
 def test_what_is_no_ct_is_told_once_and_the_rest_goes_on(tmp_path):

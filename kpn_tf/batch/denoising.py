@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from kpn_tf.neighbours import Neighbour
 MEASURED_SLICES = 24
 
 
+class FoundStrength(NamedTuple):
+    """What was found for a wanted noise; the fields of `DerivedBy`, which describes them."""
+
+    strength: float
+    grain_per_mm: float
+    measured_sha256: str
+
+
 class Denoising:
     """The `Process` that removes noise.
 
@@ -25,13 +34,15 @@ class Denoising:
         strengths: Shares of the correction, a derived series for each; `None` for the denoiser's own.
         noise_hu: Instead of strengths: noise in HU that is wanted in flat soft tissue. The strength is found for each
             series and is the same in all its slices.
+        found: With a wanted noise, the `FoundStrength` of slices that came earlier of the same series: what comes later
+            gets the same strength and joins their derived series. `None`: it is found.
 
     Raises:
         ValueError: If both are given, or strengths are not different numbers from 0 to 1, or the denoiser is not of
             strength 1 where either is given.
     """
 
-    def __init__(self, denoiser, strengths=None, noise_hu=None):
+    def __init__(self, denoiser, strengths=None, noise_hu=None, found=None):
         strengths = None if strengths is None else tuple(float(strength) for strength in strengths)
         if strengths is not None and noise_hu is not None:
             raise ValueError(f"Expected strengths or a noise. Received: {strengths} and {noise_hu} HU")
@@ -49,6 +60,7 @@ class Denoising:
         self._denoiser = denoiser
         self._strengths = strengths or (denoiser.strength,)
         self._noise_hu = None if noise_hu is None else float(noise_hu)
+        self._found = found
 
     def refusal(self, parts):
         return "made by kpn_tf, never denoised twice" if parts[0].denoised else None
@@ -58,20 +70,20 @@ class Denoising:
 
     def derived_by(self, parts):
         identity = self._denoiser.identity
-        measured = None if self._noise_hu is None else _names_sha256(parts)
-        return tuple(
-            DerivedBy(
-                identity.model,
-                __version__,
-                identity.weights_sha256,
-                strength,
-                self._denoiser.device,
-                identity.file_sha256,
-                self._noise_hu,
-                measured,
-            )
-            for strength in self._strengths
+        by = DerivedBy(
+            identity.model,
+            __version__,
+            identity.weights_sha256,
+            1.0,
+            self._denoiser.device,
+            identity.file_sha256,
+            self._noise_hu,
         )
+        if self._noise_hu is None:
+            return tuple(replace(by, strength=strength) for strength in self._strengths)
+        if self._found is None:
+            return (replace(by, measured_sha256=_names_sha256(parts)),)
+        return (replace(by, **self._found._asdict()),)
 
     @property
     def slices_around(self):
@@ -79,7 +91,7 @@ class Denoising:
 
     def for_series(self, parts, makers):
         denoise = self._among_neighbours(parts) if self.slices_around else self._alone
-        if self._noise_hu is not None:
+        if self._noise_hu is not None and self._found is None:
             strength, grain_per_mm = self._strength_for(parts, denoise)
             makers = [replace(by, strength=strength, grain_per_mm=grain_per_mm) for by in makers]
 
@@ -153,7 +165,9 @@ def _read(file):
         return None
 
 
-def denoise(input_path, output, denoiser, *, strengths=None, noise_hu=None, names="uid", progress=None):
+def denoise(
+    input_path, output, denoiser, *, strengths=None, noise_hu=None, found=None, names="uid", progress=None
+):
     """Denoises every CT series under a path.
 
     Args:
@@ -163,6 +177,7 @@ def denoise(input_path, output, denoiser, *, strengths=None, noise_hu=None, name
         strengths: Shares of the correction, a derived series for each: slices are decoded and denoised once. `None`
             for the denoiser's own strength; else that is 1.
         noise_hu: Instead of strengths: noise in HU that is wanted in flat soft tissue; see `Denoising`.
+        found: With a wanted noise, the `FoundStrength` of earlier slices of the one series under the path.
         names: What the folders of derived series are named after; see `kpn_tf.batch.derivation.derive`.
         progress: A `Progress`, or `None`.
 
@@ -174,6 +189,5 @@ def denoise(input_path, output, denoiser, *, strengths=None, noise_hu=None, name
         NotADirectoryError: If the output exists and is no folder.
         ValueError: If strengths or noise are not what `Denoising` takes.
     """
-    return derive(
-        input_path, output, Denoising(denoiser, strengths, noise_hu), names=names, progress=progress
-    )
+    process = Denoising(denoiser, strengths, noise_hu, found)
+    return derive(input_path, output, process, names=names, progress=progress)

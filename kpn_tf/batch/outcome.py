@@ -27,6 +27,7 @@ class SeriesReport:
             what is not denoised.
         wanted_noise_hu: Noise in HU that the strength was chosen for, or `None`.
         grain_per_mm: With a wanted noise, the mean frequency of the noise power spectrum that is left, in 1/mm.
+        measured_sha256: With a wanted noise, names the slices that it was measured in.
         noise_before_hu: Mean over the slices of the noise SD in the flattest soft tissue of the source; `None` without
             any.
         noise_after_hu: The same in the derived series, in the same places.
@@ -48,6 +49,7 @@ class SeriesReport:
     strength: float | None = None
     wanted_noise_hu: float | None = None
     grain_per_mm: float | None = None
+    measured_sha256: str | None = None
     noise_before_hu: float | None = None
     noise_after_hu: float | None = None
     seconds_per_slice: float | None = None
@@ -59,14 +61,18 @@ class SeriesReport:
 def series_report(task, outcome, **fields):
     """Returns a `SeriesReport` of what a `Task` derives."""
     by = task.derived_by
+    wanted_hu, grain_per_mm = (getattr(by, name, None) for name in ("wanted_noise_hu", "grain_per_mm"))
+    # One that is wanted is found together with the grain.
+    known = wanted_hu is None or grain_per_mm is not None
     return source_report(
         task.parts,
         outcome,
         derived_uid=task.uid,
         place=task.place,
-        strength=getattr(by, "strength", None),
-        wanted_noise_hu=getattr(by, "wanted_noise_hu", None),
-        grain_per_mm=getattr(by, "grain_per_mm", None),
+        strength=getattr(by, "strength", None) if known else None,
+        wanted_noise_hu=wanted_hu,
+        grain_per_mm=grain_per_mm,
+        measured_sha256=getattr(by, "measured_sha256", None),
         **fields,
     )
 

@@ -56,6 +56,9 @@ def run(config):
 
     with silenced():
         denoiser = Denoiser(config.weights, device=config.device, threads=config.threads)
+    weights = config.weights
+    if weights.endswith(".tflite"):
+        weights = str(denoiser.artefact.path.absolute())
     note = Notes()
     routine = {} if config.like is None else _routine(config.like, note)
     config.output.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,12 @@ def run(config):
         write_text(config.output / name, page)
         studied.append((protocol, found))
         told.append(_document(protocol, measured, found, name))
+        # After each protocol: a study takes hours where there are many, and may be stopped.
+        document = {"kpn_tf": __version__, "network": denoiser.identity._asdict(), "protocols": told}
+        write_text(config.output / "rules.toml", study.rules_toml(studied, weights))
+        write_text(
+            config.output / "study.json", json.dumps(finite(document), indent=2, allow_nan=False) + "\n"
+        )
         say(
             f"{protocol.name}: strength {found.strength:g}, leaves {found.noise_hu:.1f} HU -> {config.output / name}",
             sys.stdout,
@@ -92,12 +101,6 @@ def run(config):
     if not studied:
         say("kpn study: none of the series could be studied", sys.stderr)
         return FAILED
-    weights = config.weights
-    if weights.endswith(".tflite"):
-        weights = str(denoiser.artefact.path.absolute())
-    write_text(config.output / "rules.toml", study.rules_toml(studied, weights))
-    document = {"kpn_tf": __version__, "network": denoiser.identity._asdict(), "protocols": told}
-    write_text(config.output / "study.json", json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
     return FAILED if note.failures else OK
 
 
@@ -120,6 +123,7 @@ def _document(protocol, measured, found, sheet):
         "kernel": protocol.kernel,
         "thickness_mm": protocol.thickness_mm,
         "body_part": protocol.body_part,
+        "series": [series.label for series in protocol.series],
         "sheet": sheet,
         "recommended_strength": found.strength,
         "rule": found.rule,

@@ -150,6 +150,7 @@ class Conductor:
                     "weights": row["weights"],
                     "strengths": [float(word) for word in row["strengths"].split()],
                     "noise_hu": row["noise_hu"],
+                    "found": steps.found(self._journal, row),
                     "device": self._settings.node.device,
                     "threads": self._settings.node.threads,
                     "input": str(self._spool.originals(series)),
@@ -212,7 +213,15 @@ class Conductor:
             notes.append(answer["warnings"])
         note = "; ".join(notes)
         self._remove_dead_letters(
-            steps.denoised(self._journal, row["id"], objects, note, answer["seconds"], time.time())
+            steps.denoised(
+                self._journal,
+                row["id"],
+                objects,
+                note,
+                answer["seconds"],
+                time.time(),
+                found=answer.get("found"),
+            )
         )
         log.info(
             "denoised",

@@ -6,7 +6,7 @@ import secrets
 # settled; done: its files are deleted. failed: nothing could be made of it, its originals are kept for `dead_days`.
 STATES = ("received", "complete", "denoised", "sent", "done", "failed")
 
-VERSION = 3
+VERSION = 4
 
 # `series.uid` tells a series of a sender from all others: a UID made from patient, study and series
 # (`kpn_tf.dicom.identity.series_key`).
@@ -30,6 +30,7 @@ CREATE TABLE series (
     weights TEXT NOT NULL DEFAULT '',
     strengths TEXT NOT NULL DEFAULT '1.0',
     noise_hu REAL,
+    found TEXT NOT NULL DEFAULT '',
     destinations TEXT NOT NULL DEFAULT '',
     note TEXT NOT NULL DEFAULT '',
     attempts INTEGER NOT NULL DEFAULT 0,
@@ -146,15 +147,18 @@ def _make(connection):
     connection.execute("INSERT INTO secret VALUES (?)", (secrets.token_bytes(32),))
 
 
-# Before version 3 a series had one strength, and none was found for a noise.
-_SERIES_OF_2 = (
+_SERIES = (
     "id, uid, peer, state, opened, changed, expected, slices, modality, description, kernel, thickness_mm, processed, "
-    "rule, preset, CAST(strength AS TEXT), NULL, destinations, note, attempts, due, derived, seconds, denoised"
+    "rule, {how}, destinations, note, attempts, due, derived, seconds, denoised"
 )
+# Before version 4 it was not noted which strength was found for a noise. Before version 3 a series had one strength,
+# and none was found for a noise.
+_SERIES_OF_3 = _SERIES.format(how="weights, strengths, noise_hu, ''")
+_SERIES_OF_2 = _SERIES.format(how="preset, CAST(strength AS TEXT), NULL, ''")
 
 
 def _migrate(connection, version):
-    tables = [("series", _SERIES_OF_2)]
+    tables = [("series", _SERIES_OF_3 if version == 3 else _SERIES_OF_2)]
     if version == 1:
         # A series was known by its SeriesInstanceUID alone. It keeps that, and what is sent again of it counts as new.
         # Nor was it noted what was in a watched file.

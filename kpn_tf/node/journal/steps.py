@@ -1,5 +1,7 @@
 """What becomes of a series that is complete."""
 
+import json
+
 from kpn_tf.node.journal import arrivals, deliveries
 from kpn_tf.node.rule import Traits
 
@@ -86,17 +88,47 @@ def again(journal, series, due):
     journal.change("UPDATE series SET due = ? WHERE id = ?", due, series)
 
 
-def denoised(journal, series, objects, note, seconds, now):
-    """Queues what was made of a series; `objects` is empty where nothing was to be made. Returns as `complete`."""
+def found(journal, row):
+    """What was found for the wanted noise of a series in its first part, as `denoised` was given it, or `None`.
+
+    Its parts are to be one derived series, so that they get one strength.
+    """
+    first = journal.one(
+        "SELECT found FROM series WHERE uid = ? AND peer = ? AND weights = ? AND noise_hu = ? AND found != '' "
+        "ORDER BY denoised LIMIT 1",
+        row["uid"],
+        row["peer"],
+        row["weights"],
+        row["noise_hu"],
+    )
+    return None if first is None else json.loads(first["found"])
+
+
+def denoised(journal, series, objects, note, seconds, now, found=None):
+    """Queues what was made of a series.
+
+    Args:
+        journal: A `Journal`.
+        series: Its number.
+        objects: `Object`s; empty where nothing was to be made.
+        note: What is to be told of it.
+        seconds: What it took, or `None`.
+        now: Time in seconds since 1970.
+        found: What was found for a wanted noise: something that JSON can hold, or `None`.
+
+    Returns:
+        As `complete`.
+    """
     with journal.transaction():
         if journal.change(
-            "UPDATE series SET state = 'denoised', changed = ?, note = ?, seconds = ?, derived = ?, denoised = ? "
-            "WHERE id = ? AND state = 'complete'",
+            "UPDATE series SET state = 'denoised', changed = ?, note = ?, seconds = ?, derived = ?, denoised = ?, "
+            "found = ? WHERE id = ? AND state = 'complete'",
             now,
             note,
             seconds,
             len(objects),
             now,
+            json.dumps(found) if found else "",
             series,
         ):
             row = journal.one("SELECT destinations FROM series WHERE id = ?", series)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kpn_tf import console
 from kpn_tf.batch import Progress, denoise
+from kpn_tf.batch.denoising import FoundStrength
 from kpn_tf.batch.terminal import warnings_of
 from kpn_tf.denoiser import Denoiser
 from kpn_tf.node.answering import serve
@@ -51,18 +52,26 @@ def _denoise(request, networks, answer):
             "weights_sha256": denoiser.identity.weights_sha256,
             "device": denoiser.device,
         }
+    file_sha256 = denoiser.identity.file_sha256
+    found = request["found"]
+    # A share of another network's correction is another share.
+    found = FoundStrength(*found["strength"]) if found and found["file_sha256"] == file_sha256 else None
     report = denoise(
         Path(request["input"]),
         Path(request["output"]),
         denoiser,
         strengths=None if request["noise_hu"] else request["strengths"],
         noise_hu=request["noise_hu"],
+        found=found,
         progress=_Heartbeat(answer),
     )
     made = [series for series in report.series if series.outcome in ("written", "incomplete", "exists")]
     failures = [refusal for refusal in report.refusals if refusal.failure]
     reasons = [refusal.reason for refusal in failures or report.refusals]
     reasons += [series.reason for series in report.series if series.reason]
+    for series in made:
+        if series.wanted_noise_hu is not None and series.strength is not None:
+            found = FoundStrength(series.strength, series.grain_per_mm, series.measured_sha256)
     warnings = dict.fromkeys(warning for series in made for warning in warnings_of(series))
     return {
         "ok": True,
@@ -70,6 +79,7 @@ def _denoise(request, networks, answer):
         "failed": len(failures),
         "reason": reasons[0] if reasons else "",
         "warnings": "; ".join(warnings),
+        "found": found and {"strength": found, "file_sha256": file_sha256},
         "stopped": report.stopped or "",
         "seconds": report.seconds,
     }
