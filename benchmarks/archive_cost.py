@@ -51,7 +51,8 @@ def _throughput(source, folder):
         output = folder / ("one" if base is None else "other")
         shutil.rmtree(folder / "other", ignore_errors=True)
         began, worked = time.perf_counter(), _core_seconds()
-        call = [sys.executable, "-P", "-m", "kpn_tf.cli", "denoise", source, output, "--json", *words]
+        call = [sys.executable, "-P", "-m", "kpn_tf.cli", "denoise", source, output]
+        call += ["--weights", "edge", "--json", *words]
         told = json.loads(subprocess.run(call, check=True, capture_output=True).stdout)
         seconds, worked = time.perf_counter() - began, _core_seconds() - worked
         base = base or seconds

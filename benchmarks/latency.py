@@ -148,7 +148,7 @@ def main():
             volume_hu, source, pixel_spacing_mm=(0.75, 0.75), slice_spacing_mm=3.0, description="Benchmark"
         )
         kpn = [sys.executable, "-m", "kpn_tf.cli", "denoise", source, folder / "denoised"]
-        document, job_seconds, job_mb = measured(*kpn, "--threads", THREADS, "--json")
+        document, job_seconds, job_mb = measured(*kpn, "--weights", "edge", "--threads", THREADS, "--json")
     (series,) = json.loads(document)["series"]
     inside_seconds = JOB_SLICES * series["inference_seconds_per_slice"]
     print(

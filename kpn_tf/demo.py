@@ -129,7 +129,7 @@ def main(argv=None):
     write_text(summary, "This demonstration was not finished.\n")
     print("Drawing a torso of known HU, scanning it at a quarter of the dose, denoising it ...", flush=True)
     with console.silenced():
-        denoiser = Denoiser("edge")
+        denoiser = Denoiser()
     text = (
         "Digital torso, 24 slices, against the truth; means over slices. PSNR and SSIM: full frame, clipped "
         "to [-160, 240] HU (soft) or [-1350, 150] HU (lung), SSIM uniform 7x7.\n\n"

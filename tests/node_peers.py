@@ -217,7 +217,8 @@ class Node:
     Args:
         folder: For configuration and spool.
         destinations: `(name, title, port)` tuples, with a fourth value `True` for TLS.
-        sections: Further lines of the configuration; `rule` replaces the rule.
+        sections: Further lines of the configuration; `rule` replaces the rule, which has weights `edge` unless it
+            names some: what such a network makes of a slice does not hang on when its neighbours came.
     """
 
     # A version before 0.2 wants one before its configuration.
@@ -230,6 +231,8 @@ class Node:
         self.config = folder / "node.toml"
         names = [destination[0] for destination in destinations]
         rule = f'name = "all"\ndestinations = {json.dumps(names)}\noriginals = true' if rule is None else rule
+        if "weights" not in rule:
+            rule = f'weights = "edge"\n{rule}'
         text = (
             f'[node]\nspool = "spool"\nport = {self.port}\nhost = "127.0.0.1"\nquiet_s = {quiet_s}\n{node}\n'
         )

@@ -15,9 +15,9 @@ from tests.ct_series import write_ct_series
 from tests.node_peers import Node, Orthanc, Recorder, in_threads, send_until_taken, until
 
 
-def derived_from(folder, output):
+def derived_from(folder, output, weights="edge"):
     """What one run of `kpn denoise` makes of a folder: datasets by SOP Instance UID."""
-    denoise(folder, output, Denoiser("edge", threads=2))
+    denoise(folder, output, Denoiser(weights, threads=2))
     return {path.stem: pydicom.dcmread(path) for path in output.rglob("*.dcm")}
 
 

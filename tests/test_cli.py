@@ -17,7 +17,7 @@ import pytest
 
 from kpn_tf.cli import commands, extras
 from kpn_tf.denoiser import artefact
-from kpn_tf.trained import TRAINED
+from kpn_tf.trained import DEFAULT_WEIGHTS, TRAINED
 from tests.command import BOX, kpn
 from tests.ct_series import write_ct_series
 
@@ -26,9 +26,9 @@ BOX_64 = BOX.with_name("box_64.tflite")
 
 @pytest.fixture(autouse=True)
 def weights(tmp_path_factory, monkeypatch):
-    """An installation whose `edge` is the 7x7 mean."""
+    """An installation whose default weights are the 7x7 mean."""
     folder = tmp_path_factory.mktemp("weights")
-    shutil.copy(BOX, folder / "edge.tflite")
+    shutil.copy(BOX, folder / f"{DEFAULT_WEIGHTS}.tflite")
     monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", folder)
     return folder
 
@@ -126,7 +126,7 @@ def test_every_field_of_the_json_is_in_the_guide(tmp_path, capfd):
 
 
 def test_an_exported_network_is_taken_by_its_path(tmp_path, capfd, weights):
-    own = shutil.move(weights / "edge.tflite", tmp_path / "own.tflite")
+    own = shutil.move(weights / f"{DEFAULT_WEIGHTS}.tflite", tmp_path / "own.tflite")
     write_ct_series(tmp_path / "in", slices=1)
     assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--weights", own, "--json") == 0
     network = json.loads(capfd.readouterr().out)["network"]
@@ -216,11 +216,11 @@ def test_a_wrong_call_is_status_two_and_says_why(tmp_path, capfd, words, complai
 
 
 def test_missing_weights_are_one_line(tmp_path, capfd, weights):
-    (weights / "edge.tflite").unlink()
+    (weights / f"{DEFAULT_WEIGHTS}.tflite").unlink()
     write_ct_series(tmp_path / "in", slices=1)
     assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 1
     assert capfd.readouterr().err == (
-        "kpn: Expected the name of shipped weights (none) or a .tflite. Received: edge\n"
+        f"kpn: Expected the name of shipped weights (none) or a .tflite. Received: {DEFAULT_WEIGHTS}\n"
     )
 
 
@@ -322,15 +322,15 @@ def test_info_tells_versions_devices_and_networks(capfd, weights):
         "device": "GPU", "name": None, "software": None, "self_test": None,
         "reason": "no network of fixed size is installed",
     }  # fmt: skip
-    network, paper, *others = about["networks"]
-    assert network["name"] == "edge"
-    assert network["file_sha256"] == artefact.open_artefact("edge").file_sha256
+    network, *others = about["networks"]
+    assert network["name"] == DEFAULT_WEIGHTS
+    assert network["file_sha256"] == artefact.open_artefact(DEFAULT_WEIGHTS).file_sha256
     assert (network["parameters"], network["gmac_512"], network["licence"]) == (0, 0.0128, "Apache-2.0")
     assert network["bytes"] == BOX.stat().st_size
     assert network["fixed_form"] is None
-    assert "16000 steps" in network["training"]
-    assert network["keras"]["file"] == "edge.keras"
-    kept = TRAINED["paper"]
+    assert network["training"] == TRAINED[DEFAULT_WEIGHTS].training
+    assert network["keras"]["file"] == f"{DEFAULT_WEIGHTS}.keras"
+    kept, (paper,) = TRAINED["paper"], [one for one in others if one["name"] == "paper"]
     assert paper == {
         "name": "paper", "model": "StructKPN-paper", "parameters": 1_981_763, "gmac_512": 518.12,
         "version": None, "file_sha256": None, "weights_sha256": kept.weights_sha256, "bytes": None,
@@ -340,11 +340,11 @@ def test_info_tells_versions_devices_and_networks(capfd, weights):
             "weights_sha256": kept.weights_sha256, "bytes": kept.path.stat().st_size,
         },
     }  # fmt: skip
-    assert [other["name"] for other in others] == [name for name in TRAINED if name not in ("edge", "paper")]
+    assert [other["name"] for other in others] == [name for name in TRAINED if name != DEFAULT_WEIGHTS]
 
 
 def test_info_in_lines_says_the_same(capfd, weights, monkeypatch):
-    shutil.copy(BOX_64, weights / "edge_64.tflite")
+    shutil.copy(BOX_64, weights / f"{DEFAULT_WEIGHTS}_64.tflite")
     monkeypatch.setattr(artefact, "FIXED_SIDE", 64)
     # Vulkan, where it is installed, finds no driver.
     monkeypatch.setenv("VK_ICD_FILENAMES", "/nonexistent")
@@ -354,9 +354,9 @@ def test_info_in_lines_says_the_same(capfd, weights, monkeypatch):
     assert re.search(r"^device CPU: .+, \d+ physical cores, \d threads by default$", out, re.MULTILINE)
     assert "device GPU: not used: LiteRT finds no GPU that it can use\n" in out
     assert "0 parameters, 0.0128 GMAC per 512x512 slice, version 1, " in out
-    fixed = artefact.open_artefact("edge_64")
+    fixed = artefact.open_artefact(f"{DEFAULT_WEIGHTS}_64")
     hashes = f"file sha256 {fixed.file_sha256}, weights sha256 ?"
-    assert f"; for the GPU edge_64, 64x64, {BOX_64.stat().st_size} bytes, {hashes}; " in out
+    assert f"; for the GPU {DEFAULT_WEIGHTS}_64, 64x64, {BOX_64.stat().st_size} bytes, {hashes}; " in out
     assert (
         "network paper: StructKPN-paper, 1981763 parameters, 518.12 GMAC per 512x512 slice, for kpn denoise: "
         f"export it; trained for {TRAINED['paper'].training}; for Keras paper-k21-structure.keras, " in out
@@ -364,7 +364,7 @@ def test_info_in_lines_says_the_same(capfd, weights, monkeypatch):
 
 
 def test_info_names_every_network_once_with_or_without_a_file_for_denoising(capfd, weights):
-    (weights / "edge.tflite").unlink()
+    (weights / f"{DEFAULT_WEIGHTS}.tflite").unlink()
     assert kpn("info") == 0
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("network ")]
     assert [line.split(":")[0] for line in lines] == [f"network {name}" for name in TRAINED]

@@ -21,6 +21,7 @@ from kpn_tf.evaluation import paired, simulated_pairs, stream
 from kpn_tf.evaluation.mean_of_slices import MeanOfSlices
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.metrics import psnr
+from kpn_tf.trained import DEFAULT_WEIGHTS
 from tests.command import BOX, kpn
 from tests.noisy_torso import noisy_volume, write_torso
 from tests.test_denoiser import STANDINS
@@ -28,9 +29,9 @@ from tests.test_denoiser import STANDINS
 
 @pytest.fixture(autouse=True)
 def weights(tmp_path_factory, monkeypatch):
-    """An installation whose `edge` is the 7x7 mean."""
+    """An installation whose default weights are the 7x7 mean."""
     folder = tmp_path_factory.mktemp("weights")
-    shutil.copy(BOX, folder / "edge.tflite")
+    shutil.copy(BOX, folder / f"{DEFAULT_WEIGHTS}.tflite")
     monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", folder)
     return folder
 
@@ -77,7 +78,7 @@ def rows(out):
 
 def test_a_good_run_is_status_zero_and_one_table_in_three_forms(scan, tmp_path, capfd):
     places = ["--json", tmp_path / "table.json", "--markdown", tmp_path / "table.md"]
-    words = ["--denoiser", "edge", "--convention", "soft", "--convention", "lung", *places]
+    words = ["--denoiser", DEFAULT_WEIGHTS, "--convention", "soft", "--convention", "lung", *places]
     assert kpn("evaluate", scan, *words) == 0
     out, err = capfd.readouterr()
     assert err == ""
@@ -87,8 +88,11 @@ def test_a_good_run_is_status_zero_and_one_table_in_three_forms(scan, tmp_path, 
     assert re.fullmatch(r"\.\.\.\d{12}", tail)
     document = json.loads((tmp_path / "table.json").read_text())
     assert list(document["conventions"]) == ["soft", "lung"]
-    assert [row["denoiser"] for row in document["rows"]] == ["low dose", "edge"] * 2
-    assert document["denoisers"]["edge"]["file_sha256"] == artefact.open_artefact("edge").file_sha256
+    assert [row["denoiser"] for row in document["rows"]] == ["low dose", DEFAULT_WEIGHTS] * 2
+    assert (
+        document["denoisers"][DEFAULT_WEIGHTS]["file_sha256"]
+        == artefact.open_artefact(DEFAULT_WEIGHTS).file_sha256
+    )
     assert document["failures"] == 0
     assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.json"}
 
@@ -463,7 +467,7 @@ def test_an_existing_file_is_replaced_whole(scan, tmp_path):
         (["SCAN", "--dose", "1"], "argument --dose: expected a fraction between 0 and 1"),
         (
             ["SCAN", "--denoiser", "egde"],
-            r"shipped weights (edge) or a .tflite. Received: egde",
+            f"shipped weights ({DEFAULT_WEIGHTS}) or a .tflite. Received: egde",
         ),
         (["SCAN", "--denoiser", "no.keras"], "Received: no.keras, which is none"),
         (["SCAN", "--denoiser", "SCAN/0001.keras"], "Expected a network that Keras can load"),
@@ -478,7 +482,7 @@ def test_an_existing_file_is_replaced_whole(scan, tmp_path):
         ),
         (["SCAN", "--denoiser", "FUNCTIONS:g"], "has no attribute 'g'"),
         (["SCAN", "--denoiser", "FUNCTIONS:number"], "number, which cannot be called"),
-        (["SCAN", "--denoiser", "edge", "--denoiser", "edge"], "every denoiser once"),
+        (["SCAN", "--denoiser", "mean3", "--denoiser", "mean3"], "every denoiser once"),
     ],
 )
 def test_a_wrong_call_is_status_two_and_says_why(scan, functions, tmp_path, capfd, words, complaint):

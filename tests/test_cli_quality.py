@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from kpn_tf.denoiser import artefact
+from kpn_tf.trained import DEFAULT_WEIGHTS
 from tests.command import BOX, kpn
 from tests.ct_series import write_ct_series
 from tests.noisy_torso import noisy_volume, write_torso
@@ -17,9 +18,9 @@ from tests.test_quality import write_lcd
 
 @pytest.fixture(autouse=True)
 def weights(tmp_path_factory, monkeypatch):
-    """An installation whose `edge` is the 7x7 mean."""
+    """An installation whose default weights are the 7x7 mean."""
     folder = tmp_path_factory.mktemp("weights")
-    shutil.copy(BOX, folder / "edge.tflite")
+    shutil.copy(BOX, folder / f"{DEFAULT_WEIGHTS}.tflite")
     monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", folder)
 
 
@@ -50,12 +51,15 @@ def test_a_series_gives_a_table_a_document_and_figures_twice(scan, tmp_path, cap
     document = json.loads((folder / "quality.json").read_text())
     assert document["failures"] == 0
     assert document["samples"] == [{"dose": None, "count": 3}]
-    assert document["denoisers"]["edge"]["file_sha256"] == artefact.open_artefact("edge").file_sha256
+    assert (
+        document["denoisers"][DEFAULT_WEIGHTS]["file_sha256"]
+        == artefact.open_artefact(DEFAULT_WEIGHTS).file_sha256
+    )
     noise = document["quantities"][0]
     assert (noise["name"], noise["unit"]) == ("noise SD", "HU")
     assert noise["values"]["before"]["value"] == pytest.approx(12, rel=0.15)
     (strength,) = (q for q in document["quantities"] if (q["name"], q["of"]) == ("gradient strength", "fine"))
-    assert strength["changes"]["edge"]["high"] < -20
+    assert strength["changes"][DEFAULT_WEIGHTS]["high"] < -20
     for secret in ("Secret", "ID-0815", str(scan)):
         assert secret not in out + json.dumps(document)
 
@@ -65,7 +69,7 @@ def test_a_reference_gets_a_column_and_every_is_counted(scan, quiet, tmp_path, c
     assert kpn("quality", scan, *words) == 0
     out = capfd.readouterr().out
     assert "2 slices:" in out
-    assert "| quantity | of | before | edge | change | reference |" in out
+    assert f"| quantity | of | before | {DEFAULT_WEIGHTS} | change | reference |" in out
 
 
 def test_without_matplotlib_one_line_says_so_and_the_numbers_are_there(scan, tmp_path, capfd, monkeypatch):
@@ -160,7 +164,10 @@ def test_denoise_report_and_quality_call_the_same_noise_noise(tmp_path, capfd):
     assert kpn("report", tmp_path / "in", tmp_path / "report.html") == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     before, after = re.search(r'\["noise SD \(HU\)", "([\d.]+)", "([\d.]+)"', page).groups()
-    for place, key, shown in (("before", "noise_before_hu", before), ("edge", "noise_after_hu", after)):
+    for place, key, shown in (
+        ("before", "noise_before_hu", before),
+        (DEFAULT_WEIGHTS, "noise_after_hu", after),
+    ):
         assert quality[place]["value"] == pytest.approx(series[key], rel=1e-4)
         assert float(shown) == pytest.approx(series[key], abs=0.051)
 
@@ -182,7 +189,7 @@ def test_series_that_were_made_of_the_slices_are_judged_as_they_are(scan, tmp_pa
         assert (made["name"], made["of"]) == (given["name"], given["of"])
         # Stored values are whole HU.
         assert given["values"][full]["value"] == pytest.approx(
-            made["values"]["edge"]["value"], rel=0.02, abs=0.1
+            made["values"][DEFAULT_WEIGHTS]["value"], rel=0.02, abs=0.1
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 from kpn_tf.denoiser import artefact
 from kpn_tf.dicom import SimulatedBy, find_series, read_slice
 from kpn_tf.dose.low_dose import low_dose
+from kpn_tf.trained import DEFAULT_WEIGHTS
 from tests.command import BOX, kpn
 from tests.dicom_fixtures import item
 from tests.noisy_torso import noisy_volume, write_torso
@@ -138,7 +139,7 @@ def test_nothing_is_overwritten(scan, capfd):
 
 
 def test_a_simulated_series_is_denoised_but_never_simulated_again(scan, tmp_path, monkeypatch, capfd):
-    shutil.copy(BOX, tmp_path / "edge.tflite")
+    shutil.copy(BOX, tmp_path / f"{DEFAULT_WEIGHTS}.tflite")
     monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", tmp_path)
     (series,), _ = find_series(scan / "out")
     assert (series.simulated, series.denoised) == (True, False)

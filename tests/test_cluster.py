@@ -365,7 +365,16 @@ def test_workers_of_this_machine_are_ended_in_the_middle_of_a_series_when_the_ru
 @contextlib.contextmanager
 def running(tmp_path, sign):
     """`kpn denoise --cluster local` in a process of its own, which has written what matches a pattern, or is over."""
-    words = ["denoise", tmp_path / "in", tmp_path / "out", "--cluster", "local", "--json"]
+    words = [
+        "denoise",
+        tmp_path / "in",
+        tmp_path / "out",
+        "--cluster",
+        "local",
+        "--weights",
+        "edge",
+        "--json",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "kpn_tf.cli", *words],
         stdout=subprocess.PIPE,

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from kpn_tf.node.settings import read_settings
+from kpn_tf.trained import DEFAULT_WEIGHTS
 from tests.ct_series import write_ct_series
 from tests.node_peers import Node, Orthanc, needs_orthanc, send, until
 from tests.node_scenarios import derived_from
@@ -96,7 +97,7 @@ def test_what_comes_to_orthanc_is_denoised_once_and_comes_back(tmp_path):
         time.sleep(1.5)  # What Orthanc sends now would be here by then.
         found = pacs.datasets()
         assert len(node.lines("complete")) == 1
-    expected = derived_from(tmp_path / "in", tmp_path / "expected")
+    expected = derived_from(tmp_path / "in", tmp_path / "expected", DEFAULT_WEIGHTS)
     originals = {pydicom.dcmread(path).SOPInstanceUID for path in paths}
     assert set(found) == {*expected, *originals}
     assert all(found[sop_uid] == dataset for sop_uid, dataset in expected.items())

@@ -287,7 +287,7 @@ def test_two_studies_of_a_patient_with_a_number_are_one_patient(tmp_path):
 
 def test_a_derived_slice_leads_to_the_exported_file_and_to_its_weights(tmp_path, capfd):
     write_ct_series(tmp_path / "in", slices=1)
-    options = ("denoise", tmp_path / "in", tmp_path / "out", "--json")
+    options = ("denoise", tmp_path / "in", tmp_path / "out", "--weights", "edge", "--json")
     assert kpn(*options) == 0
     told = json.loads(capfd.readouterr().out)["network"]
     (path,) = (tmp_path / "out").rglob("*.dcm")

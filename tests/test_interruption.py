@@ -9,6 +9,7 @@ import pytest
 from pydicom.uid import JPEGLSLossless
 
 from kpn_tf.batch import pipeline
+from kpn_tf.trained import DEFAULT_WEIGHTS
 from tests.ct_series import write_ct_series
 from tests.test_cli import start, weights  # noqa: F401 a fixture
 
@@ -38,7 +39,7 @@ COMMANDS = {
     "simulate": ("in", "out"),
     "report": ("in", "out/report.html"),
     "quality": ("in", "out"),
-    "evaluate": ("in", "--dose", "0.25", "--denoiser", "edge"),
+    "evaluate": ("in", "--dose", "0.25", "--denoiser", DEFAULT_WEIGHTS),
 }
 
 

@@ -16,6 +16,7 @@ addresses = ["127.0.0.1"]
 [[rule]]
 name = "second"
 calling_ae_title = ["OTHER"]
+weights = "edge"
 strength = 0.5
 destinations = ["pacs"]
 """

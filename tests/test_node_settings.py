@@ -3,6 +3,7 @@
 import pytest
 
 from kpn_tf.node.settings import Retry, SettingsError, check_networks, read_settings
+from kpn_tf.trained import DEFAULT_WEIGHTS
 
 MINIMAL = """
 [node]
@@ -31,7 +32,7 @@ def test_what_is_not_said_has_its_default_and_paths_start_at_the_file(tmp_path):
     settings = read(tmp_path, MINIMAL)
     assert settings.node.spool == tmp_path / "spool"
     assert (settings.node.ae_title, settings.node.port, settings.node.quiet_s) == ("KPN", 11112, 60.0)
-    assert settings.rule[0].weights == "edge"
+    assert settings.rule[0].weights == DEFAULT_WEIGHTS
     assert settings.rule[0].originals is False
     assert settings.tls is None
 

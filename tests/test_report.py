@@ -28,6 +28,11 @@ EDGE = artefact.WEIGHTS_FOLDER / "edge.tflite"
 OLDER = "<!DOCTYPE html><title>kpn_tf report</title>older"
 
 
+def report(*words, weights="edge"):
+    """Runs `kpn report`, by default with a network of single slices: `tests/test_report_stacks.py` has the others."""
+    return kpn("report", *words, "--weights", weights)
+
+
 @pytest.fixture(scope="module")
 def edge():
     """The shipped network in Keras."""
@@ -46,7 +51,7 @@ def torso(tmp_path_factory):
 def page(torso):
     """Text of its report."""
     path = torso.with_name("torso.html")
-    assert kpn("report", torso, path) == 0
+    assert report(torso, path) == 0
     return path.read_text(encoding="utf-8")
 
 
@@ -165,7 +170,7 @@ def test_a_page_asks_for_nothing_outside_itself(page):
 def test_a_page_names_nobody_unless_asked(torso, page, tmp_path, capfd):
     secrets = ("Secret", "ID-0815", str(torso))
     assert not [secret for secret in secrets if secret in page]
-    assert kpn("report", torso, tmp_path / "named.html", "--patient") == 0
+    assert report(torso, tmp_path / "named.html", "--patient") == 0
     out, _ = capfd.readouterr()
     assert "Secret" not in out
     assert "Secret^Person, ID-0815" in (tmp_path / "named.html").read_text(encoding="utf-8")
@@ -173,7 +178,7 @@ def test_a_page_names_nobody_unless_asked(torso, page, tmp_path, capfd):
 
 def test_a_name_in_a_header_is_text_in_the_page(tmp_path):
     write_torso(tmp_path / "in", noisy_volume()[:1], changes={"PatientName": "<script>alert(1)</script>"})
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html", "--patient") == 0
+    assert report(tmp_path / "in", tmp_path / "r.html", "--patient") == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
@@ -182,7 +187,7 @@ def test_a_name_in_a_header_is_text_in_the_page(tmp_path):
 def test_everybody_shown_is_named_where_it_is_asked_for(tmp_path):
     write_torso(tmp_path / "in" / "a", noisy_volume()[:2])
     write_torso(tmp_path / "in" / "b", noisy_volume()[1:, :40], changes={"PatientName": "Other^Person"})
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html", "--patient") == 0
+    assert report(tmp_path / "in", tmp_path / "r.html", "--patient") == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     said = re.search(r"<p>(.*?)</p>", page)[1]
     assert re.fullmatch(r"(\w+\^Person, ID-0815, \d+(; |, )){2}2 series: 4 slices", said)
@@ -192,7 +197,7 @@ def test_everybody_shown_is_named_where_it_is_asked_for(tmp_path):
 @pytest.mark.parametrize("name", ["{{data}}", "{{origin}}", "{{style}}"])
 def test_a_name_that_looks_like_a_place_of_the_page_is_text(tmp_path, name):
     write_torso(tmp_path / "in", noisy_volume()[:1], changes={"ConvolutionKernel": name})
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 0
+    assert report(tmp_path / "in", tmp_path / "r.html") == 0
     assert f"({name})" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
@@ -203,7 +208,7 @@ def test_what_is_no_report_is_never_replaced(torso, tmp_path, capfd):
     (tmp_path / "page.html").write_text("<!DOCTYPE html><title>mine</title>", encoding="utf-8")
     there = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for path in (slice_file, tmp_path / "link.html", tmp_path / "page.html"):
-        assert kpn("report", tmp_path / "in", path) == 2
+        assert report(tmp_path / "in", path) == 2
         expected = f"expected OUTPUT to be new or an older report, received {path}, which is another file"
         assert expected in capfd.readouterr().err
     assert (tmp_path / "link.html").is_symlink()
@@ -212,8 +217,8 @@ def test_what_is_no_report_is_never_replaced(torso, tmp_path, capfd):
 
 def test_a_report_may_have_the_longest_name_there_is(torso, tmp_path):
     path = tmp_path / ("r" * 250 + ".html")
-    assert kpn("report", torso, path) == 0
-    assert kpn("report", torso, path) == 0
+    assert report(torso, path) == 0
+    assert report(torso, path) == 0
 
 
 def test_research_use_is_said_twice_and_the_network_named(page):
@@ -224,9 +229,9 @@ def test_research_use_is_said_twice_and_the_network_named(page):
 
 def test_a_page_shows_thirty_slices_at_most_unless_told_otherwise(tmp_path, capfd):
     write_torso(tmp_path / "in", np.repeat(noisy_volume(), 11, axis=0)[:, :32, :32])
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 0
+    assert report(tmp_path / "in", tmp_path / "r.html") == 0
     assert "17 slices, one in 2 of 33" in capfd.readouterr().out
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html", "--every", "1") == 0
+    assert report(tmp_path / "in", tmp_path / "r.html", "--every", "1") == 0
     assert "33 slices ->" in capfd.readouterr().out
 
 
@@ -236,7 +241,7 @@ def test_one_bad_slice_is_named_and_the_others_are_shown(torso, tmp_path, capfd)
     dataset = pydicom.dcmread(bad)
     dataset.PixelData = dataset.PixelData[:100]
     dataset.save_as(bad)
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 1
+    assert report(tmp_path / "in", tmp_path / "r.html") == 1
     out, err = capfd.readouterr()
     assert f"failed: {bad}: " in err
     assert len(re.findall(r'"kind": "before"', (tmp_path / "r.html").read_text(encoding="utf-8"))) == 2
@@ -252,7 +257,7 @@ def test_a_slice_that_cannot_be_decoded_is_counted_out_and_the_patient_named_by_
     dataset.compress(pydicom.uid.RLELossless)
     dataset.PixelData = dataset.PixelData[:60] + bytes(len(dataset.PixelData) - 60)
     dataset.save_as(bad)
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html", "--patient") == 1
+    assert report(tmp_path / "in", tmp_path / "r.html", "--patient") == 1
     out, err = capfd.readouterr()
     assert f"failed: {bad}: " in err
     assert "3 slices, 1 of them left out ->" in out
@@ -266,8 +271,8 @@ def test_a_slice_keeps_its_number_where_only_some_have_a_normal_dose(torso, tmp_
     sorted((tmp_path / "normal").iterdir())[0].unlink()
     low = tmp_path / "low"
     write_torso(low, noisy_volume(noise_hu=30.0))
-    words = ("report", low, "--reference", tmp_path / "normal", tmp_path / "r.html")
-    assert kpn(*words) == 1
+    words = (low, "--reference", tmp_path / "normal", tmp_path / "r.html")
+    assert report(*words) == 1
     names = re.findall(r'"name": "image (\d+) at', (tmp_path / "r.html").read_text(encoding="utf-8"))
     assert names == ["2", "3"]
 
@@ -277,8 +282,8 @@ def test_a_slice_too_small_for_ssim_is_shown_without(tmp_path, shape):
     small_hu = noisy_volume()[:2, 40 : 40 + shape[0], 40 : 40 + shape[1]]
     for name, noise_hu in (("low", 9), ("normal", 0)):
         write_torso(tmp_path / name, small_hu + noise_hu)
-    words = ("report", tmp_path / "low", "--reference", tmp_path / "normal", tmp_path / "r.html")
-    assert kpn(*words) == 0
+    words = (tmp_path / "low", "--reference", tmp_path / "normal", tmp_path / "r.html")
+    assert report(*words) == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert '["SSIM soft", "\\u2013", "\\u2013", "\\u2013"]' in page
     assert '["RMSE (HU)", "9.00", ' in page
@@ -295,7 +300,7 @@ def test_as_many_slices_are_taken_as_make_thirty_at_most_though_one_of_each_seri
 def test_nothing_is_left_behind_where_no_slice_can_be_used(tmp_path, capfd):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.dcm").write_text("no CT", encoding="utf-8")
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 1
+    assert report(tmp_path / "in", tmp_path / "r.html") == 1
     assert "expected CT slices to show" in capfd.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -304,19 +309,19 @@ def test_an_older_report_stays_whole_until_the_new_one_is(torso, tmp_path, monke
     path = tmp_path / "r.html"
     path.write_text(OLDER, encoding="utf-8")
     monkeypatch.setattr(document, "_write_about", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
-    assert kpn("report", torso, path) == 1
+    assert report(torso, path) == 1
     assert path.read_text(encoding="utf-8") == OLDER
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
 
 def test_what_was_denoised_already_is_not_denoised_again(torso, tmp_path, capfd):
-    assert kpn("denoise", torso, tmp_path / "out") == 0
-    assert kpn("report", tmp_path / "out", tmp_path / "r.html") == 1
+    assert kpn("denoise", torso, tmp_path / "out", "--weights", BOX) == 0
+    assert report(tmp_path / "out", tmp_path / "r.html") == 1
     assert "denoised by kpn_tf already; give the series it was made from" in capfd.readouterr().err
 
 
 def test_a_network_of_another_kind_is_reported_without_kernels(torso, tmp_path):
-    assert kpn("report", torso, tmp_path / "r.html", "--weights", BOX) == 0
+    assert report(torso, tmp_path / "r.html", weights=BOX) == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "No kernels are shown: Expected a network whose file tells" in page
     assert 'id="wasm"' not in page
@@ -335,12 +340,12 @@ def test_a_network_of_another_kind_is_reported_without_kernels(torso, tmp_path):
 )
 def test_a_wrong_call_is_one_sentence(torso, tmp_path, monkeypatch, capfd, words, said):
     monkeypatch.chdir(tmp_path)
-    assert kpn("report", torso, *words) == 2
+    assert report(torso, *words) == 2
     assert said in capfd.readouterr().err
 
 
 def test_a_report_is_its_owners_alone(torso, tmp_path):
-    assert kpn("report", torso, tmp_path / "r.html") == 0
+    assert report(torso, tmp_path / "r.html") == 0
     assert stat.S_IMODE((tmp_path / "r.html").stat().st_mode) == 0o600
 
 
@@ -350,7 +355,7 @@ def test_images_have_the_number_that_a_pacs_shows(tmp_path):
         dataset = pydicom.dcmread(path)
         dataset.InstanceNumber = number
         dataset.save_as(path)
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 0
+    assert report(tmp_path / "in", tmp_path / "r.html") == 0
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     names = re.findall(r'"name": "(image \S+ at \S+ mm)"', page)
     assert names == ["image 103 at -3.0 mm", "image 102 at 0.0 mm", "image 101 at 3.0 mm"]
@@ -365,7 +370,7 @@ def test_several_series_are_apart_and_each_has_numbers_of_its_own(tmp_path):
     noisier_hu = noisy_volume(noise_hu=30.0)
     write_torso(tmp_path / "in" / "a")
     write_torso(tmp_path / "in" / "b", noisier_hu)
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html") == 0
+    assert report(tmp_path / "in", tmp_path / "r.html") == 0
     for series in about(tmp_path / "r.html")["series"]:
         assert len(series["planes"]["axial"]) == 3
     noises_hu = sorted(float(series["rows"][1][1]) for series in about(tmp_path / "r.html")["series"])
@@ -401,7 +406,7 @@ def test_means_are_over_the_slices_that_all_images_have():
 
 def test_what_lies_elsewhere_is_not_shown_beside(torso, tmp_path, capfd):
     write_torso(tmp_path / "other", noisy_volume()[:, :, 1:])
-    assert kpn("report", torso, tmp_path / "r.html", "--beside", tmp_path / "other") == 1
+    assert report(torso, tmp_path / "r.html", "--beside", tmp_path / "other") == 1
     expected = "no series of the patient, size, pixel spacing and positions of one that is shown"
     assert f"failed: {tmp_path / 'other'}: {expected}" in capfd.readouterr().err
     assert [
@@ -414,6 +419,6 @@ def test_what_lies_elsewhere_is_not_shown_beside(torso, tmp_path, capfd):
 
 def test_unevenly_spaced_slices_have_no_planes_and_the_report_says_so(tmp_path, capfd):
     write_torso(tmp_path / "in", noisy_volume(slices=4)[:, :32, :32])[1].unlink()
-    assert kpn("report", tmp_path / "in", tmp_path / "r.html", "--planes", "2") == 1
+    assert report(tmp_path / "in", tmp_path / "r.html", "--planes", "2") == 1
     assert "slices are not evenly spaced, so it has no coronal and sagittal planes" in capfd.readouterr().err
     assert list(about(tmp_path / "r.html")["series"][0]["planes"]) == ["axial"]

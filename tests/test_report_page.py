@@ -23,6 +23,7 @@ from tests.noisy_torso import noisy_volume, write_torso
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 
+EDGE = ("--weights", "edge")
 READY = "document.body.dataset.slice !== undefined"
 REAL_SLICES = 30
 
@@ -54,7 +55,7 @@ def torso(tmp_path_factory):
     folder = tmp_path_factory.mktemp("torso")
     write_torso(folder / "low", noisy_volume(noise_hu=30.0))
     write_torso(folder / "normal")
-    words = ("report", folder / "low", "--reference", folder / "normal", folder / "report.html")
+    words = ("report", folder / "low", "--reference", folder / "normal", folder / "report.html", *EDGE)
     assert kpn(*words) == 0
     return folder
 
@@ -133,7 +134,7 @@ def odd(tmp_path_factory):
     y, x = np.mgrid[-47:48, -62:63]
     circle_hu = np.where(np.hypot(y, x) > 63, -2000, middle_hu[:95, :125])
     write_torso(folder / "circle", circle_hu[None])
-    assert kpn("report", folder, folder / "report.html", "--every", "1") == 0
+    assert kpn("report", folder, folder / "report.html", "--every", "1", *EDGE) == 0
     return folder / "report.html"
 
 
@@ -623,7 +624,7 @@ def real(ct_data, tmp_path_factory):
     (series,), _ = find_series(ct_data / "normal_dose" / "crlm_1006_abdomen")
     for file in series.slices[:REAL_SLICES]:
         shutil.copy(file.path, folder / "ct")
-    words = ("report", folder / "ct", folder / "report.html")
+    words = ("report", folder / "ct", folder / "report.html", *EDGE)
     # In a process of its own, as a user would: its time and its memory are not those of the tests.
     subprocess.run([sys.executable, "-m", "kpn_tf.cli", *map(str, words)], check=True, capture_output=True)
     return folder
@@ -700,7 +701,7 @@ def several(tmp_path_factory):
     write_torso(folder / "in" / "a", noisy_hu)
     write_torso(folder / "in" / "b", noisy_hu[:, :64], patient_id="ID-2")
     write_torso(folder / "routine", noisy_volume(slices=5), changes={"ConvolutionKernel": "I30f"})
-    assert kpn("denoise", folder / "in" / "a", folder / "weak", "--strength", "0.4") == 0
+    assert kpn("denoise", folder / "in" / "a", folder / "weak", "--strength", "0.4", *EDGE) == 0
     words = (
         "--beside",
         folder / "weak",
@@ -711,6 +712,7 @@ def several(tmp_path_factory):
         "4",
         "--every",
         "2",
+        *EDGE,
     )
     assert kpn("report", folder / "in", folder / "report.html", *words) == 0
     return folder

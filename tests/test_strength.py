@@ -20,6 +20,7 @@ from kpn_tf.metrics.noise_of_blend import NoiseOfBlend
 from kpn_tf.node.network import worker
 from kpn_tf.node.rule import Rule
 from kpn_tf.node.tables import MistakesError, built
+from kpn_tf.trained import DEFAULT_WEIGHTS
 from tests.command import BOX, kpn
 from tests.ct_series import write_ct_series
 from tests.node_peers import Node, Recorder, send, until
@@ -34,10 +35,11 @@ def box():
 
 
 @pytest.fixture
-def edge(tmp_path_factory, monkeypatch):
-    """An installation whose `edge` is the 7x7 mean."""
+def installation(tmp_path_factory, monkeypatch):
+    """An installation whose default weights, and `edge`, are the 7x7 mean."""
     folder = tmp_path_factory.mktemp("weights")
-    shutil.copy(BOX, folder / "edge.tflite")
+    for name in {DEFAULT_WEIGHTS, "edge"}:
+        shutil.copy(BOX, folder / f"{name}.tflite")
     monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", folder)
 
 
@@ -115,7 +117,7 @@ def test_found_strengths_have_numbers_of_their_own_and_uids_of_what_was_wanted()
     assert len({by.uid_words, *(other.uid_words for other in others)}) == 4
 
 
-def test_the_commands_tell_each_strength(tmp_path, edge, capfd):
+def test_the_commands_tell_each_strength(tmp_path, installation, capfd):
     write_ct_series(tmp_path / "in", slices=2)
     assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--strength", "0.4", "1") == 0
     out = capfd.readouterr().out.splitlines()
@@ -144,7 +146,7 @@ def test_what_contradicts_itself_is_a_wrong_call(tmp_path, capfd, words, sentenc
     assert not (tmp_path / "out").exists()
 
 
-def test_a_word_with_a_strength_names_a_blend(edge):
+def test_a_word_with_a_strength_names_a_blend(installation):
     slice_hu = noisy_volume()[0]
     full_hu = Denoiser(BOX, threads=1)(slice_hu)
     opened = open_denoisers(("edge@0.5", "edge", "mean3@0.25"), 1, (0.2, 0.8))
@@ -175,7 +177,7 @@ def test_several_strengths_of_one_denoiser_run_it_once_a_slice():
     assert len(calls) == 2
 
 
-def test_evaluate_and_quality_speak_of_the_same_strengths(tmp_path, edge):
+def test_evaluate_and_quality_speak_of_the_same_strengths(tmp_path, installation):
     write_ct_series(tmp_path / "in", rows=90, columns=84)
     words = ("--denoiser", "edge", "--strength", "0.5", "1", "--threads", "1")
     assert kpn("evaluate", tmp_path / "in", *words, "--json", tmp_path / "table.json") == 0
@@ -213,7 +215,8 @@ def test_a_wanted_noise_is_left_within_five_percent_and_the_header_says_how(tmp_
     # More slices than are measured.
     volume_hu = noisy_volume(slices=30, noise_hu=20.0)
     write_torso(tmp_path / "in", volume_hu)
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--noise", "12", "--json", "--threads", "1") == 0
+    words = ("--weights", "edge", "--noise", "12")
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", *words, "--json", "--threads", "1") == 0
     (series,) = json.loads(capfd.readouterr().out)["series"]
     assert series["wanted_noise_hu"] == 12.0
     assert 0.2 < series["strength"] < 0.9
@@ -235,7 +238,7 @@ def test_a_wanted_noise_is_left_within_five_percent_and_the_header_says_how(tmp_
     told += f"{series['grain_per_mm']:.3f} per mm)"
     assert all(told in one.DerivationDescription for one in derived.values())
     # The same again finds what is there, without measuring.
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--noise", "12") == 1
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", *words) == 1
     assert "exists already" in capfd.readouterr().err
 
 
@@ -248,7 +251,7 @@ def test_a_wanted_noise_is_left_within_five_percent_and_the_header_says_how(tmp_
 )
 def test_a_noise_out_of_reach_is_told(tmp_path, capfd, wanted, strength, sentence):
     write_torso(tmp_path / "in")
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--noise", wanted) == 0
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--weights", "edge", "--noise", wanted) == 0
     told = capfd.readouterr()
     assert f"strength {strength}, noise" in told.out
     assert sentence in told.err
@@ -278,7 +281,7 @@ def test_the_process_of_the_node_finds_strengths_as_the_command_does(tmp_path):
         assert "(for noise of 12 HU in flat soft tissue" in one.DerivationDescription
 
 
-def test_a_series_without_flat_soft_tissue_has_no_strength_for_a_noise(tmp_path, edge, capfd):
+def test_a_series_without_flat_soft_tissue_has_no_strength_for_a_noise(tmp_path, installation, capfd):
     write_torso(tmp_path / "in", np.full((2, 96, 128), -1000.0))
     assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--noise", "12") == 1
     assert "shows no flat soft tissue" in capfd.readouterr().err
@@ -287,7 +290,7 @@ def test_a_series_without_flat_soft_tissue_has_no_strength_for_a_noise(tmp_path,
 def test_the_noise_of_a_routine_series_is_a_goal(tmp_path, capfd):
     write_torso(tmp_path / "in", noisy_volume(noise_hu=20.0))
     write_torso(tmp_path / "routine", noisy_volume(noise_hu=12.0))
-    words = ("--like", tmp_path / "routine", "--json")
+    words = ("--weights", "edge", "--like", tmp_path / "routine", "--json")
     assert kpn("denoise", tmp_path / "in", tmp_path / "out", *words) == 0
     told = capfd.readouterr()
     (series,) = json.loads(told.out)["series"]
@@ -337,7 +340,7 @@ def test_a_rule_has_one_strength_or_several_or_a_noise():
 
 def test_a_rule_of_the_node_makes_several_strengths(tmp_path):
     paths = write_ct_series(tmp_path / "in", slices=2)
-    rule = 'name = "several"\nstrength = [0.4, 1.0]\ndestinations = ["pacs"]'
+    rule = 'name = "several"\nweights = "edge"\nstrength = [0.4, 1.0]\ndestinations = ["pacs"]'
     with Recorder() as pacs, Node(tmp_path / "node", [("pacs", pacs.title, pacs.port)], rule=rule) as node:
         send(node.port, paths)
         until(lambda: node.lines("denoised"))

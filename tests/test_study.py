@@ -25,6 +25,7 @@ from kpn_tf.phantom import torso, write_series
 from kpn_tf.quality import lesions
 from kpn_tf.study import Protocol, Recommendation, protocols, recommended, rules_toml
 from kpn_tf.study.chart import chart
+from kpn_tf.trained import DEFAULT_WEIGHTS
 from tests.browser import CHROMIUM, HEADLESS
 from tests.command import BOX, kpn
 from tests.ct_series import write_ct_series
@@ -40,9 +41,9 @@ HEADER = {
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
-    """A study of one protocol of four slices, with the 7x7 mean as `edge`."""
+    """A study of one protocol of four slices, with the 7x7 mean as default weights."""
     folder = tmp_path_factory.mktemp("study")
-    shutil.copy(BOX, folder / "edge.tflite")
+    shutil.copy(BOX, folder / f"{DEFAULT_WEIGHTS}.tflite")
     write_torso(folder / "in", noisy_volume(slices=4, noise_hu=20.0), changes=HEADER)
     # Of less noise than anything leaves: contrast alone limits the strength.
     write_torso(folder / "routine", noisy_volume(slices=2, noise_hu=3.0), changes=HEADER)

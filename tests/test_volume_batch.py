@@ -17,6 +17,7 @@ from tests.ct_series import write_ct_series
 from tests.test_readme import blocks_of
 from tests.volume_files import AS_DCM2NIIX, write_volume_file
 
+EDGE = ("--weights", "edge", "--threads", "1")
 ENDS = (".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
@@ -36,7 +37,7 @@ def volume_hu(dicom):
 def denoised_hu(dicom, tmp_path_factory):
     """What `kpn denoise` makes of the DICOM."""
     output = tmp_path_factory.mktemp("denoised")
-    assert cli.main(["denoise", str(dicom), str(output), "--threads", "1"]) == 0
+    assert cli.main(["denoise", str(dicom), str(output), *EDGE]) == 0
     return read_volume(output).volume_hu
 
 
@@ -46,7 +47,7 @@ def test_a_volume_file_is_denoised_as_its_dicom_is_and_keeps_its_place(
 ):
     path = write_volume_file(tmp_path / f"scan{end}", volume_hu, stored=AS_DCM2NIIX)
     before = path.read_bytes()
-    assert cli.main(["denoise", str(path), str(tmp_path / "out"), "--threads", "1"]) == 0
+    assert cli.main(["denoise", str(path), str(tmp_path / "out"), *EDGE]) == 0
     (written,) = (tmp_path / "out").iterdir()
     assert written.name == f"scan_denoised{end.replace('.mhd', '.mha')}"
     assert f"-> {written}" in capfd.readouterr().out
@@ -61,7 +62,7 @@ def test_a_volume_file_is_denoised_as_its_dicom_is_and_keeps_its_place(
 
 def test_what_was_derived_says_so_and_is_not_derived_again(volume_hu, tmp_path, capfd):
     path = write_volume_file(tmp_path / "scan.nrrd", volume_hu)
-    assert cli.main(["denoise", str(path), str(tmp_path), "--threads", "1"]) == 0
+    assert cli.main(["denoise", str(path), str(tmp_path), *EDGE]) == 0
     (denoised,), _ = find_series(tmp_path / "scan_denoised.nrrd")
     assert denoised.denoised
     words = sitk.ReadImage(str(tmp_path / "scan_denoised.nrrd"))
@@ -69,7 +70,7 @@ def test_what_was_derived_says_so_and_is_not_derived_again(volume_hu, tmp_path, 
     assert "research use" in words.GetMetaData("ITK_FileNotes")
     capfd.readouterr()
     # The folder holds source and output: one is there already, the other is the package's own.
-    assert cli.main(["denoise", str(tmp_path), str(tmp_path), "--threads", "1"]) == 1
+    assert cli.main(["denoise", str(tmp_path), str(tmp_path), *EDGE]) == 1
     errors = capfd.readouterr().err
     assert f"{tmp_path}/scan_denoised.nrrd exists already and is never overwritten" in errors
     assert "made by kpn_tf, never denoised twice" in errors
@@ -83,8 +84,7 @@ def test_files_of_one_name_keep_their_folders_and_strengths_have_names(volume_hu
         "denoise",
         str(tmp_path / "in"),
         str(tmp_path / "out"),
-        "--threads",
-        "1",
+        *EDGE,
         "--strength",
         "0.5",
         "1",
@@ -116,7 +116,7 @@ def test_a_torso_at_a_quarter_of_the_dose_is_what_its_dicom_would_be(tmp_path, c
 def test_a_mask_is_no_hu_and_left_out(volume_hu, tmp_path, capfd):
     write_volume_file(tmp_path / "in/scan.nii.gz", np.tile(volume_hu, (1, 2, 2)))
     write_volume_file(tmp_path / "in/mask.nii.gz", np.tile(volume_hu > 0, (1, 2, 2)))
-    assert cli.main(["denoise", str(tmp_path / "in"), str(tmp_path / "out"), "--threads", "1"]) == 0
+    assert cli.main(["denoise", str(tmp_path / "in"), str(tmp_path / "out"), *EDGE]) == 0
     assert os.listdir(tmp_path / "out") == ["scan_denoised.nii.gz"]
     assert "its values are no HU: nothing lies below 0" in capfd.readouterr().err
 
@@ -125,20 +125,20 @@ def test_a_volume_file_that_is_cut_off_is_named_and_the_rest_goes_on(volume_hu, 
     write_volume_file(tmp_path / "in/good.mha", volume_hu)
     bad = write_volume_file(tmp_path / "in/bad.nii.gz", volume_hu + 1)
     bad.write_bytes(bad.read_bytes()[:-50])
-    assert cli.main(["denoise", str(tmp_path / "in"), str(tmp_path / "out"), "--threads", "1"]) == 1
+    assert cli.main(["denoise", str(tmp_path / "in"), str(tmp_path / "out"), *EDGE]) == 1
     assert os.listdir(tmp_path / "out") == ["good_denoised.mha"]
     assert f"failed: {bad}: cannot be read as .nii.gz: it is damaged, cut off" in capfd.readouterr().err
 
 
 def test_the_name_of_a_file_is_no_folder_for_the_output(volume_hu, tmp_path, capfd):
     path = write_volume_file(tmp_path / "scan.nii.gz", volume_hu)
-    assert cli.main(["denoise", str(path), str(tmp_path / "mine.nii.gz"), "--threads", "1"]) == 2
+    assert cli.main(["denoise", str(path), str(tmp_path / "mine.nii.gz"), *EDGE]) == 2
     assert "Expected a folder for the output. Received:" in capfd.readouterr().err
     assert os.listdir(tmp_path) == ["scan.nii.gz"]
 
 
 def test_folders_of_dicom_are_named_so_that_a_person_finds_them(dicom, tmp_path, capfd):
-    words = ["denoise", str(dicom), str(tmp_path), "--names", "description", "--json", "--threads", "1"]
+    words = ["denoise", str(dicom), str(tmp_path), "--names", "description", "--json", *EDGE]
     assert cli.main(words) == 0
     (folder,) = tmp_path.iterdir()
     (series,) = json.loads(capfd.readouterr().out)["series"]
@@ -168,7 +168,7 @@ def test_padding_of_a_volume_file_comes_back(volume_hu, tmp_path):
     volume_hu = volume_hu.copy()
     volume_hu[:, :4] = -2048
     path = write_volume_file(tmp_path / "scan.mha", volume_hu)
-    assert cli.main(["denoise", str(path), str(tmp_path), "--threads", "1"]) == 0
+    assert cli.main(["denoise", str(path), str(tmp_path), *EDGE]) == 0
     assert (read_slice(tmp_path / "scan_denoised.mha", 2).slice_hu[:4] == -2048).all()
 
 
@@ -186,7 +186,8 @@ def scans(tmp_path_factory):
 
 def test_volume_files_are_evaluated_against_each_other(scans, tmp_path):
     low, normal = map(str, scans)
-    words = ["evaluate", low, "--reference", normal, "--json", str(tmp_path / "table.json"), "--threads", "1"]
+    words = ["evaluate", low, "--reference", normal, "--json", str(tmp_path / "table.json")]
+    words += ["--denoiser", "edge", "--threads", "1"]
     assert cli.main(words) == 0
     table = json.loads((tmp_path / "table.json").read_text())
     assert table["slices"] == 3
@@ -212,7 +213,7 @@ def test_a_low_dose_of_a_volume_file_is_simulated_to_evaluate(scans, tmp_path):
 
 def test_the_quality_of_a_volume_file_is_measured(scans, tmp_path, monkeypatch):
     monkeypatch.setattr("kpn_tf.cli.quality._draw", lambda report, folder: None)
-    assert cli.main(["quality", str(scans[0]), str(tmp_path), "--threads", "1"]) == 0
+    assert cli.main(["quality", str(scans[0]), str(tmp_path), "--denoiser", "edge", "--threads", "1"]) == 0
     quantities = json.loads((tmp_path / "quality.json").read_text())["quantities"]
     (noise,) = [one for one in quantities if one["name"] == "noise SD"]
     assert noise["values"]["edge"]["value"] < noise["values"]["before"]["value"] / 2
@@ -227,8 +228,7 @@ def test_a_report_shows_a_volume_file_with_its_reference(scans, tmp_path, capfd)
         "--reference",
         str(scans[1]),
         "--patient",
-        "--threads",
-        "1",
+        *EDGE,
     ]
     assert cli.main(words) == 0
     assert "3 slices" in capfd.readouterr().out

@@ -34,11 +34,11 @@ from tests.noisy_torso import noisy_volume, write_torso
 class Watching:
     """The command in a process of its own."""
 
-    def __init__(self, folder, *options):
+    def __init__(self, folder, *options, weights="edge"):
         self.inbox, self.output, self.log = folder / "in", folder / "out", folder / "log.jsonl"
         self.inbox.mkdir(parents=True)
         self._call = [sys.executable, "-P", "-m", "kpn_tf.cli", "denoise", "--watch", str(self.inbox)]
-        self._call += [str(self.output), "--quiet", "1.5", *options]
+        self._call += [str(self.output), "--quiet", "1.5", "--weights", weights, *options]
 
     def __enter__(self):
         before = len(self.lines("started"))

@@ -15,6 +15,7 @@ from kpn_tf.cli.denoisers import most_slices, open_denoisers
 from kpn_tf.console import Notes, bar, say
 from kpn_tf.evaluation import DenoiserError, evaluate, paired, simulated_pairs
 from kpn_tf.files import write_text
+from kpn_tf.trained import DEFAULT_WEIGHTS
 
 DOSE, SEED = 0.25, 0
 
@@ -44,10 +45,10 @@ class EvaluateConfig:
     )
     every: int = field(default=1, metadata={"help": "take every N-th slice (default 1)", "kind": kinds.count})
     denoiser: tuple[str, ...] = field(
-        default=("edge",),
+        default=(DEFAULT_WEIGHTS,),
         metadata={
-            "help": "edge (default), a .tflite, a .keras, bm3d or ksvd (each also with :SIGMA_HU) or "
-            "module:function, each also with @STRENGTH; repeatable"
+            "help": f"{DEFAULT_WEIGHTS} (default), edge, paper, a .tflite, a .keras, bm3d or ksvd (each also with "
+            ":SIGMA_HU) or module:function, each also with @STRENGTH; repeatable"
         },
     )
     strength: tuple[float, ...] = field(

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import field
 
 from kpn_tf.cli import kinds
+from kpn_tf.trained import DEFAULT_WEIGHTS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -11,9 +12,9 @@ class NetworkInUse:
     """Which weights, and on what."""
 
     weights: str = field(
-        default="edge",
+        default=DEFAULT_WEIGHTS,
         metadata={
-            "help": "trained weights: edge (default) or paper, which are shipped, or a .tflite of kpn export",
+            "help": f"trained weights: {DEFAULT_WEIGHTS} (default), others that are shipped, or a .tflite",
             "former": ("--network",),
         },
     )

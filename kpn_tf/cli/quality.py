@@ -24,6 +24,7 @@ from kpn_tf.quality import (
     torso_phantom,
     torso_stacks,
 )
+from kpn_tf.trained import DEFAULT_WEIGHTS
 
 DOSES, REALISATIONS = (0.25,), 40
 SLICES = 5
@@ -49,7 +50,8 @@ class QualityConfig:
         default=None, metadata={"help": "instead of INPUT: folder with scans of a low-contrast phantom"}
     )
     denoiser: tuple[str, ...] = field(
-        default=(), metadata={"help": "as of kpn evaluate (default edge, without --beside); repeatable"}
+        default=(),
+        metadata={"help": f"as of kpn evaluate (default {DEFAULT_WEIGHTS}, without --beside); repeatable"},
     )
     beside: tuple[Path, ...] = field(
         default=(),
@@ -108,7 +110,7 @@ def run(config):
         say(f"kpn quality: {wrong}", sys.stderr)
         return USAGE
     try:
-        words = config.denoiser or (() if config.beside else ("edge",))
+        words = config.denoiser or (() if config.beside else (DEFAULT_WEIGHTS,))
         denoisers = open_denoisers(words, config.threads, config.strength)
     except (ImportError, FileNotFoundError, ValueError) as error:
         say(f"kpn quality: {error}", sys.stderr)

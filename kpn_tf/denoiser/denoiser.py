@@ -20,6 +20,7 @@ from kpn_tf.denoiser.tiling import MINIMUM_SIDE, grown, tiles, window_length
 from kpn_tf.denoiser.trial import try_gpu
 from kpn_tf.hounsfield import AIR_HU
 from kpn_tf.neighbours import Neighbour, neighbours_of, stacked
+from kpn_tf.trained import DEFAULT_WEIGHTS
 
 
 class Identity(NamedTuple):
@@ -68,7 +69,7 @@ class Denoiser:
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = "edge",
+        weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
         *,
         device: str = "cpu",
         threads: int | None = None,

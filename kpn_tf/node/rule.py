@@ -4,6 +4,7 @@ import fnmatch
 from dataclasses import dataclass
 
 from kpn_tf.node.tables import check
+from kpn_tf.trained import DEFAULT_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Rule:
     description: tuple[str, ...] = ("*",)
     kernel: tuple[str, ...] = ("*",)
     thickness_mm: tuple[float, ...] = ()
-    weights: str = "edge"
+    weights: str = DEFAULT_WEIGHTS
     strength: float | tuple[float, ...] = 1.0
     noise_hu: float | None = None
     originals: bool = False
