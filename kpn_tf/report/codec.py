@@ -24,7 +24,9 @@ UNIT = 4096
 
 # The fit sees rows of about so many pixels in all, and counts what is far off less: noise shall be predicted well,
 # edges are few.
-_PIXELS, _ROUNDS, _FAR = 2**14, 4, 4.0
+_PIXELS, _ROUNDS, _FAR = 2**13, 4, 4.0
+# Matrices of so few pixels are multiplied on one thread: more would take the cores from the network.
+_BLOCK = 256
 
 # The 85 letters of RFC 1924, without the one that could end the element that holds them.
 _LETTERS = np.frombuffer(
@@ -103,17 +105,18 @@ def _shifted(padded, row, column):
 def _fitted(codes, neighbours):
     """Weights that predict most codes best, whole numbers: least squares, what was far off counting less each round."""
     every = max(1, codes.size // _PIXELS)
-    wanted = codes[::every].ravel().astype(np.float64)
-    given = np.stack([neighbour[::every].ravel() for neighbour in neighbours]).astype(
-        np.float64
-    )  # (N, pixels)
-    trust = np.ones(len(wanted))
+    values = np.stack([image[::every].ravel() for image in (codes, *neighbours)])
+    # Zeros at the end weigh nothing.
+    values = np.pad(values, ((0, 0), (0, -values.shape[1] % _BLOCK))).astype(np.float64)
+    values = values.reshape(len(values), -1, _BLOCK).swapaxes(0, 1)  # (blocks, 1 + N, _BLOCK)
+    wanted, given = values[:, :1], values[:, 1:]
+    trust = np.ones_like(wanted)
     for _ in range(_ROUNDS):
-        trusted = given * trust
+        products = ((given * trust) @ values.swapaxes(1, 2)).sum(axis=0)  # (N, 1 + N)
         # A trace on the diagonal: an image of one value has no one answer.
-        square = trusted @ given.T + 1e-3 * np.eye(len(neighbours))
-        weights = np.linalg.solve(square, trusted @ wanted)
-        trust = 1 / (np.abs(wanted - weights @ given) + _FAR)
+        square = products[:, 1:] + 1e-3 * np.eye(len(neighbours))
+        weights = np.linalg.solve(square, products[:, 0])
+        trust = 1 / (np.abs(wanted - weights[None] @ given) + _FAR)
     return [int(weight) for weight in np.rint(UNIT * weights)]
 
 
