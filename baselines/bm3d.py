@@ -1,12 +1,9 @@
 """BM3D, the strongest denoiser without training; its licence allows non-commercial use only."""
 
-import functools
-import importlib
-import warnings
-
 import numpy as np
 
 from baselines.calibration import calibrated_sigma_hu, checked_sigma_hu, checked_slice_hu
+from baselines.packages import package_of, warn_of_licence
 
 # The side of its search window: on slices smaller than a block bm3d 4.0.3 raises, or ends the process.
 _SMALLEST_SIDE = 39
@@ -21,12 +18,6 @@ _SMALLEST_SIDE = 39
 #   factor 1.2   36.08 32.08   36.44 32.23   36.53 32.23   36.56 32.19   36.53 32.09
 #   factor 1.4   35.71 31.98   36.19 32.26   36.35 32.32   36.45 32.32   36.47 32.26
 FACTOR, NOISY = 1.4, 0.2
-
-LICENCE = "BM3D: the package bm3d (Tampere University) may be used for non-commercial purposes only"
-
-
-class LicenceWarning(UserWarning):
-    """What follows uses software that is not free for every purpose."""
 
 
 class BM3D:
@@ -57,13 +48,8 @@ class BM3D:
 
     def __init__(self, sigma_hu=None):
         self.sigma_hu = checked_sigma_hu(sigma_hu)
-        try:
-            self._bm3d = importlib.import_module("bm3d")
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                "BM3D needs the baselines extra: in a checkout, pip install '.[baselines]'"
-            ) from error
-        _name_licence()
+        self._bm3d = package_of("BM3D", "bm3d")
+        warn_of_licence("BM3D", "bm3d")
 
     def __call__(self, slice_hu):
         """Denoises one slice.
@@ -90,9 +76,3 @@ class BM3D:
         rows, columns = slice_hu.shape
         noisy = 0 if self.sigma_hu else NOISY
         return ((1 - noisy) * denoised_hu[:rows, :columns] + noisy * slice_hu).astype(np.float32)
-
-
-@functools.cache
-def _name_licence():
-    """Says once per process what may be done with the package."""
-    warnings.warn(LICENCE, LicenceWarning, stacklevel=3)

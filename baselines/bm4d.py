@@ -1,15 +1,9 @@
 """BM4D: BM3D for volumes, the denoiser without training that sees neighbouring slices; for non-commercial use only."""
 
-import functools
-import importlib
-import warnings
-
 import numpy as np
 
-from baselines.bm3d import LicenceWarning
 from baselines.calibration import checked_sigma_hu, checked_slice_hu
-
-LICENCE = "BM4D: the package bm4d (Tampere University) may be used for non-commercial purposes only"
+from baselines.packages import package_of, warn_of_licence
 
 # Blocks of 4×4×4 voxels and their search window do not fit into less.
 _LEAST_SLICES, _LEAST_SIDE = 4, 16
@@ -36,13 +30,8 @@ class BM4D:
     def __init__(self, sigma_hu, slices=5):
         self.sigma_hu = checked_sigma_hu(sigma_hu)
         self.slices = slices
-        try:
-            self._bm4d = importlib.import_module("bm4d")
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                "BM4D needs the baselines extra: in a checkout, pip install '.[baselines]'"
-            ) from error
-        _name_licence()
+        self._bm4d = package_of("BM4D", "bm4d")
+        warn_of_licence("BM4D", "bm4d")
 
     def __call__(self, slice_hu, padding=None, neighbours=()):
         """Denoises one slice.
@@ -76,9 +65,3 @@ class BM4D:
         rows, columns = slice_hu.shape
         denoised_hu = np.array(denoised_hu[:rows, :columns, len(before)], np.float32)
         return denoised_hu if padding is None else np.where(padding, slice_hu, denoised_hu).astype(np.float32)
-
-
-@functools.cache
-def _name_licence():
-    """Says once per process what may be done with the package."""
-    warnings.warn(LICENCE, LicenceWarning, stacklevel=3)

@@ -1,10 +1,9 @@
 """K-SVD: every patch becomes a few atoms of a dictionary that is learnt on the noisy slice itself."""
 
-import importlib
-
 import numpy as np
 
 from baselines.calibration import calibrated_sigma_hu, checked_sigma_hu, checked_slice_hu
+from baselines.packages import package_of
 
 # Elad & Aharon 2006, section III: 8 x 8 patches, 256 atoms, C = 1.15, ten iterations.
 SIDE = 8
@@ -65,13 +64,8 @@ class KSVD:
     def __init__(self, sigma_hu=None, seed=0):
         self.sigma_hu = checked_sigma_hu(sigma_hu)
         self.seed = seed
-        try:
-            self._dictlearn = importlib.import_module("dictlearn")
-            self._threads = importlib.import_module("threadpoolctl")
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                "K-SVD needs the baselines extra: in a checkout, pip install '.[baselines]'"
-            ) from error
+        self._dictlearn = package_of("K-SVD", "dictlearn")
+        self._threads = package_of("K-SVD", "threadpoolctl")
 
     def __call__(self, slice_hu):
         """Denoises one slice.

@@ -7,11 +7,12 @@ import warnings
 import numpy as np
 import pytest
 
-from baselines import bm3d, ksvd
-from baselines.bm3d import BM3D, LicenceWarning
+from baselines import bm3d, ksvd, packages
+from baselines.bm3d import BM3D
 from baselines.bm4d import BM4D
 from baselines.calibration import calibrated_sigma_hu
 from baselines.ksvd import KSVD
+from baselines.packages import LicenceWarning
 from kpn_tf.denoiser import Neighbour
 from kpn_tf.dose.simulation import SPECTRA
 from kpn_tf.evaluation import simulated_pairs
@@ -19,7 +20,7 @@ from kpn_tf.metrics import psnr
 from tests.noisy_torso import noisy_volume
 
 # The notice itself is tested below; elsewhere it would come first from whichever test happens to be first.
-pytestmark = pytest.mark.filterwarnings("ignore::baselines.bm3d.LicenceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::baselines.packages.LicenceWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +90,7 @@ def test_bm4d_takes_more_noise_with_neighbours_than_alone_and_leaves_all_as_they
 
 
 def test_the_licence_is_named_once_per_process():
-    bm3d._name_licence.cache_clear()
+    packages.warn_of_licence.cache_clear()
     with pytest.warns(LicenceWarning, match="non-commercial purposes only"):
         BM3D(25.0)
     with warnings.catch_warnings():

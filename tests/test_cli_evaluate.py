@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from baselines import bm3d, ksvd
+from baselines import bm3d, ksvd, packages
 from kpn_tf.cli import extras
 from kpn_tf.cli.evaluate import EvaluateConfig
 from kpn_tf.denoiser import artefact
@@ -258,7 +258,7 @@ def test_a_keras_file_is_evaluated(scan, tmp_path, capfd):
 
 def test_bm3d_is_evaluated_with_its_sigma_and_its_licence_is_named(tmp_path, capfd):
     write_torso(tmp_path / "in", noisy_volume()[:1])
-    bm3d._name_licence.cache_clear()
+    packages.warn_of_licence.cache_clear()
     words = ["--denoiser", "bm3d", "--denoiser", "bm3d:12.5", "--json", tmp_path / "table.json"]
     assert kpn("evaluate", tmp_path / "in", *words) == 0
     out, err = capfd.readouterr()

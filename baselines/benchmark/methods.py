@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.bm3d import LicenceWarning
+from baselines.packages import LicenceWarning
 from baselines.redcnn import REDCNN
 from baselines.wavresnet import WavResNet
 from kpn_tf.denoiser import Denoiser

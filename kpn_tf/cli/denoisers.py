@@ -131,10 +131,10 @@ def _open(word, threads):
 
 
 def _bm3d(word):
-    from baselines.bm3d import BM3D, FACTOR, LicenceWarning
+    from baselines.bm3d import BM3D, FACTOR
 
     sigma_hu = _sigma_hu(word)
-    denoiser = _licensed(lambda: BM3D(sigma_hu), LicenceWarning)
+    denoiser = _licensed(lambda: BM3D(sigma_hu))
     about = {
         "bm3d": importlib.metadata.version("bm3d"),
         **_noise(sigma_hu, FACTOR),
@@ -144,13 +144,12 @@ def _bm3d(word):
 
 
 def _bm4d(word):
-    from baselines.bm3d import LicenceWarning
     from baselines.bm4d import BM4D
 
     sigma_hu = _sigma_hu(word)
     if sigma_hu is None:
         raise ValueError(f"Expected bm4d:SIGMA with a noise in HU above 0. Received: {word}")
-    denoiser = _licensed(lambda: BM4D(sigma_hu), LicenceWarning)
+    denoiser = _licensed(lambda: BM4D(sigma_hu))
     about = {
         "bm4d": importlib.metadata.version("bm4d"),
         "sigma_hu": sigma_hu,
@@ -160,10 +159,12 @@ def _bm4d(word):
     return NamedDenoiser(word, denoiser, about)
 
 
-def _licensed(make, licence_warning):
+def _licensed(make):
     """Makes a denoiser and says what its licence allows."""
+    from baselines.packages import LicenceWarning
+
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", licence_warning)
+        warnings.simplefilter("always", LicenceWarning)
         denoiser = make()
     for warning in caught:
         console.say(f"notice: {warning.message}", sys.stderr)
