@@ -183,8 +183,8 @@ def test_series_that_were_made_of_the_slices_are_judged_as_they_are(scan, tmp_pa
     }
     kinds = list(tables["given"][0]["values"])
     assert kinds[0] == "before"
-    assert sorted(kind.partition(" ")[2] for kind in kinds[1:]) == ["(strength 0.5)", "(strength 1)"]
-    full = next(kind for kind in kinds if kind.endswith("(strength 1)"))
+    assert sorted(kind.partition(", ")[2] for kind in kinds[1:]) == ["strength 0.5", "strength 1"]
+    full = next(kind for kind in kinds if kind.endswith("strength 1"))
     for made, given in zip(tables["made"], tables["given"], strict=True):
         assert (made["name"], made["of"]) == (given["name"], given["of"])
         # Stored values are whole HU.

@@ -340,6 +340,19 @@ def test_derived_slices_sort_as_their_sources(tmp_path):
     assert [part.position_mm for part in after.slices] == [part.position_mm for part in before.slices]
     assert (after.pixel_spacing_mm, after.study_uid) == (before.pixel_spacing_mm, before.study_uid)
     assert after.uid == derived_series_uid(before.key, BY)
+    assert (before.strength, after.strength) == (None, 0.75)
+
+
+def test_a_series_whose_slices_are_denoised_at_several_strengths_has_none_of_its_own(tmp_path):
+    (tmp_path / "out").mkdir()
+    by = dataclasses.replace(BY, wanted_noise_hu=12.0)
+    for instance, strength in enumerate([0.25, 0.3], start=1):
+        ct = source(tmp_path, ct_dataset(instance=instance, position_mm=3.0 * instance))
+        derived = derive_slice(ct, noisy(ct), dataclasses.replace(by, strength=strength))
+        write_slice(derived, tmp_path / "out" / f"{instance}.dcm")
+    (series,), _ = find_series(tmp_path / "out")
+    assert len(series.slices) == 2
+    assert series.strength is None
 
 
 def test_nothing_is_ever_overwritten(tmp_path):

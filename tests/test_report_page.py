@@ -758,7 +758,7 @@ def test_the_slider_shows_the_slice_the_kernel_and_the_noise_of_its_strength(sev
     (_, before_hu, _, *beside_hu), heads = page.evaluate("series.rows[1]"), page.evaluate("series.rows[0]")
     assert heads[:3] == ["", "before", "after, 0.6"]
     noise_hu = dict(zip(heads[3:], beside_hu, strict=True))
-    weak = next(name for name in noise_hu if name.endswith("denoised at 40%"))
+    weak = next(name for name in noise_hu if name.endswith("strength 0.4"))
     shown_hu, still_hu = map(
         float, re.findall(r"([\d.]+) HU", page.evaluate("$('strength-text').textContent"))
     )
@@ -782,7 +782,7 @@ def test_given_series_stand_side_by_side_and_scroll_zoom_and_change_windows_toge
     titles = page.evaluate("panes.map((pane) => pane.select.selectedOptions[0].textContent)")
     assert titles[:2] == ["Before", "After"]
     assert sorted(re.sub(r"series \S+ ", "", title) for title in titles[2:]) == [
-        "(B30f), denoised at 40%",
+        "(B30f), strength 0.4",
         "(I30f)",
     ]
     third = next(i for i, title in enumerate(titles) if title.endswith("(I30f)"))

@@ -64,7 +64,7 @@ def test_what_was_derived_says_so_and_is_not_derived_again(volume_hu, tmp_path, 
     path = write_volume_file(tmp_path / "scan.nrrd", volume_hu)
     assert cli.main(["denoise", str(path), str(tmp_path), *EDGE]) == 0
     (denoised,), _ = find_series(tmp_path / "scan_denoised.nrrd")
-    assert denoised.denoised
+    assert (denoised.denoised, denoised.strength) == (True, 1.0)
     words = sitk.ReadImage(str(tmp_path / "scan_denoised.nrrd"))
     assert Denoiser("edge", threads=1).identity.file_sha256 in words.GetMetaData("kpn_tf")
     assert "research use" in words.GetMetaData("ITK_FileNotes")

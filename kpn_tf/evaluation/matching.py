@@ -68,8 +68,10 @@ def series_beside(shown, others):
 
 
 def series_name(series):
-    """Names a series in lines and tables without saying whose it is."""
-    return f"series ...{series.label}" + (f" ({series.kernel})" if series.kernel else "")
+    """Names a series in lines and tables without saying whose it is, and one of this package's by its strength."""
+    kernel = f" ({series.kernel})" if series.kernel else ""
+    strength = "" if series.strength is None else f", strength {series.strength:g}"
+    return f"series ...{series.label}{kernel}{strength}"
 
 
 def same_corner(low_dataset, normal_dataset, pixel_spacing_mm):

@@ -1,12 +1,9 @@
 """Series that others made of the slices in hand, such as derived ones, in place of a denoiser."""
 
-import re
-
-from kpn_tf.dicom import DicomError, read_slice
-from kpn_tf.dicom.attributes import items, text
+from kpn_tf.dicom import read_slice
 from kpn_tf.dicom.reading.slice_header import read_header
 from kpn_tf.dose.low_dose import inside_hu
-from kpn_tf.evaluation.matching import same_corner, series_beside
+from kpn_tf.evaluation.matching import same_corner, series_beside, series_name
 from kpn_tf.evaluation.stream import found_series
 
 _PLACE = ["ImagePositionPatient", "ImageOrientationPatient"]
@@ -25,7 +22,7 @@ class GivenSeries:
         self._series = series
         self._files = {series.slices.index(file): given for file, given in pairs}
         self._index = None
-        self.name = f"...{other.label}{_strength(other)}"
+        self.name = series_name(other)
 
     def heard(self, pairs):
         """Yields `Pair`s, remembering the place of each."""
@@ -68,14 +65,3 @@ def given_series(series, folders, note):
             )
         given |= {other.key: GivenSeries(series, other, pairs) for other, pairs in matches}
     return list(given.values())
-
-
-def _strength(series):
-    """What this package's own series says of its strength, as an end of its name."""
-    try:
-        header = read_header(series.slices[0], ["ContributingEquipmentSequence"])
-    except DicomError:
-        return ""
-    told = [text(item, "ContributionDescription") for item in items(header, "ContributingEquipmentSequence")]
-    strengths = [found[1] for one in told if (found := re.search(r"\bstrength (\d(?:\.\d+)?)", one))]
-    return f" (strength {strengths[-1]})" if series.denoised and strengths else ""

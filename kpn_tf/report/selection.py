@@ -1,6 +1,5 @@
 """Which slices a report shows, and what lies beside them: chosen from headers alone."""
 
-import re
 from dataclasses import dataclass, field
 
 from kpn_tf.dicom import DicomError, Series, SliceFile
@@ -130,17 +129,11 @@ def _beside(shown, folders, note):
             )
         for given, others in zip(found, matches, strict=True):
             given += others
-    names = [_told_apart(_beside_name(other) for other, _ in given) for given in found]
+    names = [_told_apart(series_name(other) for other, _ in given) for given in found]
     return [
         {name: dict(pairs) for name, (_, pairs) in zip(of_one, given, strict=True)}
         for of_one, given in zip(names, found, strict=True)
     ]
-
-
-def _beside_name(series):
-    """Names a series without saying whose it is; of its description no more than what this package wrote."""
-    strength = re.search(r"KPN +(\d+%)", series.description) if series.denoised else None
-    return series_name(series) + (f", denoised at {strength[1]}" if strength else "")
 
 
 def _told_apart(names):

@@ -17,7 +17,7 @@ from kpn_tf.dicom.reading.sorting import sorted_series
 from kpn_tf.dicom.reading.volume_file import open_volume
 from kpn_tf.dicom.reading.volume_format import volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal
-from kpn_tf.dicom.writing.derived_by import VOLUME_DENOISED
+from kpn_tf.dicom.writing.derived_by import VOLUME_DENOISED, told_strength
 from kpn_tf.dicom.writing.simulated_by import VOLUME_SIMULATED
 
 # Last characters of a UID that name a series.
@@ -96,6 +96,7 @@ def _volume_series(volume):
             for index in range(slices)
         ),
         denoised=volume.note.startswith(VOLUME_DENOISED),
+        strength=told_strength(volume.note),
         simulated=volume.note.startswith(VOLUME_SIMULATED),
         outside=outside_scope(pydicom.Dataset(), orientation),
     )

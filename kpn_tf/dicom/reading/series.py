@@ -53,6 +53,7 @@ class Series:
         thickness_mm: Slice thickness, or None.
         slices: Sorted by position; phases at the same position all stay, in order of acquisition.
         denoised: True if this package denoised it: denoising it again would be a mistake.
+        strength: At which this package denoised it; `None` if it did not, or not every slice alike.
         simulated: True if this package lowered its dose: lowering it again would be a mistake.
         outside: What of its slices networks were not made for, as `kpn_tf.dicom.reading.scope.outside_scope` tells it.
         ruler: Attribute of the headers that `position_mm` of the slices comes from: `"position_mm"`
@@ -74,6 +75,7 @@ class Series:
     thickness_mm: float | None
     slices: tuple[SliceFile, ...]
     denoised: bool = False
+    strength: float | None = None
     simulated: bool = False
     outside: tuple[str, ...] = ()
     ruler: str = "position_mm"

@@ -15,7 +15,7 @@ from kpn_tf.dicom.reading.header import check_is_ct_slice, multi_frame_name, pix
 from kpn_tf.dicom.reading.multi_frame import multi_frame
 from kpn_tf.dicom.reading.volume_format import volume_suffix
 from kpn_tf.dicom.refusal import DicomError, Refusal, of_frame
-from kpn_tf.dicom.writing.derived_by import MANUFACTURER
+from kpn_tf.dicom.writing.derived_by import MANUFACTURER, told_strength
 from kpn_tf.dicom.writing.simulated_by import SIMULATION
 
 # Everything that is looked at in a file with one slice: pydicom skips the other elements, private blocks above all.
@@ -70,6 +70,7 @@ class SliceHeader:
     labels: tuple[str, str, str]  # description, kernel, manufacturer
     thickness_mm: float | None
     denoised: bool
+    strength: float | None
     simulated: bool
     outside: tuple[str, ...]
 
@@ -149,6 +150,7 @@ def _slice_header(path, frame, dataset):
         ),
         thickness_mm=thickness_mm if thickness_mm else None,
         denoised=any(model != SIMULATION for model in own),
+        strength=_own_strength(dataset),
         simulated=SIMULATION in own,
         outside=() if own else scope.outside_scope(dataset, orientation),
     )
@@ -177,12 +179,17 @@ def read_header(file, keywords):
 
 def own_models(dataset):
     """Names of the models of this package that have changed a slice, by its ContributingEquipmentSequence."""
+    return [text(item, "ManufacturerModelName") for item in _own_equipment(dataset)]
+
+
+def _own_equipment(dataset):
     equipment = items(dataset, "ContributingEquipmentSequence")
-    return [
-        text(item, "ManufacturerModelName")
-        for item in equipment
-        if text(item, "Manufacturer") == MANUFACTURER
-    ]
+    return [item for item in equipment if text(item, "Manufacturer") == MANUFACTURER]
+
+
+def _own_strength(dataset):
+    told = (told_strength(text(item, "ContributionDescription")) for item in _own_equipment(dataset))
+    return next((strength for strength in told if strength is not None), None)
 
 
 def _first(values):

@@ -73,6 +73,7 @@ def _sorted_series(group):
     )
     head = placed[0] if placed else group[0]
     description, kernel, manufacturer = head.labels
+    strengths = {header.strength for header in placed}
     series = Series(
         uid=head.identity.series_uid,
         study_uid=head.identity.study_uid,
@@ -99,6 +100,7 @@ def _sorted_series(group):
             for header in placed
         ),
         denoised=head.denoised,
+        strength=strengths.pop() if len(strengths) == 1 else None,
         simulated=head.simulated,
         outside=tuple(dict.fromkeys(reason for header in placed for reason in header.outside)),
         ruler=ruler or "instance_number",

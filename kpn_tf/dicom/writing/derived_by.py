@@ -1,6 +1,7 @@
 """Who made a derived slice, and the UIDs that follow from it."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from kpn_tf.dicom.identity import uid_from_name
@@ -129,14 +130,29 @@ class DerivedBy:
     @property
     def volume_note(self):
         """What a derived volume file says of itself where there is room for little."""
-        return (
-            f"{VOLUME_DENOISED} {self.strength:.0%}, research use: {self.version} {self.serial_number[:12]}"
-        )
+        return f"{VOLUME_DENOISED}, strength {self.strength:g}, research use: {self.version} {self.serial_number[:12]}"
 
     @property
     def _hashes(self):
         known = (("file", self.file_sha256), ("weights", self.weights_sha256))
         return ", ".join(f"{what} SHA-256 {sha256}" for what, sha256 in known if sha256)
+
+
+def told_strength(text):
+    """The strength in the `description` or `volume_note` of a `DerivedBy`.
+
+    Args:
+        text: What a derived slice or file says of itself.
+
+    Returns:
+        The strength; `None` if it says none.
+
+    Example:
+        >>> told_strength(DerivedBy("edge", "0.1.0", "ab" * 32, 0.5).description)
+        0.5
+    """
+    found = re.search(r"\bstrength (\d(?:\.\d+)?(?:e-\d+)?)", text)
+    return float(found[1]) if found else None
 
 
 def derived_series_uid(series_key, derived_by):
