@@ -516,4 +516,6 @@ def test_every_option_and_field_is_in_the_guide(scan, tmp_path):
     for field in [*document, *row, *record]:
         assert f"`{field}`" in guide, field
     for option in dataclasses.fields(EvaluateConfig):
-        assert f"`--{option.name}" in guide or f"`{option.name.upper()}`" in guide, option.name
+        assert f"`--{option.name.replace('_', '-')}" in guide or f"`{option.name.upper()}`" in guide, (
+            option.name
+        )

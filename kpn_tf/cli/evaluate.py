@@ -13,11 +13,13 @@ from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.denoisers import most_slices, open_denoisers
 from kpn_tf.console import Notes, bar, say
+from kpn_tf.datasets.ldct_benchmark import ldct_benchmark
+from kpn_tf.datasets.ldct_scores import compare
 from kpn_tf.evaluation import DenoiserError, evaluate, paired, simulated_pairs
 from kpn_tf.files import write_text
 from kpn_tf.trained import DEFAULT_WEIGHTS
 
-DOSE, SEED = 0.25, 0
+DOSE, SEED, CONVENTIONS = 0.25, 0, ("soft",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,13 @@ class EvaluateConfig:
     seed: int | None = field(
         default=None, metadata={"help": f"seed of the noise (default {SEED})", "kind": kinds.seed}
     )
+    ldct_benchmark: bool = field(
+        default=False,
+        metadata={
+            "help": "INPUT holds patients of the collection LDCT-and-Projection-data: by the protocol of the open "
+            "benchmark, beside its published table"
+        },
+    )
     every: int = field(default=1, metadata={"help": "take every N-th slice (default 1)", "kind": kinds.count})
     denoiser: tuple[str, ...] = field(
         default=(DEFAULT_WEIGHTS,),
@@ -59,7 +68,7 @@ class EvaluateConfig:
         },
     )
     convention: tuple[str, ...] = field(
-        default=("soft",),
+        default=CONVENTIONS,
         metadata={
             "help": "window of PSNR and SSIM: soft (default), lung or full; repeatable",
             "kind": kinds.convention,
@@ -91,10 +100,12 @@ def run(config):
     functions = {denoiser.name: denoiser.denoise for denoiser in denoisers}
     stream = _stream(config, note, most_slices(functions.values()))
     with bar(stream.pairs, stream.slices) as pairs:
+        pairs = _warmed(functions, pairs)
         try:
-            results = evaluate(
-                functions, _warmed(functions, pairs), config.convention, data_name=stream.data_name
-            )
+            if config.ldct_benchmark:
+                results = compare(functions, pairs, data_name=stream.data_name)
+            else:
+                results = evaluate(functions, pairs, config.convention, data_name=stream.data_name)
         except (DenoiserError, ValueError) as error:
             say(f"kpn evaluate: {error}", sys.stderr)
             return FAILED
@@ -118,6 +129,12 @@ def _wrong(config):
     """What is wrong with the call, or `None`."""
     if config.reference is not None and (config.dose, config.seed) != (None, None):
         return "--dose and --seed belong to simulated pairs, without --reference: real pairs have the doses they have"
+    others = (config.reference, config.dose, config.seed, config.convention)
+    if config.ldct_benchmark and others != (None, None, None, CONVENTIONS):
+        return (
+            "expected --ldct-benchmark without --reference, --dose, --seed and --convention: both doses are in INPUT, "
+            "and the windows are the benchmark's"
+        )
     for folder in (config.input, config.reference):
         if folder is not None and not os.path.exists(folder):
             return f"expected a CT file or a folder, received {folder}, which does not exist"
@@ -129,6 +146,8 @@ def _wrong(config):
 
 
 def _stream(config, note, slices):
+    if config.ldct_benchmark:
+        return ldct_benchmark(config.input, every=config.every, note=note, slices=slices)
     if config.reference is not None:
         return paired(config.input, config.reference, every=config.every, note=note, slices=slices)
     return simulated_pairs(

@@ -61,7 +61,7 @@ def nih(folder, *, part="test", every=1, note):
     """
     if part not in ("train", "test"):
         raise ValueError(f"Expected the part 'train' or 'test'. Received: {part!r}")
-    patients = _patients(folder, note)
+    patients = scans_of_patients(folder, note)
     names = sorted(patients)
     regions = sorted({name[0] for name in names})
     if len(regions) > 1:
@@ -84,7 +84,7 @@ def nih(folder, *, part="test", every=1, note):
         )
     matched, names_of = [], {}
     for name in chosen:
-        for low, pairs in _matched(name, patients[name], note):
+        for low, pairs in matched_scans(name, patients[name], note):
             matched.append((low, pairs))
             names_of[low] = name
     data_name = f"NIH protocol, {part} part: {', '.join(chosen)}"
@@ -92,17 +92,25 @@ def nih(folder, *, part="test", every=1, note):
 
 
 @dataclass
-class _Scans:
-    """The series of one patient, by dose."""
+class Scans:
+    """The series of one patient, by dose, and which layouts they came in: `"challenge"`, `"collection"`."""
 
     low: list[Series] = field(default_factory=list)
     normal: list[Series] = field(default_factory=list)
     layouts: set[str] = field(default_factory=set)
 
 
-def _patients(folder, note):
-    """`_Scans` by the patient's public number."""
-    folder, patients = Path(folder), defaultdict(_Scans)
+def scans_of_patients(folder, note):
+    """Finds the series of both doses, in either layout.
+
+    Args:
+        folder: Searched to the bottom.
+        note: Callback `(line, failure)` for skipped inputs.
+
+    Returns:
+        `Scans` by the patient's public number.
+    """
+    folder, patients = Path(folder), defaultdict(Scans)
     for series in found_series(folder, note):
         if series.denoised or series.simulated:
             note(f"{series_name(series)}: made by kpn_tf, no scan", False)
@@ -139,8 +147,17 @@ def _origin(path, folder):
     return unfinished, (doses or [None])[-1], (patients or [None])[-1]
 
 
-def _matched(name, scans, note):
-    """What `matched_series` finds among the series of a patient; what is left over of either dose is told."""
+def matched_scans(name, scans, note):
+    """Pairs the doses of a patient; what is left over of either dose is told.
+
+    Args:
+        name: The patient's number, for the notes.
+        scans: `Scans`.
+        note: Callback `(line, failure)` for skipped inputs.
+
+    Returns:
+        What `kpn_tf.evaluation.matching.matched_series` does.
+    """
 
     def note_of_patient(line, failure):
         note(f"{name}: {line}", failure)

@@ -108,23 +108,33 @@ def ssim(
 
     Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment", IEEE TIP 13(4), 2004, Eq. 13.
     """
+    reference_hu, slice_hu, data_range_hu = _clipped_pair(reference_hu, slice_hu, convention)
+    return similarity(reference_hu / data_range_hu, slice_hu / data_range_hu, flavour)
+
+
+def similarity(x, y, flavour):
+    """Mean structural similarity index of two images whose data range is 1.
+
+    Args:
+        x: `(H, W)`, float64.
+        y: `(H, W)`, likewise.
+        flavour: As of `ssim`.
+
+    Returns, Raises, Source: As of `ssim`.
+    """
     if flavour not in SSIM_FLAVOURS:
         raise ValueError(f"Expected flavour to be one of {list(SSIM_FLAVOURS)}. Received: {flavour!r}")
-    reference_hu, slice_hu, data_range_hu = _clipped_pair(reference_hu, slice_hu, convention)
     local_mean, side = (_uniform_mean, 7) if flavour == "uniform7" else (_gaussian_mean, 11)
-    if min(reference_hu.shape) < side:
-        raise ValueError(
-            f"Expected at least {side}x{side} pixels for {flavour}. Received: {reference_hu.shape}"
-        )
-    x, y = reference_hu / data_range_hu, slice_hu / data_range_hu
+    if min(x.shape) < side:
+        raise ValueError(f"Expected at least {side}x{side} pixels for {flavour}. Received: {x.shape}")
     sample = side**2 / (side**2 - 1) if flavour == "uniform7" else 1.0
     mean_x, mean_y = local_mean(x), local_mean(y)
     mean_xy, mean_squares = mean_x * mean_y, mean_x**2 + mean_y**2
     covariance = sample * (local_mean(x * y) - mean_xy)
     variances = sample * (local_mean(x * x + y * y) - mean_squares)
     c1, c2 = K1**2, K2**2
-    similarity = (2 * mean_xy + c1) * (2 * covariance + c2) / ((mean_squares + c1) * (variances + c2))
-    return float(similarity.mean())
+    index = (2 * mean_xy + c1) * (2 * covariance + c2) / ((mean_squares + c1) * (variances + c2))
+    return float(index.mean())
 
 
 def _uniform_mean(image, side=7):
