@@ -19,12 +19,12 @@ import tensorflow as tf
 
 from export import Release, to_tflite
 from kpn_tf import cli
-from kpn_tf.denoiser import Denoiser, artefact, gpu, trial
+from kpn_tf.denoiser import Denoiser, Neighbour, artefact, gpu, trial
 from kpn_tf.denoiser.cpu import Cpu
 from kpn_tf.denoiser.gpu import Adapter, Gpu, GpuError
 from kpn_tf.denoiser.self_test import TOLERANCE_HU, SelfTest, run_self_test
 from kpn_tf.denoiser.trial import try_gpu
-from kpn_tf.networks import StructKPN
+from kpn_tf.networks import StackKPN, StructKPN
 from tests.ct_series import write_ct_series
 
 STANDINS = Path(__file__).parent / "golden" / "standins"
@@ -87,6 +87,15 @@ def edge_128(tmp_path_factory):
     network.load_weights(artefact.WEIGHTS_FOLDER / "edge.keras")
     path = tmp_path_factory.mktemp("edge") / "edge_128.tflite"
     to_tflite(network, path, Release("1", "none", "none"), precision="float32", side=128)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pair_128(edge_128):
+    """The shipped network of stacks for 128x128, with `edge_128` for slices without near neighbours."""
+    path = edge_128.with_name("stack_128.tflite")
+    export = {"precision": "float32", "side": 128, "alone": edge_128, "alone_beyond_mm": 3.5}
+    to_tflite(StackKPN.from_preset("stack"), path, Release("1", "none", "none"), **export)
     return path
 
 
@@ -157,13 +166,13 @@ class FakeGpu:
 
     software = False
 
-    def __init__(self, path, side):
+    def __init__(self, path, side, slices):
         self.adapter = Adapter("Fast Card", self.software)
         self.run = Cpu(path, 1)
         self.closed = False
 
-    def __call__(self, batch_hu):
-        return self.run(batch_hu)
+    def __call__(self, *inputs):
+        return self.run(*inputs)
 
     def check(self):
         pass
@@ -186,12 +195,20 @@ def test_auto_takes_an_adapter_that_is_real_and_faster_and_gpu_takes_any(
     monkeypatch, small_installation, device, software, gpu_ms, chosen, why
 ):
     monkeypatch.setattr(trial, "Gpu", type("FakeGpu", (FakeGpu,), {"software": software}))
-    monkeypatch.setattr(trial, "run_self_test", lambda gpu, cpu, side: SelfTest(0.0001, gpu_ms, 80.0))
+    monkeypatch.setattr(trial, "run_self_test", lambda gpu, cpu, side, slices: SelfTest(0.0001, gpu_ms, 80.0))
     denoise = Denoiser("edge", device=device, threads=1)
     assert denoise.device == chosen
     assert why in denoise.device_note
     assert denoise.adapter == "Fast Card"
     assert denoise.artefact.path.stem == ("edge_64" if chosen == "gpu" else "edge")
+
+
+def test_a_stack_is_proved_with_its_distances(pair_128):
+    right = Cpu(pair_128, 1)
+    assert run_self_test(right, right, 128, 5).passed
+    assert not run_self_test(
+        lambda stack_hu, distances_mm: right(stack_hu, 2 * distances_mm), right, 128, 5
+    ).passed
 
 
 # Without an adapter
@@ -268,6 +285,28 @@ def test_the_shipped_network_gives_the_cpus_numbers_on_the_gpu(swiftshader, edge
         slice_hu = slice_of(*shape)
         difference_hu = np.abs(denoise(slice_hu) - Denoiser(edge_128)(slice_hu)).max()
         assert difference_hu < 0.05
+
+
+def test_a_network_of_stacks_and_the_one_of_single_slices_give_the_cpus_numbers_on_the_gpu(
+    swiftshader, pair_128
+):
+    denoise, right = Denoiser(pair_128, device="gpu"), Denoiser(pair_128)
+    assert (denoise.device, denoise.used_with([]).device) == ("gpu", "gpu")
+    assert re.search(r"^computing on the GPU, SwiftShader.*, within \S+ HU of the CPU$", denoise.device_note)
+    middle_hu, *others_hu = (slice_of(131, 101, seed) for seed in range(5))
+    for distance_mm in (1.0, 4.0):
+        beside = [Neighbour(one, distance_mm) for one in others_hu[:3]] + [None]
+        denoised_hu = right(middle_hu, None, beside)
+        np.testing.assert_allclose(denoise(middle_hu, None, beside), denoised_hu, atol=0.05, rtol=0)
+    # So far away there is no neighbour, and a crash of the one network leaves the other on the GPU.
+    np.testing.assert_array_equal(denoised_hu, Denoiser(pair_128.with_name("edge_128.tflite"))(middle_hu))
+    os.kill(denoise._network._worker.pid, signal.SIGKILL)
+    near = [Neighbour(others_hu[0], 1.0), *[None] * 3]
+    np.testing.assert_array_equal(denoise(middle_hu, None, near), right(middle_hu, None, near))
+    assert re.search(
+        r"^continued on the CPU; .*; slices without neighbours: computing on the GPU, SwiftShader",
+        denoise.device_note,
+    )
 
 
 def test_a_slice_in_tiles_of_fixed_size_equals_the_whole_slice_away_from_mirrored_borders(edge_128):

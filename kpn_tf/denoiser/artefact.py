@@ -197,7 +197,12 @@ def fixed_form(artefact):
         return None
     fixed = open_artefact(path)
     # An installation that was updated by half must not change the weights with the device.
-    return fixed if fixed.weights_sha256 == artefact.weights_sha256 else None
+    return fixed if _trained_values(fixed) == _trained_values(artefact) else None
+
+
+def _trained_values(artefact):
+    """What tells the weights of a network and of the one for slices without neighbours, and who has none."""
+    return artefact.weights_sha256, artefact.alone_beyond_mm, artefact.alone and artefact.alone.weights_sha256
 
 
 def _sha256(path):

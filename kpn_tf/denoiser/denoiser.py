@@ -84,11 +84,11 @@ class Denoiser:
         self.artefact: artefact.Artefact = artefact.open_artefact(weights)
         self.strength: float = float(strength)
         self.threads: int = devices.default_threads() if threads is None else int(threads)
-        self.device, self.device_note, self.adapter = "cpu", None, None
+        self.device: str = "cpu"
+        self.adapter: str | None = None
+        self._note: str | None = None
         self._lock: threading.Lock = threading.Lock()
         self._kernels: Kernels | None = None
-        alone = self.artefact.alone
-        self._alone: Denoiser | None = alone and Denoiser(alone.path, threads=threads, strength=strength)
         try:
             if device != "cpu":
                 self._turn_to_gpu(only_if_faster=device == "auto")
@@ -101,6 +101,16 @@ class Denoiser:
             raise ValueError(
                 f"Expected a network LiteRT can run. Received: {self.artefact.path} ({error})"
             ) from error
+        alone = self.artefact.alone
+        more = {"device": self.device, "threads": threads, "strength": strength}
+        self._alone: Denoiser | None = alone and Denoiser(alone.path, **more)
+
+    @property
+    def device_note(self) -> str | None:
+        """One line on what computes and why, or `None` where nothing but the CPU was asked for."""
+        if self._alone and self._alone.device != self.device:
+            return f"{self._note}; slices without neighbours: {self._alone.device_note}"
+        return self._note
 
     @property
     def identity(self) -> Identity:
@@ -260,16 +270,16 @@ class Denoiser:
         self.adapter = trial.adapter.name if trial.adapter else None
         if trial.gpu is None:
             name = f"the GPU, {self.adapter}," if self.adapter else "the GPU"
-            self.device_note = f"computing on the CPU; {name} is not used: {trial.reason}"
+            self._note = f"computing on the CPU; {name} is not used: {trial.reason}"
             return
         self.artefact, self._network, self.device = trial.artefact, trial.gpu, "gpu"
         largest_hu = trial.self_test.largest_hu
-        self.device_note = f"computing on the GPU, {self.adapter}, within {largest_hu:.1g} HU of the CPU"
+        self._note = f"computing on the GPU, {self.adapter}, within {largest_hu:.1g} HU of the CPU"
 
     def _leave_gpu(self, error):
         # The same file, so the identity stays true; what has failed once is not asked again.
         self._network, self.device = Cpu(self.artefact.path, self.threads), "cpu"
-        self.device_note = f"continued on the CPU; the GPU, {self.adapter}, failed: {error}"
+        self._note = f"continued on the CPU; the GPU, {self.adapter}, failed: {error}"
 
     def _stack(self, source_hu, padding, neighbours):
         """A slice and its neighbours as the network sees them, and their distances."""

@@ -39,7 +39,10 @@ class GpuError(RuntimeError):
 
 
 class Gpu:
-    """A network of fixed size as a callable on the GPU, `(1, side, side, 1)` HU to the same.
+    """A network of fixed size as a callable on the GPU.
+
+    It takes `(1, side, side, 1)` HU and returns the same; of a network of stacks it takes `(1, side, side, S)` HU and
+    the distances, `(1, S)` in mm.
 
     The adapter is the one that LiteRT chooses (WebGPU: on Linux over Vulkan). All of the network runs on it, in
     float32. Whether it computes the right numbers is not known here: `kpn_tf.denoiser.self_test`.
@@ -47,20 +50,21 @@ class Gpu:
     Args:
         path: The .tflite.
         side: Rows and columns it takes.
+        slices: Slices of a stack.
 
     Raises:
         GpuError: If there is no adapter, or it cannot run all of the network. In a call: if it failed, complained
             or returned NaN. After that it is closed.
     """
 
-    def __init__(self, path, side):
+    def __init__(self, path, side, slices=1):
         self._shape = (1, side, side, 1)
         self._log_seen = 0
         script = os.path.join(os.path.dirname(__file__), "gpu_worker.py")
         try:
             # What LiteRT logs; opened to append, so that reading here does not move where the worker writes.
             self._log = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115
-            self._worker = ChildProcess(script, str(path), str(side), stderr=self._log)
+            self._worker = ChildProcess(script, str(path), str(side), str(slices), stderr=self._log)
         except OSError as error:
             raise GpuError(f"its process could not be started ({error})") from error
         self.close = weakref.finalize(self, _close, self._worker, self._log)
@@ -68,16 +72,17 @@ class Gpu:
         self.adapter = self._selected() or Adapter("unnamed adapter", software=False)
         self._new_log()
 
-    def __call__(self, batch_hu):
-        denoised_hu = self.run(batch_hu)
+    def __call__(self, batch_hu, *distances_mm):
+        denoised_hu = self.run(batch_hu, *distances_mm)
         self.check()
         if not np.isfinite(denoised_hu).all():
             self._fail("it returned values that are not finite")
         return denoised_hu
 
-    def run(self, batch_hu):
+    def run(self, batch_hu, *distances_mm):
         """Computes one tile and believes the adapter: for the self-test, which compares the values."""
-        payload = self._exchange(np.ascontiguousarray(batch_hu, np.float32).tobytes())
+        inputs = (np.ascontiguousarray(one, np.float32) for one in (batch_hu, *distances_mm))
+        payload = self._exchange(b"".join(one.tobytes() for one in inputs))
         return np.frombuffer(payload, np.float32).reshape(self._shape)
 
     def check(self):

@@ -21,24 +21,31 @@ def _load(path):
     return model
 
 
-def _serve(path, side, requests, replies):
+def _serve(path, side, slices, requests, replies):
     def reply(status, payload=b""):
         replies.write(_REPLY.pack(status, len(payload)) + payload)
         replies.flush()
 
     try:
         model = _load(path)
-        entrance, exit_ = model.create_input_buffers(0), model.create_output_buffers(0)
+        entrances, exit_ = model.create_input_buffers(0), model.create_output_buffers(0)
+        # Of a stack's network the distances are the smaller input.
+        sizes = [model.get_input_buffer_requirements(i)["buffer_size"] for i in range(len(entrances))]
+        by_size = sorted(range(len(entrances)), key=lambda i: -sizes[i])
+        lengths = [side * side * slices, slices][: len(entrances)]
         unwritten = np.full((1, side, side, 1), np.nan, np.float32)
     except Exception as error:
         return reply(1, str(error).encode())
     reply(0)
-    while len(request := requests.read(unwritten.nbytes)) == unwritten.nbytes:
+    expected = 4 * sum(lengths)
+    while len(request := requests.read(expected)) == expected:
         try:
             # A run that fails unnoticed leaves the output as it was: no pixel of an earlier slice may be there.
             exit_[0].write(unwritten)
-            entrance[0].write(np.frombuffer(request, np.float32).reshape(unwritten.shape))
-            model.run_by_index(0, entrance, exit_)
+            parts = np.split(np.frombuffer(request, np.float32), lengths[:1])
+            for i, part in zip(by_size, parts, strict=False):
+                entrances[i].write(part)
+            model.run_by_index(0, entrances, exit_)
             payload = np.asarray(exit_[0].read(unwritten.size, np.float32)).tobytes()
         except Exception as error:
             reply(1, str(error).encode())
@@ -53,4 +60,4 @@ if __name__ == "__main__":
     pipe = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(pipe, "wb") as replies:
-        _serve(sys.argv[1], int(sys.argv[2]), sys.stdin.buffer, replies)
+        _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.stdin.buffer, replies)

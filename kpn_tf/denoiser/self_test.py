@@ -19,6 +19,9 @@ _DENSE_BONE_HU = 3071.0
 _NOISE_HU = 25.0
 _FIELD_OF_VIEW_MM = 384.0
 
+# From one slice of a stack to the next.
+_STEP_MM = 1.5
+
 
 class SelfTest(NamedTuple):
     """What came out.
@@ -39,46 +42,50 @@ class SelfTest(NamedTuple):
         return self.largest_hu <= TOLERANCE_HU
 
 
-def run_self_test(gpu, cpu, side):
+def run_self_test(gpu, cpu, side, slices=1):
     """Compares two ways to compute one network.
 
     The first tile of each warms it up, the second is timed.
 
     Args:
-        gpu: Callable, `(1, side, side, 1)` float32 HU to the same.
+        gpu: Callable, `(1, side, side, 1)` float32 HU to the same, or a stack and its distances.
         cpu: Likewise; it is taken to be right.
         side: Rows and columns of a tile.
+        slices: Slices of a stack.
 
     Returns:
         A `SelfTest`.
     """
     largest_hu = 0.0
-    for tile_hu in (_random_tile(side), _anatomical_tile(side)):
-        batch_hu = tile_hu[None, :, :, None]  # (1, side, side, 1)
-        gpu_hu, gpu_ms = _timed(gpu, batch_hu)
-        cpu_hu, cpu_ms = _timed(cpu, batch_hu)
+    distances_mm = np.float32([[_STEP_MM * abs(place - slices // 2) for place in range(slices)]])
+    more = (distances_mm,) if slices > 1 else ()
+    for tile_hu in (_random_tile(side, slices), _anatomical_tile(side, slices)):
+        batch_hu = np.ascontiguousarray(tile_hu[None])  # (1, side, side, S)
+        gpu_hu, gpu_ms = _timed(gpu, batch_hu, *more)
+        cpu_hu, cpu_ms = _timed(cpu, batch_hu, *more)
         difference_hu = np.abs(gpu_hu.astype(np.float64) - cpu_hu).max()
         # Not `max`: a NaN must stay one.
         largest_hu = float(np.maximum(largest_hu, difference_hu))
     return SelfTest(largest_hu, gpu_ms, cpu_ms)
 
 
-def _timed(network, batch_hu):
+def _timed(network, *inputs):
     began = time.perf_counter()
-    denoised_hu = network(batch_hu)
+    denoised_hu = network(*inputs)
     return denoised_hu, 1000 * (time.perf_counter() - began)
 
 
-def _random_tile(side):
+def _random_tile(side, slices):
     """Every pixel anywhere in HU: no structure that an error could hide behind."""
-    return np.random.default_rng(1).uniform(AIR_HU, _DENSE_BONE_HU, (side, side)).astype(np.float32)
+    return np.random.default_rng(1).uniform(AIR_HU, _DENSE_BONE_HU, (side, side, slices)).astype(np.float32)
 
 
-def _anatomical_tile(side):
+def _anatomical_tile(side, slices):
     """What the network was made for: a torso and its noise."""
     # Here, because the phantom brings pydicom along, and who stays on the CPU needs neither.
     from kpn_tf.phantom import torso
 
-    body_hu = torso(side, side, slices=1, pixel_spacing_mm=_FIELD_OF_VIEW_MM / side).volume_hu[0]
+    spacing_mm = {"pixel_spacing_mm": _FIELD_OF_VIEW_MM / side, "slice_spacing_mm": _STEP_MM}
+    body_hu = np.moveaxis(torso(side, side, slices=slices, **spacing_mm).volume_hu, 0, -1)
     noise_hu = np.random.default_rng(2).normal(0.0, _NOISE_HU, body_hu.shape)
     return (body_hu + noise_hu).astype(np.float32)

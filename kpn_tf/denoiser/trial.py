@@ -45,14 +45,14 @@ def try_gpu(artefact, threads, *, only_if_faster=False):
     if fixed is None:
         return Trial(f"it needs a network of fixed size, and {artefact.path.name} takes any")
     try:
-        gpu = Gpu(fixed.path, fixed.side)
+        gpu = Gpu(fixed.path, fixed.side, fixed.slices)
     except GpuError as error:
         return Trial(str(error), fixed, error.adapter)
     test = None
     try:
         if only_if_faster and gpu.adapter.software:
             raise GpuError("it is itself a program on the CPU")
-        test = run_self_test(gpu.run, Cpu(fixed.path, threads), fixed.side)
+        test = run_self_test(gpu.run, Cpu(fixed.path, threads), fixed.side, fixed.slices)
         if not test.passed:
             raise GpuError(
                 f"its self-test differs from the CPU by {test.largest_hu:.3g} HU, more than {TOLERANCE_HU} HU"
