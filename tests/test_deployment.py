@@ -144,8 +144,15 @@ def test_the_entry_script_leaves_the_derived_slices_where_mercure_looks_for_them
     assert {one.SeriesDescription.partition("KPN")[2].split(",")[0].strip() for one in written} == {"70%"}
 
 
-def test_recipes_that_no_test_builds_say_so():
-    sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)
-    recipes = [section for section in sections if "```dockerfile" in section]
-    assert len(recipes) == 2
-    assert all("built in no test" in section for section in recipes)
+def test_what_no_test_builds_or_starts_says_so_just_above():
+    for language, words, count in (
+        ("dockerfile", "built in no test", 2),
+        ("yaml", "started in no test", 1),
+        ('json\n{\n  "kpn"', "mercure itself was started in no test", 1),
+    ):
+        sections = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+        before = [
+            section.partition(f"```{language}")[0] for section in sections if f"```{language}" in section
+        ]
+        assert len(before) == count
+        assert all(words in " ".join(text.split()) for text in before)
