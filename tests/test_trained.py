@@ -68,13 +68,19 @@ def test_a_file_for_kpn_denoise_has_the_weights_of_the_file_for_keras(name):
     assert open_artefact(name).weights_sha256 == weights_sha256(network) == TRAINED[name].weights_sha256
 
 
-@pytest.mark.parametrize(("name", "side"), [("edge", 512), ("edge_512", 512), ("paper", 256)])
-def test_a_shipped_file_has_a_size_when_it_is_loaded_and_names_in_its_signature(name, side):
-    interpreter = Interpreter(str(WEIGHTS_FOLDER / f"{name}.tflite"))
-    assert interpreter.get_input_details()[0]["shape"].tolist() == [1, side, side, 1]
-    names = {"inputs": ["slice_hu"], "outputs": ["denoised_hu"]}
+@pytest.mark.parametrize("path", sorted(WEIGHTS_FOLDER.glob("*.tflite")), ids=lambda path: path.stem)
+def test_every_shipped_file_has_a_size_when_it_is_loaded_and_the_names_of_the_page_in_its_signature(path):
+    interpreter = Interpreter(str(path))
+    slices, side = open_artefact(path).slices, 256 if path.stem == "paper" else 512
+    shapes = {"slice_hu": [1, side, side, slices], **({"distances_mm": [1, slices]} if slices > 1 else {})}
+    names = {"inputs": sorted(shapes), "outputs": ["denoised_hu"]}
     assert interpreter.get_signature_list()["serving_default"] == names
-    if name == "edge":
+    given = {
+        entry["name"].split("_", 2)[2]: entry["shape"].tolist() for entry in interpreter.get_input_details()
+    }
+    assert given == {f"{name}:0": shape for name, shape in shapes.items()}
+    # That of `paper` takes most of a gigabyte.
+    if path.stem != "paper":
         interpreter.allocate_tensors()
 
 

@@ -113,6 +113,24 @@ def test_a_torso_at_a_quarter_of_the_dose_is_what_its_dicom_would_be(tmp_path, c
     np.testing.assert_array_equal(read_volume(tmp_path / "out/other_dose_25.nii.gz").volume_hu, low)
 
 
+def test_a_lower_dose_has_the_format_and_the_place_of_its_source(tmp_path):
+    body_hu = torso(112, 128, slices=1, pixel_spacing_mm=3.0).volume_hu
+    sources = {}
+    for seed, end in enumerate((".nii.gz", ".nrrd", ".mha")):
+        noisy_hu = body_hu + np.random.default_rng(seed).normal(0, 8, body_hu.shape)
+        path = tmp_path / f"in/of{end}"
+        sources[end] = write_volume_file(
+            path, noisy_hu.round(), spacing_mm=(3.0, 3.0, 3.0), stored=AS_DCM2NIIX
+        )
+    assert cli.main(["simulate", str(tmp_path / "in"), str(tmp_path / "out"), "--dose", "0.5"]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == len(sources)
+    for end, path in sources.items():
+        source, low = sitk.ReadImage(str(path)), sitk.ReadImage(str(tmp_path / f"out/of_dose_50{end}"))
+        for place in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection", "GetPixelID"):
+            assert getattr(low, place)() == getattr(source, place)()
+        assert abs((sitk.GetArrayFromImage(low) - sitk.GetArrayFromImage(source)).mean()) < 1
+
+
 def test_a_mask_is_no_hu_and_left_out(volume_hu, tmp_path, capfd):
     write_volume_file(tmp_path / "in/scan.nii.gz", np.tile(volume_hu, (1, 2, 2)))
     write_volume_file(tmp_path / "in/mask.nii.gz", np.tile(volume_hu > 0, (1, 2, 2)))
