@@ -20,6 +20,7 @@ from kpn_tf.denoiser import artefact
 from kpn_tf.trained import DEFAULT_WEIGHTS, TRAINED
 from tests.command import BOX, kpn
 from tests.ct_series import write_ct_series
+from tests.test_stack_jobs import paired_network
 
 BOX_64 = BOX.with_name("box_64.tflite")
 
@@ -327,7 +328,7 @@ def test_info_tells_versions_devices_and_networks(capfd, weights):
     assert network["file_sha256"] == artefact.open_artefact(DEFAULT_WEIGHTS).file_sha256
     assert (network["parameters"], network["gmac_512"], network["licence"]) == (0, 0.0128, "Apache-2.0")
     assert network["bytes"] == BOX.stat().st_size
-    assert network["fixed_form"] is None
+    assert (network["fixed_form"], network["default"], network["alone"]) == (None, True, None)
     assert network["training"] == TRAINED[DEFAULT_WEIGHTS].training
     assert network["keras"]["file"] == f"{DEFAULT_WEIGHTS}.keras"
     kept, (paper,) = TRAINED["paper"], [one for one in others if one["name"] == "paper"]
@@ -335,6 +336,7 @@ def test_info_tells_versions_devices_and_networks(capfd, weights):
         "name": "paper", "model": "StructKPN-paper", "parameters": 1_981_763, "gmac_512": 518.12,
         "version": None, "file_sha256": None, "weights_sha256": kept.weights_sha256, "bytes": None,
         "licence": "Apache-2.0", "training": kept.training, "training_data": None, "fixed_form": None,
+        "default": False, "alone": None,
         "keras": {
             "file": "paper-k21-structure.keras", "file_sha256": kept.file_sha256,
             "weights_sha256": kept.weights_sha256, "bytes": kept.path.stat().st_size,
@@ -367,8 +369,16 @@ def test_info_names_every_network_once_with_or_without_a_file_for_denoising(capf
     (weights / f"{DEFAULT_WEIGHTS}.tflite").unlink()
     assert kpn("info") == 0
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("network ")]
-    assert [line.split(":")[0] for line in lines] == [f"network {name}" for name in TRAINED]
+    names = [line.split(":")[0].removesuffix(" (default)") for line in lines]
+    assert names == [f"network {name}" for name in TRAINED]
     assert all("for kpn denoise: export it" in line for line in lines)
+
+
+def test_info_tells_which_network_slices_without_near_neighbours_get(capfd, weights):
+    paired_network(weights, beyond_mm=4.0)
+    assert kpn("info") == 0
+    (line,) = (line for line in capfd.readouterr().out.splitlines() if line.startswith("network stacks: "))
+    assert "; single for slices without neighbours within 4 mm" in line
 
 
 def test_info_loads_neither_tensorflow_nor_keras():

@@ -1,5 +1,6 @@
 """A network of stacks, alone or with one for slices without neighbours: the same pixels from every way to run it."""
 
+import dataclasses
 import json
 import shutil
 import types
@@ -13,6 +14,7 @@ from kpn_tf.batch.denoising import Denoising
 from kpn_tf.batch.process import Task
 from kpn_tf.batch.staging import Staging
 from kpn_tf.denoiser import Denoiser, Neighbour
+from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.dicom import find_series, read_slice
 from kpn_tf.node.network import worker as node_worker
 from tests.noisy_torso import noisy_volume, write_torso
@@ -52,6 +54,9 @@ def test_a_slice_without_near_neighbours_gets_the_network_of_single_slices(tmp_p
         np.testing.assert_array_equal(pair(middle_hu, None, none), single(middle_hu))
     near_hu = pair(middle_hu, None, [None, Neighbour(other_hu, 4.0)])
     np.testing.assert_allclose(near_hu, smoothed(middle_hu, (other_hu, 4.0)), atol=1e-2)
+    # The network of stacks alone takes single slices too.
+    unpaired = Denoiser(dataclasses.replace(open_artefact(tmp_path / "stacks.tflite"), alone=None), threads=1)
+    np.testing.assert_allclose(unpaired(middle_hu), smoothed(middle_hu), atol=1e-2)
     # The ends of a volume have a neighbour; slices too far apart have none.
     thin_hu = pair.volume(volume_hu, slice_spacing_mm=1.0)
     np.testing.assert_allclose(thin_hu[0], smoothed(volume_hu[0], (middle_hu, 1.0)), atol=1e-2)
@@ -126,6 +131,9 @@ def test_every_way_to_run_it_gives_each_slice_the_neighbours_that_it_has(archive
     denoise(folder, tmp_path / "batch", Denoiser(network, threads=1))
     found = pixels(tmp_path / "batch")
     assert len(found) == 5 + 1 + 4
+    derived = read_slice(next((tmp_path / "batch").rglob("*.dcm"))).dataset
+    told = "network standin-smoothed (standin-blocks where no neighbour is near), file SHA-256 "
+    assert told in derived.DerivationDescription
     single = Denoiser(BLOCKS, threads=1)
     for name, beside in BESIDE.items():
         for index, others in beside.items():

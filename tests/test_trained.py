@@ -15,13 +15,15 @@ from export import Release, to_tflite
 from export.about import weights_sha256
 from kpn_tf import StructKPN
 from kpn_tf.cli import train
-from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, open_artefact
+from kpn_tf.denoiser import Denoiser
+from kpn_tf.denoiser.artefact import WEIGHTS_FOLDER, fixed_form, open_artefact
 from kpn_tf.dicom import read_slice
 from kpn_tf.networks import StackKPN
 from kpn_tf.networks.cost import gmac
 from kpn_tf.trained import TRAINED
 from tests.command import kpn
 from tests.ct_series import write_ct_series
+from tests.noisy_torso import noisy_volume
 
 CLASSES = {cls.__name__: cls for cls in (StructKPN, StackKPN, REDCNN, WavResNet)}
 RELEASE = Release("1", "Apache-2.0", "none")
@@ -82,6 +84,23 @@ def test_every_shipped_file_has_a_size_when_it_is_loaded_and_the_names_of_the_pa
     # That of `paper` takes most of a gigabyte.
     if path.stem != "paper":
         interpreter.allocate_tensors()
+
+
+def test_stack_gives_single_and_thick_slices_to_edge_on_any_device():
+    stack, edge, network = (
+        Denoiser("stack", threads=1),
+        Denoiser("edge", threads=1),
+        StackKPN.from_preset("stack"),
+    )
+    volume_hu = noisy_volume(3)[:, :60, :64].astype("float32")
+    np.testing.assert_array_equal(stack(volume_hu[1]), edge(volume_hu[1]))
+    thick_hu, thin_hu = (stack.volume(volume_hu, slice_spacing_mm=mm) for mm in (3.6, 3.5))
+    np.testing.assert_array_equal(thick_hu, edge.volume(volume_hu, slice_spacing_mm=3.6))
+    stack_hu = np.moveaxis(volume_hu[[1, 0, 1, 2, 1]], 0, -1)
+    (expected_hu,) = network([stack_hu[None], np.float32([[0, 3.5, 0, 3.5, 0]])])
+    np.testing.assert_allclose(thin_hu[1], expected_hu[..., 0], atol=0.05)
+    fixed = fixed_form(stack.artefact)
+    assert (fixed.path.stem, fixed.alone.path.stem) == ("stack_512", "edge_512")
 
 
 def test_every_weight_that_comes_with_the_baselines_has_a_name():

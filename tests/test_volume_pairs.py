@@ -3,8 +3,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from kpn_tf.denoiser import Neighbour
 from kpn_tf.dose.series_noise import SeriesNoise
 from kpn_tf.dose.simulation import SPECTRA
+from kpn_tf.training.data import volume_folders
 from kpn_tf.training.data.drawn_lesions import LesionRange, draw_lesions
 from kpn_tf.training.data.volumes import TrainingVolume, load_volume, save_volume, training_volume
 from kpn_tf.training.volume_pairs import VolumePairs
@@ -201,3 +203,10 @@ def test_volumes_too_short_or_too_small_are_refused():
         pairs_of(slices=4)
     with pytest.raises(ValueError, match=r"at least one volume to draw stacks from. Received: none"):
         VolumePairs([], slices=5, batch_size=1, steps=1)
+
+
+def test_both_networks_clean_thick_slices_as_well():
+    first, second = volume_folders._cleaners()
+    assert [first.artefact.path.stem, second.artefact.path.stem] == ["edge", "stack"]
+    # With the network of single slices at hand, as it is shipped, these would go to that.
+    assert second.used_with([Neighbour(np.zeros((5, 7)), 5.0)]) is second

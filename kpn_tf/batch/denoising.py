@@ -69,7 +69,8 @@ class Denoising:
         return tuple(dict.fromkeys(reason for part in parts for reason in part.outside))
 
     def derived_by(self, parts):
-        identity = self._denoiser.identity
+        identity, artefact = self._denoiser.identity, getattr(self._denoiser, "artefact", None)
+        alone = artefact and artefact.alone
         by = DerivedBy(
             identity.model,
             __version__,
@@ -78,6 +79,7 @@ class Denoising:
             self._denoiser.device,
             identity.file_sha256,
             self._noise_hu,
+            alone=alone and alone.model,
         )
         if self._noise_hu is None:
             return tuple(replace(by, strength=strength) for strength in self._strengths)

@@ -12,7 +12,7 @@ from kpn_tf.cli.commands import OK
 from kpn_tf.denoiser import devices
 from kpn_tf.denoiser.artefact import fixed_form, shipped
 from kpn_tf.denoiser.trial import try_gpu
-from kpn_tf.trained import TRAINED
+from kpn_tf.trained import DEFAULT_WEIGHTS, TRAINED
 
 # Distributions whose versions explain a result; the last two come with the training extra.
 _DISTRIBUTIONS = (
@@ -75,7 +75,10 @@ def lines(about):
     return [
         *(f"{name} {version or 'not installed'}" for name, version in about["versions"].items()),
         *(f"device {one['device']}: {devices_text[one['device']](one)}" for one in about["devices"]),
-        *(f"network {one['name']}: {_network_text(one)}" for one in about["networks"]),
+        *(
+            f"network {one['name']}{' (default)' * one['default']}: {_network_text(one)}"
+            for one in about["networks"]
+        ),
     ]
 
 
@@ -108,6 +111,9 @@ def _network_text(network):
             f"; for the GPU {fixed['name']}, {fixed['side']}x{fixed['side']}, {fixed['bytes']} bytes, "
             f"{_hashes(fixed)}"
         )
+    if alone := network["alone"]:
+        near = "neighbours" if alone["beyond_mm"] is None else f"neighbours within {alone['beyond_mm']:g} mm"
+        weights += f"; {alone['name']} for slices without {near}"
     if training := network["training"]:
         weights += f"; trained for {training}"
     if kept := network["keras"]:
@@ -170,6 +176,8 @@ def _network(name, artefact, trained):
         "training": trained and trained.training,
         "training_data": artefact and artefact.training_data,
         "fixed_form": artefact and _fixed_form(artefact),
+        "default": name == DEFAULT_WEIGHTS,
+        "alone": artefact and artefact.alone and _alone(artefact),
         "keras": trained
         and {
             "file": trained.path.name,
@@ -178,6 +186,12 @@ def _network(name, artefact, trained):
             "bytes": trained.path.stat().st_size,
         },
     }
+
+
+def _alone(artefact):
+    """Who denoises slices without neighbours, and from which distance on the nearest neighbour is none."""
+    beyond_mm = artefact.alone_beyond_mm
+    return {"name": artefact.alone.path.stem, "beyond_mm": beyond_mm if math.isfinite(beyond_mm) else None}
 
 
 def _fixed_form(artefact):

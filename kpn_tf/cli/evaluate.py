@@ -169,5 +169,7 @@ def _warmed(denoisers, pairs):
             for denoise in denoisers.values():
                 # What fails here fails again where it counts, and is told there.
                 with contextlib.suppress(Exception, SystemExit):
-                    denoise(pair.low_hu.copy())
+                    slices = getattr(denoise, "slices", 1)
+                    among = {"neighbours": pair.nearest(slices - 1)} if slices > 1 else {}
+                    denoise(pair.low_hu.copy(), **among)
         yield pair

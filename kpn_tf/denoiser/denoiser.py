@@ -49,7 +49,8 @@ class Denoiser:
     neighbours alone. `identity` is that of the first, which names the hash of the second.
 
     Args:
-        weights: Name of shipped weights, or path of a .tflite that carries its metadata.
+        weights: Name of shipped weights, path of a .tflite that carries its metadata, or what
+            `kpn_tf.denoiser.artefact.open_artefact` returned of one.
         device: `"cpu"`; `"gpu"` for the GPU if it passes; `"auto"` for the GPU if it
             passes, is faster and is not itself a program on the CPU.
         threads: Threads to compute with on the CPU; the physical cores, at most four, if `None`.
@@ -69,7 +70,7 @@ class Denoiser:
 
     def __init__(
         self,
-        weights: str | os.PathLike[str] = DEFAULT_WEIGHTS,
+        weights: str | os.PathLike[str] | artefact.Artefact = DEFAULT_WEIGHTS,
         *,
         device: str = "cpu",
         threads: int | None = None,
@@ -81,7 +82,8 @@ class Denoiser:
             raise ValueError(f"Expected strength from 0 to 1. Received: {strength!r}")
         if threads is not None and (not isinstance(threads, Integral) or threads < 1):
             raise ValueError(f"Expected at least one thread. Received: threads={threads!r}")
-        self.artefact: artefact.Artefact = artefact.open_artefact(weights)
+        opened = weights if isinstance(weights, artefact.Artefact) else artefact.open_artefact(weights)
+        self.artefact: artefact.Artefact = opened
         self.strength: float = float(strength)
         self.threads: int = devices.default_threads() if threads is None else int(threads)
         self.device: str = "cpu"

@@ -40,6 +40,8 @@ class DerivedBy:
             these, and is in no UID.
         grain_per_mm: With a wanted noise, the mean frequency of the noise power spectrum that the strength leaves, in
             1/mm; in no UID either.
+        alone: Name of the network that slices without near neighbours get, or `None`; the hash of the file tells it
+            too.
 
     Raises:
         ValueError: If a value is out of its range, or neither hash is known.
@@ -54,6 +56,7 @@ class DerivedBy:
     wanted_noise_hu: float | None = None
     measured_sha256: str | None = None
     grain_per_mm: float | None = None
+    alone: str | None = None
 
     def __post_init__(self):
         for name in ("model", "version", "weights_sha256", "file_sha256"):
@@ -107,8 +110,9 @@ class DerivedBy:
     def description(self):
         """One sentence for DerivationDescription and ContributionDescription."""
         where = "" if self.device == "cpu" else f", on a {self.device.upper()}"
+        alone = f" ({self.alone} where no neighbour is near)" if self.alone else ""
         return (
-            f"Noise removed by {MANUFACTURER} {self.version}, network {self.model}, {self._hashes}, "
+            f"Noise removed by {MANUFACTURER} {self.version}, network {self.model}{alone}, {self._hashes}, "
             f"strength {self.strength:g}{self._chosen}{where}. {RESEARCH_USE}."
         )
 

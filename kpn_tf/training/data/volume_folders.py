@@ -1,10 +1,12 @@
 """Folders of normal-dose series -> the low-noise volumes that train a network for stacks of slices."""
 
+import dataclasses
 import hashlib
 
 import numpy as np
 
 from kpn_tf.denoiser import Denoiser
+from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.dicom import DicomError
 from kpn_tf.dose.series_noise import NoNoiseError, series_noise
 from kpn_tf.training.data.folders import normal_dose_series, volume
@@ -29,7 +31,7 @@ def training_volumes(folder, cache, seed, *, note, tell=lambda line: None, progr
     Returns:
         List of `kpn_tf.training.data.volumes.TrainingVolume`.
     """
-    cleaners = [Denoiser(name) for name in CLEANED_BY]
+    cleaners = _cleaners()
     hashes = "\n".join(denoise.artefact.weights_sha256 for denoise in cleaners)
     volumes = []
     for name, series in normal_dose_series(folder, note):
@@ -50,6 +52,11 @@ def training_volumes(folder, cache, seed, *, note, tell=lambda line: None, progr
             f"{made.noise_std_hu:.1f} HU of noise left, correlation {made.correlation:.2f}"
         )
     return volumes
+
+
+def _cleaners():
+    # Without the network for slices without near neighbours: thick slices too are cleaned by two networks.
+    return [Denoiser(dataclasses.replace(open_artefact(name), alone=None)) for name in CLEANED_BY]
 
 
 def _made(series, cleaners, rng, progress):
