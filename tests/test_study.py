@@ -13,12 +13,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 
 from kpn_tf.cli.study import _routine
 from kpn_tf.denoiser import Denoiser, artefact
 from kpn_tf.dicom import find_series
 from kpn_tf.dose.simulation import SPECTRA, noise_field
 from kpn_tf.metrics.noise_of_blend import NoiseOfBlend
+from kpn_tf.node.listener.arrival import read_arrival
 from kpn_tf.node.rule import Traits, first_match
 from kpn_tf.node.settings import read_settings
 from kpn_tf.phantom import torso, write_series
@@ -30,6 +32,9 @@ from tests.browser import CHROMIUM, HEADLESS
 from tests.command import BOX, kpn
 from tests.ct_series import write_ct_series
 from tests.noisy_torso import noisy_volume, write_torso
+
+DOCS = Path(__file__).parents[1] / "docs"
+STUDY = (DOCS / "study.md").read_text(encoding="utf-8")
 
 HEADER = {
     "Manufacturer": "ACME",
@@ -182,14 +187,38 @@ def test_the_picture_of_the_docs_is_of_a_study_of_the_torso(tmp_path):
         slice_spacing_mm=3.0,
         description="torso",
     )
-    assert kpn("study", tmp_path / "in", tmp_path / "out", "--threads", "1") == 0
-    (protocol,) = json.loads((tmp_path / "out" / "study.json").read_text())["protocols"]
-    picture = Path(os.environ.get("KPN_PICTURES", tmp_path)).absolute() / "study_sheet.png"
-    made = SimpleNamespace(out=tmp_path / "out", protocol=protocol)
-    shown(made, tmp_path, "--window-size=780,1180", f"--screenshot={picture}")
-    kept = Path(__file__).parents[1] / "docs" / "images" / "study_sheet.png"
+    pictured(tmp_path / "in", tmp_path, "study_sheet.png", "--weights", "edge")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize(
+    ("series", "name"),
+    [
+        ("normal_dose/lungfcp_0001_chest_2mm", "study_chest.png"),
+        ("normal_dose/crlm_1006_abdomen", "study_abdomen.png"),
+    ],
+)
+def test_the_pictures_of_the_walk_are_of_studies_of_its_series_and_its_lines_hold(
+    ct_data, tmp_path, series, name
+):
+    command = next(line for line in STUDY.splitlines() if line.startswith("    kpn study walk evidence"))
+    told = pictured(ct_data / series, tmp_path, name, *command.split()[4:])
+    said = f"strength {told['recommended_strength']:g}, leaves {told['noise_left_hu']:.1f} HU -> evidence/"
+    assert said in STUDY
+
+
+def pictured(series, folder, name, *options):
+    """Studies a series, takes the picture of its sheet and returns what study.json says of it."""
+    assert kpn("study", series, folder / "out", "--threads", "1", *options) == 0
+    (protocol,) = json.loads((folder / "out" / "study.json").read_text())["protocols"]
+    picture = Path(os.environ.get("KPN_PICTURES", folder)).absolute() / name
+    made = SimpleNamespace(out=folder / "out", protocol=protocol)
+    shown(made, folder, "--window-size=780,1180", f"--screenshot={picture}")
+    kept = DOCS / "images" / name
     # Signature, width and height.
     assert picture.read_bytes()[:24] == kept.read_bytes()[:24]
+    return protocol
 
 
 def shown(studied, folder, *words):
@@ -254,6 +283,25 @@ def test_protocols_are_told_apart_by_scanner_kernel_thickness_and_body_part(tmp_
     assert [failure for _, failure in notes] == [False]
 
 
+def test_the_starter_table_and_its_rules_say_the_same_and_the_node_reads_them():
+    page, rules = ((DOCS / name).read_text(encoding="utf-8") for name in ("starter.md", "starter_rules.toml"))
+    rows = re.findall(
+        r"^\| (.+), (.+), ([\d.]+) mm, .+? \| \d+ \| [\d.]+ \| \*\*([\d.]+)\*\* \|", page, re.MULTILINE
+    )
+    assert len(rows) > 3
+    settings = read_settings(DOCS / "starter_rules.toml")
+    for _, kernel, thickness_mm, _ in rows:
+        alike = [float(other[3]) for other in rows if other[1:3] == (kernel, thickness_mm)]
+        rule = first_match(settings.rule, Traits("CT", "CT", "", kernel, float(thickness_mm)))
+        if kernel == "kernel not said":
+            assert rule.name == "rest"
+        else:
+            assert rule.strengths == (min(alike),)
+            assert rule.weights == "edge"
+    for text in (page, rules):
+        assert "no substitute for" in " ".join(text.split()).lower()
+
+
 def test_rules_take_the_smaller_strength_where_they_cannot_tell_protocols_apart():
     def of(body_part, kernel, thickness_mm, strength):
         found = Recommendation(strength, strength, None, 10.0, "rule", ())
@@ -272,6 +320,17 @@ def test_rules_take_the_smaller_strength_where_they_cannot_tell_protocols_apart(
     assert first["thickness_mm"] == pytest.approx([2.95, 3.05])
     assert (second["weights"], "thickness_mm" in second) == ("", False)
     assert rest["weights"] == ""
+
+
+def test_a_rule_takes_the_series_whose_kernel_has_two_values(tmp_path):
+    (path,) = write_ct_series(tmp_path / "in", slices=1, ConvolutionKernel="Br38f\\3")
+    (protocol,) = protocols(find_series(tmp_path / "in")[0], None)
+    assert protocol.kernel == "Br38f\\3"
+    found = Recommendation(0.5, 0.5, None, 10.0, "rule", ())
+    (tmp_path / "rules.toml").write_text(rules_toml([(protocol, found)], "edge"))
+    # As the node sees it when the slice arrives.
+    traits = read_arrival(path, str(ExplicitVRLittleEndian), "SCANNER", largest=10**6).traits
+    assert first_match(read_settings(tmp_path / "rules.toml").rule, traits).strengths == (0.5,)
 
 
 def test_a_chart_marks_the_strength_and_names_its_curves():

@@ -45,7 +45,7 @@ class Series:
         label: Names it in lines and tables without saying whose it is: the last characters of its UID, and of its
             study's where another series that was found ends alike.
         description: Series description, may be empty.
-        kernel: Convolution kernel, may be empty.
+        kernel: Convolution kernel, may be empty; several values joined by a backslash, as in rules of the node.
         manufacturer: Manufacturer, may be empty.
         rows: Rows of every slice.
         columns: Columns of every slice.

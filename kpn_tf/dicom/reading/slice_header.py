@@ -145,8 +145,7 @@ def _slice_header(path, frame, dataset):
         instance_number=None if instance is None else int(instance),
         acquisition_number=int(_first(numbers(dataset, "AcquisitionNumber")) or 0),
         labels=tuple(
-            " ".join(text(dataset, name).split("\\"))
-            for name in ("SeriesDescription", "ConvolutionKernel", "Manufacturer")
+            text(dataset, name) for name in ("SeriesDescription", "ConvolutionKernel", "Manufacturer")
         ),
         thickness_mm=thickness_mm if thickness_mm else None,
         denoised=any(model != SIMULATION for model in own),
