@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from baselines.benchmark import data as benchmark_data
-from baselines.benchmark import results_page
+from baselines.benchmark import quality_tables, results_page
 from baselines.benchmark.budget import Budget, share_of_papers
 from baselines.benchmark.data import SimulatedData, folder_sha256
 from baselines.benchmark.methods import LEARNING_RATES, identity, loss_of, new_network
+from baselines.benchmark.resampling import difference_interval, mean_interval
 from baselines.benchmark.runs import Runs
-from baselines.benchmark.tables import EQUAL_REDCNN, TABLES, Contrast, Method, methods, seeds_of
+from baselines.benchmark.tables import EQUAL_REDCNN, TABLES, Contrast, Method, Table, methods, seeds_of
+from kpn_tf.evaluation import Results
 from kpn_tf.networks.cost import gmac
 from tests.noisy_torso import noisy_volume, write_torso
 
@@ -152,12 +154,43 @@ def test_a_difference_is_taken_slice_by_slice_between_means_over_seeds():
         (L1, 1): finished_row([31.0, 21.0], "redcnn16-l1"),
         (PUBLISHED, 0): finished_row([30.7, 20.8], "redcnn16-published"),
     }
-    stub = SimpleNamespace(
-        plan=SimpleNamespace(tables=TABLES, seeds=2), row=lambda method, seed=0: rows.get((method, seed))
-    )
     means = results_page.mean_over_seeds([rows[L1, 0], rows[L1, 1]], "soft")
     assert [record["psnr_soft_db"] for record in means] == [30.5, 20.5]
-    contrast = Contrast("L_S minus L1", PUBLISHED, L1)
-    # Slices differ by 10 dB, the methods by 0.2 and 0.3 on each: the interval knows only of the latter.
-    line = results_page._contrast(contrast, stub, "soft")
-    assert line == "| L_S minus L1 (1 and 2 trainings) | +0.25 [+0.20, +0.30] | +0.0063 [+0.0050, +0.0075] |"
+    table = Table(
+        "t", (), contrasts=(Contrast("L_S minus L1", PUBLISHED, L1), Contrast("none", L1, Method("edge")))
+    )
+    stub = SimpleNamespace(
+        finished=lambda method: [row for (of, _), row in rows.items() if of == method],
+        quality=lambda method: [],
+    )
+    # Slices differ by 10 dB, the methods by 0.2 and 0.3 on each, their trainings by half a dB to either side.
+    *_, line, absent = quality_tables.difference_lines(table, stub, "soft")
+    assert line == "| L_S minus L1 (1 and 2 trainings) | +0.25 [-0.30, +0.80] | +0.0063 [-0.0075, +0.0200] |"
+    assert absent == "| none | not run | not run |"
+
+
+def test_the_interval_of_one_training_is_that_of_kpn_evaluate():
+    records = finished_row([31.0, 20.0, 25.5, 27.25, 33.0], "edge")["records"]
+    row, _ = Results("", ("soft",), tuple(records), float("nan")).rows
+    found = mean_interval([[record["psnr_soft_db"] for record in records]])
+    assert found == (row.means["psnr_soft_db"], *row.intervals["psnr_soft_db"])
+
+
+def test_intervals_know_of_seeds_and_of_samples():
+    rng = np.random.default_rng(5)
+    seeds, samples = rng.normal(0, 1, (12, 1)), rng.normal(0, 3, (1, 60))
+    values = 50 + seeds + samples
+    interval = mean_interval(values)
+    # Of a crossed design: the variance of the mean is that of the seeds over 12 and that of the samples over 60.
+    width = 2 * 1.96 * np.sqrt(seeds.var() / 12 + samples.var() / 60)
+    assert interval.value == pytest.approx(values.mean())
+    assert interval.high - interval.low == pytest.approx(width, rel=0.1)
+    # What all slices share is in no difference; what a training shares with none is.
+    difference = difference_interval(values[:6] + 2, values[6:])
+    by_hand = 2 * 1.96 * np.sqrt(seeds[:6].var() / 6 + seeds[6:].var() / 6)
+    assert difference.high - difference.low == pytest.approx(by_hand, rel=0.1)
+
+
+def test_a_sample_without_a_value_is_left_out_and_none_at_all_is_no_number():
+    assert mean_interval([[1.0, np.nan, 3.0], [1.0, 7.0, 3.0]]).value == 2.0
+    assert np.isnan(mean_interval([[np.nan]]).value)

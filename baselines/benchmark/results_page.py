@@ -5,9 +5,15 @@ from collections import Counter, defaultdict
 import numpy as np
 
 from baselines.benchmark.budget import PAPER_BATCH, PAPER_PATCH, PAPER_STEPS
+from baselines.benchmark.quality_tables import (
+    difference_lines,
+    line,
+    lines_of,
+    mean_cell,
+    quality_lines,
+)
+from baselines.benchmark.resampling import RESAMPLES
 from baselines.benchmark.runs import digest
-from baselines.benchmark.tables import seeds_of
-from kpn_tf.evaluation import Results
 from kpn_tf.hounsfield import WINDOWS
 
 _NO_FIGURES = "## Figures\n\nThey are not drawn: that needs `pip install '.[figures]'`.\n"
@@ -70,9 +76,12 @@ def _meaning(benchmark):
         f"of {len(slices)} patients. {row['remark']}{unread}",
         f"**Convention** `{convention}`: full frame, clipped to [{window.low_hu:g}, {window.high_hu:g}] HU, data "
         f"range {window.width_hu:g} HU, SSIM uniform 7×7; RMSE in HU, not clipped. Means over slices and seeds; in "
-        f"brackets the 95 % bootstrap interval over slices. Slices of one patient resemble one another, and {most} of "
-        f"these {len(row['records'])} are of one: other patients will differ by more than the brackets say. The "
-        "interval of a difference knows nothing of other trainings either.",
+        f"brackets the 95 % bootstrap interval: slices and seeds, each on their own, drawn anew {RESAMPLES} times. Of "
+        "one seed it knows nothing of other trainings. Slices of one patient resemble one another, and "
+        f"{most} of these {len(row['records'])} are of one: other patients will differ by more than the brackets say.",
+        "**Losses**: L1, the mean absolute error in all of HU; L_S, the structure-aware loss as published, which sees "
+        "the soft-tissue window alone; L_S of this project, whose last term sees all of HU, so that lung and bone are "
+        "kept right as well.",
         "**The paper's** numbers (Xu et al., ICIP 2021) were measured on its own data, with its own code: they show "
         "the order of the methods there, and are not to be compared with the columns beside them.",
         f"**Training**: as a share of the pixels of the paper's recipe, {PAPER_STEPS} steps of {PAPER_BATCH} patches "
@@ -87,7 +96,7 @@ def _meaning(benchmark):
 
 
 def _table_text(table, benchmark):
-    rows = [(row, _finished(row.method, benchmark)) for row in table.rows]
+    rows = [(row, benchmark.finished(row.method)) for row in table.rows]
     convention = next((finished[0]["convention"] for _, finished in rows if finished), "soft")
     headings = [
         "",
@@ -99,13 +108,13 @@ def _table_text(table, benchmark):
     if table.in_full:
         headings += ["s/slice", "peak MB"]
     headings.append("the paper's, on its data")
-    lines = [_line(headings), "|---|" + "---:|" * (len(headings) - 1)]
+    lines = lines_of(headings)
     for row, finished in rows:
         cells = [row.title, *_measured(finished, convention), *_size(finished)]
         if table.in_full:
             cells += _cost(benchmark.cost(row.method))
         cells.append(f"{row.published[0]:.2f} / {row.published[1]:.3f}" if row.published else "–")
-        lines.append(_line(cells))
+        lines.append(line(cells))
     processors = {kept["processor"] for row in table.rows if (kept := benchmark.cost(row.method))}
     if table.in_full and processors:
         lines += [
@@ -116,10 +125,9 @@ def _table_text(table, benchmark):
         ]
     if table.in_full:
         lines += _by_patient(rows, convention)
-    contrasts = [_contrast(contrast, benchmark, convention) for contrast in table.contrasts]
-    if contrasts:
-        heading = f"| difference, slice by slice | PSNR {convention} (dB) | SSIM {convention} |"
-        lines += ["", heading, "|---|---:|---:|", *contrasts]
+    lines += difference_lines(table, benchmark, convention)
+    if table.quality:
+        lines += quality_lines(table, benchmark)
     lines += [
         "",
         "How each row came about:",
@@ -127,7 +135,7 @@ def _table_text(table, benchmark):
         "| | data | convention | budget | command |",
         "|---|---|---|---|---|",
     ]
-    lines += [_line([row.title, *_origin(row.method, finished, benchmark)]) for row, finished in rows]
+    lines += [line([row.title, *_origin(row.method, finished, benchmark)]) for row, finished in rows]
     return f"## {table.title}\n\n" + "\n".join(lines)
 
 
@@ -145,35 +153,23 @@ def _by_patient(rows, convention):
         "",
         f"Mean PSNR {convention} (dB) by patient:",
         "",
-        _line(["patient", "slices", *columns]),
-        "|---|---:|" + "---:|" * len(columns),
+        *lines_of(["patient", "slices", *columns]),
         *(
-            _line([patient, str(len(values)), *(f"{np.mean(of[patient]):.2f}" for of in columns.values())])
+            line([patient, str(len(values)), *(f"{np.mean(of[patient]):.2f}" for of in columns.values())])
             for patient, values in patients.items()
         ),
     ]
 
 
-def _finished(method, benchmark):
-    """The rows of all seeds that are finished."""
-    seeds = seeds_of(method, benchmark.plan.tables, benchmark.plan.seeds)
-    return [row for seed in seeds if (row := benchmark.row(method, seed))]
-
-
 def _measured(finished, convention):
     if not finished:
         return ["not run", *["–"] * (len(_METRICS) - 1)]
-    row = _over_all(mean_over_seeds(finished, convention), convention)
-    cells = []
-    for name, _, digits in _METRICS:
-        metric = name.format(convention)
-        low, high = row.intervals[metric]
-        cells.append(f"{row.means[metric]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
-    return cells
-
-
-def _over_all(records, convention):
-    return Results("", (convention,), tuple(records), float("nan")).rows[0]
+    return [
+        mean_cell(
+            [[record[name.format(convention)] for record in row["records"]] for row in finished], digits
+        )
+        for name, _, digits in _METRICS
+    ]
 
 
 def _size(finished):
@@ -195,25 +191,6 @@ def _share(training):
 
 def _cost(cost):
     return ["–", "–"] if cost is None else [f"{cost['seconds']:.2f}", f"{cost['peak_mb']:.0f}"]
-
-
-def _contrast(contrast, benchmark, convention):
-    of, against = (_finished(method, benchmark) for method in (contrast.of, contrast.against))
-    if not (of and against):
-        return _line([contrast.title, "not run", "–"])
-    differences = [
-        {key: value - other[key] if isinstance(value, float) else value for key, value in one.items()}
-        for one, other in zip(
-            mean_over_seeds(of, convention), mean_over_seeds(against, convention), strict=True
-        )
-    ]
-    row = _over_all(differences, convention)
-    cells = []
-    for metric, digits in ((f"psnr_{convention}_db", 2), (f"ssim_{convention}", 4)):
-        low, high = row.intervals[metric]
-        cells.append(f"{row.means[metric]:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]")
-    seeds = f" ({len(of)} and {len(against)} trainings)"
-    return _line([contrast.title + seeds, *cells])
 
 
 def _origin(method, finished, benchmark):
@@ -240,7 +217,3 @@ def _budget_text(finished):
         f"{text}, {training['precision']}, {training['gmac']:.3g} GMAC forward{seeds}; {training['slices']} slices "
         f"(sha256 {training['normal_sha256'][:12]}); on {finished[0]['device']}"
     )
-
-
-def _line(cells):
-    return "| " + " | ".join(cells) + " |"

@@ -1,6 +1,7 @@
 """The rows of the tables: what has no weights yet is trained, everything is evaluated, what is finished is found."""
 
 import contextlib
+import functools
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 import kpn_tf
 from baselines import shipped
-from baselines.benchmark import cost
+from baselines.benchmark import cost, quality
 from baselines.benchmark.budget import Budget, share_of_papers
 from baselines.benchmark.methods import (
     LEARNING_RATES,
@@ -24,7 +25,7 @@ from baselines.benchmark.methods import (
     shipped_training,
 )
 from baselines.benchmark.runs import Runs
-from baselines.benchmark.tables import TABLES, Table, in_full, methods, seeds_of
+from baselines.benchmark.tables import TABLES, Table, in_full, methods, seeds_of, with_quality
 from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.denoiser.devices import cpu_name
 from kpn_tf.evaluation import DenoiserError, evaluate
@@ -102,10 +103,11 @@ class Benchmark:
                 continue
             try:
                 # One training of each network comes with the package.
-                seeds = self.plan.seeds if self.data.trains else 1
-                done = [
-                    self._row(method, seed, self.data) for seed in seeds_of(method, self.plan.tables, seeds)
-                ]
+                seeds = seeds_of(method, self.plan.tables, self.plan.seeds if self.data.trains else 1)
+                done = [self._row(method, seed, self.data) for seed in seeds]
+                if method in with_quality(self.plan.tables):
+                    for seed in seeds:
+                        self._quality(method, seed)
                 if method in in_full(self.plan.tables):
                     done.append(self._row(method, 0, self.phantom))
                     self._cost(method)
@@ -121,6 +123,16 @@ class Benchmark:
         """The finished row of a method on the test data, or `None`: a dict as `_row` makes it."""
         return self.plan.runs.recall(*self._named(method, seed, self.data))
 
+    def finished(self, method):
+        """The rows of all its seeds that are finished."""
+        seeds = seeds_of(method, self.plan.tables, self.plan.seeds)
+        return [row for seed in seeds if (row := self.row(method, seed))]
+
+    def quality(self, method):
+        """What `_quality` kept of all its seeds that are finished."""
+        seeds = seeds_of(method, self.plan.tables, self.plan.seeds)
+        return [kept for seed in seeds if (kept := self.plan.runs.recall(*self._quality_named(method, seed)))]
+
     def curve(self, method):
         """The same on the phantom, or `None`."""
         return self.plan.runs.recall(*self._named(method, 0, self.phantom))
@@ -129,11 +141,11 @@ class Benchmark:
         """Seconds, peak memory and processor of a method, or `None`."""
         return self.plan.runs.recall(*_cost_named(method))
 
-    def opened(self, method):
+    def opened(self, method, seed=0):
         """The denoiser of a method, and its network if it is trained here; `None` if its weights are elsewhere."""
         network = None
         if method.is_trained:
-            found = self._trained(method, 0)
+            found = self._trained(method, seed)
             if found is None:
                 return None
             network = load_saved(found[0])
@@ -242,6 +254,26 @@ class Benchmark:
         }
         key = self._training_key(method, seed)
         return folder / "best.keras", self.plan.runs.keep(f"training-{method.name}-seed{seed}", key, training)
+
+    @functools.cached_property
+    def _references(self):
+        return quality.references_of(self.data.test)
+
+    def _quality_named(self, method, seed):
+        name, key = self._named(method, seed, self.data)
+        return f"quality-{name}", key | quality.measured_with()
+
+    def _quality(self, method, seed):
+        name, key = self._quality_named(method, seed)
+        if self.plan.runs.recall(name, key):
+            return
+        denoise, _ = self.opened(method, seed)
+        kept = {
+            "slices": quality.of_slices(method.name, denoise, self._references),
+            "normal": quality.of_normal_dose(self._references),
+            "torso": quality.of_torso(method.name, denoise),
+        }
+        self.plan.runs.keep(name, key, kept)
 
     def _cost(self, method):
         name, key = _cost_named(method)

@@ -82,6 +82,7 @@ class Table:
         contrasts: `Contrast`s, told below it with their interval.
         seeds: Whether its networks are trained with every seed of the plan, or with the first alone.
         in_full: Whether its methods are also timed, drawn, and followed over the tube current.
+        quality: Whether noise, structure and faint lesions stand beside PSNR.
     """
 
     title: str
@@ -89,6 +90,7 @@ class Table:
     contrasts: tuple[Contrast, ...] = ()
     seeds: bool = False
     in_full: bool = False
+    quality: bool = False
 
 
 LOW_DOSE = Method("low dose")
@@ -118,6 +120,7 @@ TABLES = (
     Table(
         "Table 2: networks and losses at equal cost",
         (
+            Row("low dose", LOW_DOSE),
             Row("RED-CNN, 16 channels, L1", EQUAL_REDCNN["l1"], (32.35, 0.887)),
             Row("RED-CNN, 16 channels, L_S", EQUAL_REDCNN["published"], (32.42, 0.890)),
             Row("RED-CNN, 16 channels, L_S of this project", EQUAL_REDCNN["structure"]),
@@ -132,6 +135,7 @@ TABLES = (
             Contrast("L_S: StructKPN minus RED-CNN", EQUAL_STRUCTKPN["published"], EQUAL_REDCNN["published"]),
         ),
         seeds=True,
+        quality=True,
     ),
     Table(
         "Table 3: side of the kernels",
@@ -145,6 +149,7 @@ TABLES = (
                 (27, (32.53, 0.891)),
             )
         ),
+        quality=True,
     ),
 )
 
@@ -157,6 +162,11 @@ def methods(tables):
 def in_full(tables):
     """Those that are timed, drawn, and followed over the tube current."""
     return methods([table for table in tables if table.in_full])
+
+
+def with_quality(tables):
+    """Those whose noise, structure and faint lesions are measured."""
+    return methods([table for table in tables if table.quality])
 
 
 def seeds_of(method, tables, seeds):

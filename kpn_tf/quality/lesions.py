@@ -96,6 +96,27 @@ class LesionMeasures:
                 boxes = [dataclasses.replace(lesion, centre=place.centre).box for place in places]
                 kept[kind, lesion].append([slices_hu[kind][box].copy() for box in boxes])
 
+    def contrasts_hu(self, lesion, kind):
+        """Contrast of a lesion in each realisation that shows it, `(n,)` in HU."""
+        return contrasts_and_noises_hu(lesion, np.array(self._present[kind, lesion])[:, 0])[:, 0]
+
+    def d_prime(self, lesion, kind, chosen=slice(None)):
+        """d' of the observer; 0 where taking out the bias of finite samples leaves nothing.
+
+        Args:
+            lesion: One of `lesions`.
+            kind: Before, or after which denoiser.
+            chosen: Indices of the realisations that it is trained on, of those with and without lesions alike.
+
+        Returns:
+            A float.
+        """
+        channels = _channels(lesion)
+        absent, present = (
+            _flat(np.array(kept[kind, lesion])[chosen]) for kept in (self._absent, self._present)
+        )
+        return float(np.sqrt(max(unbiased_square(absent, present, channels), 0.0)))
+
     def quantities(self, truth_hu, pixel_mm, dose=None, transfer=None):
         """`Quantity`s of each lesion.
 
@@ -126,7 +147,7 @@ class LesionMeasures:
         return sorted(found, key=lambda q: order.index(q.name)), transfers
 
     def _d_prime(self, lesion, dose):
-        channels = laguerre_gauss_channels(2 * lesion.reach + 1, _CHANNEL_WIDTH * 2 * lesion.radius, CHANNELS)
+        channels = _channels(lesion)
         present = {kind: np.array(self._present[kind, lesion]) for kind in self._kinds}  # (n, 1, h, w)
         absent = {kind: np.array(self._absent[kind, lesion]) for kind in self._kinds}  # (n, places, h, w)
         values = {}
@@ -201,17 +222,36 @@ def _flat(boxes):
     return boxes.reshape(-1, *boxes.shape[2:])
 
 
-def _contrast(lesion, kinds, present, truth_hu, dose):
+def _channels(lesion):
+    return laguerre_gauss_channels(2 * lesion.reach + 1, _CHANNEL_WIDTH * 2 * lesion.radius, CHANNELS)
+
+
+def contrasts_and_noises_hu(lesion, boxes_hu):
+    """Contrast of a lesion and noise beside it.
+
+    Args:
+        lesion: `Lesion`.
+        boxes_hu: `(n, h, w)` in HU, its `box` of so many slices.
+
+    Returns:
+        `(n, 2)` in HU: mean over the pixels a pixel or more inside the edge minus that of the ring, and the ring's
+        standard deviation.
+    """
     rows, columns = (np.arange(s.start, s.stop) for s in lesion.box)
     distance = np.hypot(rows[:, None] - lesion.centre[0], columns - lesion.centre[1])
     inside = distance <= max(lesion.radius - 1, 1.0)
     ring = (distance >= lesion.radius + 1) & (distance <= max(_RING * lesion.radius, lesion.radius + 2))
-    pairs = np.array([[contrast_and_noise_hu(box, inside, ring) for box in present[kind]] for kind in kinds])
+    return np.array([contrast_and_noise_hu(box, inside, ring) for box in boxes_hu])
+
+
+def _contrast(lesion, kinds, present, truth_hu, dose):
+    pairs = np.array([contrasts_and_noises_hu(lesion, present[kind]) for kind in kinds])
     contrasts, noises = pairs[..., 0], pairs[..., 1]  # (kinds, n)
     count = contrasts.shape[1]
     values, draws = bootstrap(lambda i: contrasts[:, i].mean(1), count)
     shown = quantity("contrast", "HU", lesion.name, dose, kinds, values, draws)
-    shown.values["truth"] = Interval(contrast_and_noise_hu(truth_hu[lesion.box], inside, ring)[0])
+    ((truth, _),) = contrasts_and_noises_hu(lesion, truth_hu[lesion.box][None])
+    shown.values["truth"] = Interval(float(truth))
     values, draws = bootstrap(
         lambda i: np.abs(contrasts[:, i].mean(1)) / np.sqrt((noises[:, i] ** 2).mean(1)), count
     )
