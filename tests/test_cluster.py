@@ -94,6 +94,16 @@ def test_an_archive_on_a_cluster_is_that_of_one_machine_byte_for_byte(tmp_path, 
     assert told[0].startswith("workers: 2, dashboard: http://127.0.0.1:")
 
 
+def test_workers_give_a_network_of_stacks_the_neighbours_of_every_slice(tmp_path, cluster):
+    write_archive(tmp_path / "in", series=2, slices=4)
+    write_ct_series(tmp_path / "in" / "single", name="single", slices=1)
+    stack = Denoiser("stack", threads=1)
+    report = denoise_archive(tmp_path / "in", tmp_path / "out", stack, cluster.scheduler_address)
+    assert [series.outcome for series in report.series] == ["written"] * 3
+    batch.denoise(tmp_path / "in", tmp_path / "one", stack)
+    assert derived(tmp_path / "out") == contents(tmp_path / "one") != {}
+
+
 def test_two_patients_of_one_series_uid_are_two_series_of_an_archive(tmp_path, box, cluster):
     for patient in ("P-1", "P-2"):
         write_ct_series(tmp_path / "in" / patient, name="a", slices=2, PatientID=patient)

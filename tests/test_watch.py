@@ -133,6 +133,27 @@ def test_each_series_has_the_strength_for_a_wanted_noise_and_late_slices_have_th
     assert 0 < float(less) < float(more) <= 1
 
 
+def test_a_network_of_stacks_has_for_late_slices_their_neighbours_among_each_other_only(tmp_path):
+    paths = write_ct_series(tmp_path / "made", name="late", slices=5)
+    parts, expected = (paths[:3], paths[3:]), {}
+    for number, part in enumerate(parts):
+        (tmp_path / f"part{number}").mkdir()
+        for path in part:
+            shutil.copy(path, tmp_path / f"part{number}")
+        expected |= derived_from(tmp_path / f"part{number}", tmp_path / f"expected{number}", "stack")
+    with Watching(tmp_path / "watch", weights="stack") as watching:
+        for count, part in ((3, parts[0]), (5, parts[1])):
+            for path in part:
+                shutil.copy(path, watching.inbox)
+            until(lambda count=count: len(watching.derived()) == count)
+    assert watching.derived() == expected
+    # One series, whose slices at the join would be others if it had come at once.
+    assert len({dataset.SeriesInstanceUID for dataset in expected.values()}) == 1
+    at_once = derived_from(tmp_path / "made", tmp_path / "at_once", "stack")
+    assert at_once.keys() == expected.keys()
+    assert at_once != expected
+
+
 def test_what_is_no_ct_is_told_once_and_the_rest_goes_on(tmp_path):
     with Watching(tmp_path / "watch") as watching:
         (watching.inbox / "notes.txt").write_text("not DICOM")
