@@ -71,3 +71,11 @@ def written_nih_twin(made_once):
     from kpn_tf.datasets import nih_twin
 
     return made_once("nih-twin", nih_twin)
+
+
+@pytest.fixture(scope="session")
+def written_dose_twin(made_once):
+    """The twin of the DOSE protocol; whoever changes it takes a copy."""
+    from kpn_tf.datasets import dose_twin
+
+    return made_once("dose-twin", dose_twin)

@@ -13,12 +13,14 @@ import pytest
 import tensorflow as tf
 
 from baselines import shipped
-from baselines.benchmark import cost, figures, methods, quality, ship, tables
+from baselines.benchmark import cost, dose_rows, figures, methods, quality, ship, tables
 from baselines.benchmark import data as benchmark_data
 from baselines.benchmark import rows as rows_module
 from baselines.benchmark.budget import Budget
 from baselines.redcnn import REDCNN
 from kpn_tf.cli.benchmark import BenchmarkConfig, command
+from kpn_tf.datasets import dose
+from kpn_tf.datasets.dose_noise import measure_noise
 from kpn_tf.evaluation import evaluate, simulated_pairs
 from kpn_tf.networks.struct_kpn import PRESETS
 from kpn_tf.training import TrainingDivergedError, pairs
@@ -27,7 +29,7 @@ from tests.noisy_torso import noisy_volume, write_torso
 
 GUIDE = Path(__file__).parents[1] / "docs" / "benchmark.md"
 TINY = ("--steps", "2", "--batch", "2", "--patch", "32")
-NAMES = ("train", "validation", "test", "phantom")
+NAMES = ("train", "validation", "test", "phantom", "dose")
 ROWS = ("low-dose", "edge-k21-l1", "redcnn-l1", "edge.tflite")
 
 
@@ -36,14 +38,16 @@ def rows(*names):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, written_phantom_twin):
-    """Series of a training, a validation and a test patient, and three scans of the phantom's twin."""
+def folders(tmp_path_factory, written_phantom_twin, written_dose_twin):
+    """Series of a training, a validation and a test patient, three scans of the phantom's twin, two of DOSE's."""
     folder = tmp_path_factory.mktemp("data")
     write_torso(folder / "train")
     write_torso(folder / "validation", noisy_volume(2), patient_id="ID-4711")
     write_torso(folder / "test", noisy_volume(2)[::-1], patient_id="ID-4712")
     for scan in ("080kV_030mA", "080kV_150mA", "080kV_270mA"):
         shutil.copytree(written_phantom_twin / scan, folder / "phantom" / scan)
+    for part in ("low/1", "normal/1"):
+        shutil.copytree(written_dose_twin / part, folder / "dose" / part)
     return folder
 
 
@@ -89,7 +93,9 @@ def test_one_command_writes_the_page_and_its_images(finished):
     page = (finished / "results.md").read_text(encoding="utf-8")
     linked = set(re.findall(r"\(images/(\S+)\)", page))
     assert linked == {path.name for path in (finished / "images").iterdir()}
-    assert linked == {f"results_fig{n}" for n in ("2.png", "3.png", "6.png", "5.svg")}
+    assert linked == {f"results_fig{n}" for n in ("2.png", "3.png", "6.png", "5.svg")} | {
+        "results_dose_noise.svg"
+    }
     for table in tables.TABLES:
         found = lines_of(page, table.title)
         for row in table.rows:
@@ -168,7 +174,7 @@ def test_every_row_names_data_convention_budget_and_command(finished):
     assert budget.startswith(
         f"2 steps of 2 patches of 32×32, Adam 0.0001, float32, {forward:.3g} GMAC forward; 3 slices"
     )
-    folders = "--test TEST --train TRAIN --validation VALIDATION --phantom PHANTOM"
+    folders = "--test TEST --train TRAIN --validation VALIDATION --phantom PHANTOM --dose DOSE"
     assert said == f"`kpn benchmark {folders} --steps 2 --batch 2 --patch 32 --row redcnn-l1`"
 
 
@@ -191,6 +197,7 @@ def test_what_is_finished_is_not_done_again(finished, words, monkeypatch, tmp_pa
     monkeypatch.setattr(rows_module, "train", None)
     monkeypatch.setattr(rows_module, "evaluate", None)
     monkeypatch.setattr(quality, "of_torso", None)
+    monkeypatch.setattr(dose_rows, "measure_noise", None)
     places = ("--runs", finished / "runs", "--output", tmp_path / "results.md")
     assert kpn("benchmark", *words, *TINY, *rows(*ROWS), *places) == 0
     assert (tmp_path / "results.md").read_text() == (finished / "results.md").read_text()
@@ -295,7 +302,7 @@ def test_weights_of_another_budget_are_not_taken_for_the_training_asked_for(
 
 
 @pytest.fixture(scope="module")
-def without_data(tmp_path_factory, written_phantom_twin, written_nih_twin):
+def without_data(tmp_path_factory, written_phantom_twin, written_nih_twin, written_dose_twin):
     """A call that names no data: its folder. The twins, which have their own tests, are copied."""
     folder = tmp_path_factory.mktemp("twin")
     places = ("--runs", folder / "runs", "--output", folder / "results.md")
@@ -306,8 +313,11 @@ def without_data(tmp_path_factory, written_phantom_twin, written_nih_twin):
     def nih_twin(place):
         shutil.copytree(written_nih_twin, place, dirs_exist_ok=True)
 
+    def dose_twin(place):
+        shutil.copytree(written_dose_twin, place, dirs_exist_ok=True)
+
     with pytest.MonkeyPatch.context() as patch:
-        for twin in (phantom_twin, nih_twin):
+        for twin in (phantom_twin, nih_twin, dose_twin):
             patch.setattr(f"kpn_tf.datasets.{twin.__name__}", twin)
         assert kpn("benchmark", *rows("low-dose"), *places) == 0
     return folder
@@ -357,6 +367,77 @@ def test_by_the_nih_protocol_no_patient_both_trains_and_tests(without_data):
     assert {pair.patient for pair in batches.pairs} == {"L901", "L902", "L903", "L904", "L905"}
     assert data.validation == ()
     assert batches[0][0].shape == (3, 32, 32, 1)
+
+
+def noise_of(page):
+    """Noise SD by row of the section on scans that are not aligned, and the rest of the section."""
+    section = page.split("## Low and normal dose, not aligned")[1]
+    cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return {name: noise_hu for name, _, noise_hu, *_ in cells[1:]}, section
+
+
+def test_noise_before_and_after_is_that_of_the_protocol(finished, folders):
+    page = (finished / "results.md").read_text(encoding="utf-8")
+    found, section = noise_of(page)
+    stream = dose(folders / "dose", note=pytest.fail)
+    doses = measure_noise({}, stream.unpaired, data_name="").rows
+    assert list(found) == [
+        "low dose",
+        "RED-CNN, L1",
+        "StructKPN edge, the weights that are shipped",
+        "normal dose",
+    ]
+    for row in doses:
+        assert found[row.name] == f"{row.noise_std_hu:.1f}"
+    assert float(found["StructKPN edge, the weights that are shipped"]) < float(found["low dose"])
+    assert "**DOSE: low and normal dose of the same patients, not aligned**: 1 patients." in section
+
+
+def test_pictures_of_patients_stay_with_the_runs(finished):
+    names = {path.name for path in (finished / "runs" / "pictures").iterdir()}
+    assert names == {"scan1_soft.png", "scan1_lung.png"}
+    page = (finished / "results.md").read_text(encoding="utf-8")
+    assert "scan1" not in page
+    assert "are in `pictures` in the folder of the runs" in page
+
+
+def test_pictures_of_the_twin_are_on_the_page(finished, words, folders, tmp_path, monkeypatch):
+    def twin(place):
+        shutil.copytree(folders / "dose", place, dirs_exist_ok=True)
+
+    monkeypatch.setattr("kpn_tf.datasets.dose_twin", twin)
+    runs = shutil.copytree(finished / "runs", tmp_path / "runs")
+    places = ("--runs", runs, "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words[:-2], *TINY, *rows("low-dose"), *places) == 0
+    _, section = noise_of((tmp_path / "results.md").read_text(encoding="utf-8"))
+    assert "**digital torso, twin of DOSE:" in section
+    linked = re.findall(r"\(images/(\S+)\)", section)
+    assert linked == [f"results_dose_{name}" for name in ("noise.svg", "soft.png", "lung.png")]
+    assert all((tmp_path / "images" / name).is_file() for name in linked)
+
+
+def test_kept_noise_is_json_that_others_can_read(finished):
+    def refused(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    paths = list((finished / "runs" / "rows").glob("dose-*.json"))
+    # `edge-k21-l1` is in no table in full.
+    assert len(paths) == len(ROWS) - 1
+    kept = [json.loads(path.read_text(), parse_constant=refused) for path in paths]
+    # The twin's pixels of 0.9 mm end at 0.56 per mm.
+    assert all(row["spectrum"][-1] is None for one in kept for row in one["result"]["rows"])
+
+
+def test_a_scan_that_cannot_be_read_is_missing_in_the_noise(finished, words, folders, tmp_path, capfd):
+    shutil.copytree(folders / "dose", tmp_path / "dose")
+    path = sorted((tmp_path / "dose" / "low" / "1").iterdir())[1]
+    path.write_bytes(path.read_bytes()[:-700])
+    runs = shutil.copytree(finished / "runs", tmp_path / "runs")
+    places = ("--runs", runs, "--output", tmp_path / "results.md")
+    assert kpn("benchmark", *words[:-1], tmp_path / "dose", *TINY, *rows("low-dose"), *places) == 1
+    assert "of the DOSE: low and normal dose" in capfd.readouterr().err
+    _, section = noise_of((tmp_path / "results.md").read_text(encoding="utf-8"))
+    assert "**1 files or slices could not be read and are missing.**" in section
 
 
 def assert_nobody_is_named(written, folders):
@@ -448,6 +529,7 @@ def test_pictures_are_of_the_torso_alone(finished, words, tmp_path, monkeypatch)
         (["--patch", "21"], "expected patches of at least 27 pixels for kernels of that side, received 21"),
         (["--output", "results.html"], "expected a name that ends in .md, received results.html"),
         (["--phantom", "absent"], "expected a folder, received absent, which does not exist"),
+        (["--dose", "absent"], "expected a folder, received absent/low, which does not exist"),
         (["--gmac", "0"], "argument --gmac: expected a number above 0"),
         (["--seeds", "0"], "argument --seeds: expected a whole number from 1 on"),
     ],

@@ -22,11 +22,9 @@ class Notes(list):
         self.append((line, failure))
 
 
-@pytest.fixture(scope="module")
-def twin(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dose")
-    dose_twin(folder)
-    return folder
+@pytest.fixture
+def twin(written_dose_twin):
+    return written_dose_twin
 
 
 def slices(count=3, low_noise_hu=30.0, normal_noise_hu=10.0, spacing_mm=(0.8, 0.9)):

@@ -60,3 +60,24 @@ def dose_figure(curves, y_label):
     panels[voltages_kv[0]].set_ylabel(y_label)
     figure.legend(handles=[lines[name] for name in names], loc="outside lower center", ncols=2)
     return laid_out(figure)
+
+
+@in_style
+def spectra_figure(frequencies_per_mm, spectra):
+    """Radial noise power spectra in one panel.
+
+    Args:
+        frequencies_per_mm: Where the spectra were taken, `(n,)`.
+        spectra: Dict of `(n,)` in HU²·mm² by name; NaN where there is no value.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    figure = Figure(figsize=(9, 4 + 0.1 * len(spectra)), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, spectrum) in enumerate(spectra.items()):
+        axes.plot(frequencies_per_mm, spectrum, **line_style(number), label=name)
+    axes.set(xlabel="frequency (1/mm)", ylabel="noise power (HU²·mm²)", yscale="log")
+    axes.grid(color="0.9")
+    figure.legend(loc="outside lower center", ncols=2)
+    return laid_out(figure)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from baselines.benchmark.drawing import crops_figure, dose_figure
-from baselines.benchmark.tables import LOW_DOSE, in_full
+from baselines.benchmark.tables import LOW_DOSE, in_full, titles
 from kpn_tf.datasets.dose_curve import dose_curves
 from kpn_tf.dose.series_noise import SeriesNoise, noise_like, simulate_low_dose
 from kpn_tf.dose.simulation import SPECTRA
@@ -69,20 +69,13 @@ def figures(benchmark, output, note):
     """
     folder = output.parent / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    # A picture knows no Markdown.
-    titles = {
-        row.method: row.title.replace("`", "")
-        for table in benchmark.plan.tables
-        if table.in_full
-        for row in table.rows
-    }
-    opened = {}
+    opened, title_of = {}, titles(benchmark.plan.tables)
     for method in in_full(benchmark.plan.tables):
         if method == LOW_DOSE or not benchmark.row(method):
             continue
         try:
             if found := benchmark.opened(method):
-                opened[titles[method]] = found
+                opened[title_of[method]] = found
         except ImportError as error:
             # Rows may come from a machine that has the extra.
             note(f"{method.name} in the figures: {error}", False)
@@ -94,7 +87,7 @@ def figures(benchmark, output, note):
     ]
     parts += [_crops(crop, opened, folder, output.stem) for crop in CROPS]
     curves = {
-        titles[method]: row for method in in_full(benchmark.plan.tables) if (row := benchmark.curve(method))
+        title_of[method]: row for method in in_full(benchmark.plan.tables) if (row := benchmark.curve(method))
     }
     if curves:
         parts.append(_dose_curves(curves, folder, output.stem))

@@ -38,12 +38,12 @@ CONVENTION = "soft"
 # Of what is known of a slice; all of it numbers and names.
 _RECORDED = ("denoiser", "patient", "slice", f"psnr_{CONVENTION}_db", f"ssim_{CONVENTION}", "rmse_hu")
 
-_INCOMPLETE = (
+INCOMPLETE = (
     "{} files or slices of the {} could not be read: its rows are of the others; mend them and call again"
 )
 
 # What ends a row and leaves the others: TensorFlow's own errors are lack of memory, for one.
-_FAILURES = (
+FAILURES = (
     DenoiserError,
     TrainingDivergedError,
     subprocess.CalledProcessError,
@@ -112,11 +112,11 @@ class Benchmark:
                     done.append(self._row(method, 0, self.phantom))
                     self._cost(method)
                 for row in filter(lambda row: row["failures"], done):
-                    note(_INCOMPLETE.format(row["failures"], row["data"]), True)
+                    note(INCOMPLETE.format(row["failures"], row["data"]), True)
                 tell(f"{method.name}: done")
             except ImportError as error:
                 note(f"{method.name}: {error}", False)
-            except _FAILURES as error:
+            except FAILURES as error:
                 note(f"{method.name}: {error}", True)
 
     def row(self, method, seed=0):
@@ -150,6 +150,10 @@ class Benchmark:
                 return None
             network = load_saved(found[0])
         return denoiser(method, network), network
+
+    def named(self, method, data):
+        """Name and key of what a method makes of other data than those of the tables; for `Runs`."""
+        return self._named(method, 0, data)
 
     def _named(self, method, seed, data):
         key = {"kpn_tf": kpn_tf.__version__, "convention": CONVENTION, **data.test_key, **identity(method)}

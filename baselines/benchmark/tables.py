@@ -179,3 +179,9 @@ def seeds_of(method, tables, seeds):
     """
     asked = any(table.seeds and any(row.method == method for row in table.rows) for table in tables)
     return range(seeds if asked and method.is_trained else 1)
+
+
+def titles(tables):
+    """What pictures call the methods of `in_full`, which know no Markdown: title by `Method`."""
+    rows = [row for table in tables if table.in_full for row in table.rows]
+    return {row.method: row.title.replace("`", "") for row in rows}

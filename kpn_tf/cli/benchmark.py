@@ -32,6 +32,13 @@ class BenchmarkConfig:
     phantom: Path | None = field(
         default=None, metadata={"help": "scans of a phantom for Fig. 5 (default: a synthetic one)"}
     )
+    dose: Path | None = field(
+        default=None,
+        metadata={
+            "help": "scans of the same patients that are not aligned, in its folders low and normal (default: "
+            "synthetic ones)"
+        },
+    )
     every: int = field(default=1, metadata={"help": "take every N-th slice (default 1)", "kind": kinds.count})
     row: tuple[str, ...] = field(
         default=(), metadata={"help": "only this row, such as redcnn-l1; repeatable (default: all)"}
@@ -88,6 +95,8 @@ def run(config):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with console.silenced():
         from baselines.benchmark.budget import Budget
+        from baselines.benchmark.dose_rows import DoseRows
+        from baselines.benchmark.dose_section import section
         from baselines.benchmark.results_page import page
         from baselines.benchmark.rows import Benchmark, Plan
         from baselines.benchmark.runs import Runs
@@ -106,9 +115,12 @@ def run(config):
     benchmark = Benchmark(plan, *_data(config, note))
     drawable = _drawable(note)
     benchmark.run(note, lambda line: console.say(line, sys.stdout))
+    unaligned = DoseRows(benchmark, _dose_data(config, note))
+    unaligned.run(note)
     config.output.parent.mkdir(parents=True, exist_ok=True)
     text = page(benchmark, _figures(benchmark, config.output, note) if drawable else None)
-    write_text(config.output, text)
+    shown = section(unaligned, config.output, note, drawable=drawable)
+    write_text(config.output, f"{text}\n{shown}" if shown else text)
     console.say(f"{config.output}{' and its images' * drawable}: written", sys.stdout)
     return FAILED if failures else OK
 
@@ -162,7 +174,8 @@ def _wrong(config):
         )
     if config.steps is not None and config.gmac is not None:
         return "expected either --steps or --gmac"
-    for folder in (config.test, config.train, config.validation, config.nih, config.phantom):
+    doses = [] if config.dose is None else [config.dose / "low", config.dose / "normal"]
+    for folder in (config.test, config.train, config.validation, config.nih, config.phantom, *doses):
         if folder is not None and not os.path.exists(folder):
             return f"expected a folder, received {folder}, which does not exist"
     named = {method.name: method for method in methods(TABLES)}
@@ -204,6 +217,15 @@ def _data(config, note):
     else:
         data = NihData(_twin(config.runs, nih_twin), twin=True, every=config.every, note=note)
     return data, PhantomData(phantom, every=config.every, note=note)
+
+
+def _dose_data(config, note):
+    """Data of the section on scans that are not aligned."""
+    from baselines.benchmark.dose_rows import DoseData
+    from kpn_tf.datasets import dose_twin
+
+    folder = config.dose or _twin(config.runs, dose_twin)
+    return DoseData(folder, twin=config.dose is None, every=config.every, note=note)
 
 
 def _twin(runs, write):
