@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from baselines.benchmark.drawing import crops_figure, dose_figure
+from baselines.benchmark.drawing import crops_figure, dose_figure, spectra_figure
 from baselines.benchmark.tables import TABLES
 from kpn_tf.datasets.dose_curve import DoseCurve
 from kpn_tf.hounsfield import WINDOWS
@@ -100,3 +100,15 @@ def test_no_two_of_many_methods_look_alike():
     curves = [DoseCurve(f"method {i}", 80, (30, 90), (i, i + 1.0), ((0, 0), (0, 0))) for i in range(17)]
     (axes,) = dose_figure(curves, "dB").axes
     assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 17
+
+
+def test_spectra_are_drawn_as_given_and_end_where_there_is_no_value():
+    spectra = {"low dose": (900.0, 400.0, np.nan), "RED-CNN": (90.0, 20.0, np.nan)}
+    figure = spectra_figure((0.1, 0.3, 0.5), spectra)
+    (axes,), (legend,) = figure.axes, figure.legends
+    for line, (name, spectrum) in zip(axes.lines, spectra.items(), strict=True):
+        assert (line.get_label(), tuple(line.get_xdata())) == (name, (0.1, 0.3, 0.5))
+        np.testing.assert_array_equal(line.get_ydata(), spectrum)
+    assert axes.get_yscale() == "log"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("frequency (1/mm)", "noise power (HU²·mm²)")
+    assert [text.get_text() for text in legend.get_texts()] == list(spectra)
