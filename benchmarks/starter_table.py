@@ -18,7 +18,12 @@ WEIGHTS = "edge"
 REALISATIONS = 12
 
 # What the network has seen of the patients, by its model card.
-_TEST, _VALIDATION, _NEVER, _TRAINED = "test", "chose the checkpoint", "never seen", "**trained the network**"
+_TEST, _VALIDATION, _NEVER, _TRAINED = (
+    "test",
+    "chose the checkpoint",
+    "never seen",
+    "**its patient trained the network**",
+)
 
 # A protocol each: folders, collection, what the network has seen. Of a protocol with a patient that did not train it,
 # those who did are left out.
@@ -50,7 +55,7 @@ _COLUMNS = (
     "noise (HU)",
     "strength",
     "leaves (HU)",
-    "contrast kept",
+    "contrast kept (at 1)",
     "d', given",
     "d' at 1, change",
     "collection",
@@ -99,7 +104,7 @@ def _row(protocol, told, collection, seen):
     (contrast,) = (one for one in told["torso"] if (one["name"], one["of"]) == ("contrast", _LESION))
     (found,) = (one for one in told["torso"] if (one["name"], one["of"]) == ("detectability d'", _LESION))
     strength = told["recommended_strength"]
-    kept = 1 + strength * contrast["changes"]["100 %"]["value"] / contrast["values"]["truth"]["value"]
+    lost = contrast["changes"]["100 %"]["value"] / contrast["values"]["truth"]["value"]
     change = found["changes"]["100 %"]
     return (
         protocol.name + "".join(f" ({warning})" for warning in told["warnings"]),
@@ -107,7 +112,7 @@ def _row(protocol, told, collection, seen):
         f"{told['noise_hu']:.1f}",
         f"**{strength:g}**",
         f"{told['noise_left_hu']:.1f}",
-        f"{kept:.0%}",
+        f"{100 + 100 * strength * lost:.0f} % ({100 + 100 * lost:.0f} %)",
         f"{found['values'][BEFORE]['value']:.1f}",
         f"{change['value']:+.1f} [{change['low']:+.1f}, {change['high']:+.1f}]",
         collection,
