@@ -9,10 +9,53 @@ import numpy as np
 # Bilinear interpolation of 2×2 means, along one axis: the weights of the two blocks that a pixel lies between.
 BILINEAR = ((0.25, 0.75), (0.75, 0.25))
 
+# Second moment of a square of side 1 about its own middle.
+_TAP_MOMENT = 1 / 12
+
 
 def wide_side(kernel_size):
     """Side of a wide filter in blocks, for kernels of `kernel_size` pixels."""
     return (kernel_size - 3) // 2
+
+
+def kernel_shapes(kernels):
+    """How far kernels reach, and how much longer than wide they are.
+
+    By the matrix of the second moments of the taps about the pixel that the kernel is for: what the kernel blurs by. A
+    tap is a square as large as its pixel. Along an axis on which the kernel sharpens, where negative taps outweigh, it
+    counts as no wider than one tap.
+
+    Args:
+        kernels: `(N, k, k)`, `k` odd.
+
+    Returns:
+        Effective radius `(N,)` in pixels, the root of the sum of both moments: 0.41 for one tap. Anisotropy `(N,)`, the
+        longer axis over the shorter one: 1 for a round kernel.
+
+    Raises:
+        ValueError: If the kernels are of another shape, or the taps of one do not sum to more than zero.
+
+    Example:
+
+    >>> radius, anisotropy = kernel_shapes(np.eye(3)[None])
+    >>> round(float(radius[0]), 2), round(float(anisotropy[0]), 2)
+    (1.22, 4.12)
+    """
+    kernels = np.asarray(kernels, np.float64)
+    if kernels.ndim != 3 or kernels.shape[1] != kernels.shape[2] or kernels.shape[1] % 2 == 0:
+        raise ValueError(f"Expected kernels of shape (N, k, k), k odd. Received: shape {kernels.shape}")
+    total = kernels.sum(axis=(1, 2))
+    if not (total > 0).all():
+        raise ValueError(
+            f"Expected kernels whose taps sum to more than 0. Received: a sum of {total.min():g}"
+        )
+    offset = np.arange(kernels.shape[1]) - kernels.shape[1] // 2
+    rows = kernels.sum(axis=2) @ offset**2 / total
+    columns = kernels.sum(axis=1) @ offset**2 / total
+    both = np.einsum("nij,i,j->n", kernels, offset, offset) / total
+    middle, spread = (rows + columns) / 2, np.hypot((rows - columns) / 2, both)
+    longer, shorter = (np.maximum(moment, 0) + _TAP_MOMENT for moment in (middle + spread, middle - spread))
+    return np.sqrt(longer + shorter), np.sqrt(longer / shorter)
 
 
 def kernels_of_filters(filters, wide=None):

@@ -106,6 +106,8 @@ def test_one_command_writes_the_page_and_its_images(finished):
     titles = ["low dose", "StructKPN `edge`, L1"]
     for told in beside.split("Noise and structure"):
         assert titles_in(told)[1:3] == titles
+    kernels = page.split("Kernels in numbers")[1].split("![")[0]
+    assert titles_in(kernels)[1:] == ["StructKPN edge, the weights that are shipped", "StructKPN edge, L1"]
 
 
 def test_pictures_fit_a_page_and_are_quickly_loaded(finished):

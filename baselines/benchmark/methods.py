@@ -19,7 +19,7 @@ from kpn_tf.networks import StructKPN
 # Greatest rates of Adam. Xu et al. train with 1e-4; `edge`, whose filters start as filters, was made with 1e-3.
 LEARNING_RATES = {"redcnn": 1e-4, "redcnn16": 1e-3, "wavresnet": 1e-4, "paper": 1e-4, "edge": 1e-3}
 
-# `redcnn16` costs what `edge` costs, and 8 % more.
+# `redcnn16`: 12.9 GMAC for a slice of 512x512, where `edge` has 12.0.
 _NETWORKS = {"redcnn": REDCNN, "redcnn16": partial(REDCNN, channels=16), "wavresnet": WavResNet}
 # Imported when chosen: both need an extra.
 _CLASSICAL = {"ksvd": ("baselines.ksvd", "KSVD"), "bm3d": ("baselines.bm3d", "BM3D")}

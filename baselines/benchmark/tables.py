@@ -182,6 +182,6 @@ def seeds_of(method, tables, seeds):
 
 
 def titles(tables):
-    """What pictures call the methods of `in_full`, which know no Markdown: title by `Method`."""
-    rows = [row for table in tables if table.in_full for row in table.rows]
+    """What pictures call the methods, which know no Markdown: title by `Method`, that of its first table."""
+    rows = [row for table in reversed(tables) for row in table.rows]
     return {row.method: row.title.replace("`", "") for row in rows}

@@ -14,6 +14,7 @@ from kpn_tf.figures.panels import COLUMNS, DPI, LINE, PANEL, show_hu, square_pan
 from kpn_tf.figures.style import in_style
 from kpn_tf.hounsfield import WINDOWS
 from kpn_tf.losses import StructureAwareLoss
+from kpn_tf.metrics.structure import NEIGHBOURHOOD, unclipped
 from kpn_tf.neighbours import stacked
 
 # Colour of a pixel on which one weight alone is left, in the order of the weights. Of all triples of Okabe and Ito's
@@ -139,17 +140,13 @@ def remarkable_pixels(shares, normal_hu, crop=None):
         ValueError: If there is no such pixel.
     """
     rows, columns = _shown(crop, normal_hu.shape)
-    size, soft = StructureAwareLoss().size, WINDOWS["soft"]
-    half = size // 2
-    clipped = (normal_hu <= soft.low_hu) | (normal_hu >= soft.high_hu)
-    clipped = np.pad(clipped, half, constant_values=True)
-    clear = ~np.lib.stride_tricks.sliding_window_view(clipped, (size, size)).any(axis=(2, 3))  # (H, W)
+    clear = unclipped(normal_hu)
     seen = np.zeros_like(clear)
     seen[np.ix_(rows, columns)] = True
     if not (clear & seen).any():
         raise ValueError(
-            f"Expected soft tissue with nothing clipped {half} pixels around it. Received: a slice without; choose "
-            "pixels"
+            f"Expected soft tissue with nothing clipped {NEIGHBOURHOOD // 2} pixels around it. Received: a slice "
+            "without; choose pixels"
         )
     found = {}
     for name, channel in (("flat", 1), ("edge", 0), ("fine", 2)):

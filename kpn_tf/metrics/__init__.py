@@ -23,7 +23,7 @@ from kpn_tf.metrics.noise import (
 )
 from kpn_tf.metrics.noise_along_z import noise_correlation_along_z
 from kpn_tf.metrics.noise_map import noise_std_map, window_side
-from kpn_tf.metrics.structure import structure_by_class, structure_classes
+from kpn_tf.metrics.structure import kernels_by_class, structure_by_class, structure_classes
 from kpn_tf.metrics.transfer import TaskTransfer, fitted_disc, task_transfer
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "flat_noise_std_hu",
     "flat_regions",
     "grid_bias_hu",
+    "kernels_by_class",
     "known_detectability",
     "laguerre_gauss_channels",
     "mean_frequency",

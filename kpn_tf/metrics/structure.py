@@ -3,10 +3,13 @@
 The NumPy twin of `kpn_tf.ops.structure_tensor`, for the workstation; the constants are at home here.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kpn_tf.hounsfield import WINDOWS
+from kpn_tf.kernels import kernel_shapes
 
 # Xu et al., ICIP 2021, section 3: what coherence and the constant class are weighed with, and the neighbourhood.
 SIGMA_L2 = 1.8
@@ -79,6 +82,53 @@ def structure_by_class(slice_hu: ArrayLike, classes: ArrayLike) -> dict[str, tup
         name: (float(strength_hu[of].mean()), float(coherence[of].mean())) if of.any() else (np.nan, np.nan)
         for name, of in ((name, np.asarray(classes) == i) for i, name in enumerate(CLASSES))
     }
+
+
+def unclipped(slice_hu: ArrayLike) -> np.ndarray:
+    """Pixels whose neighbourhood lies in the slice and is left whole by the soft-tissue window.
+
+    Along the rim of what the window clips, a trace of noise on one side alone passes for an edge.
+
+    Args:
+        slice_hu: `(H, W)` in HU.
+
+    Returns:
+        `(H, W)` bool.
+    """
+    slice_hu, window = np.asarray(slice_hu), WINDOWS["soft"]
+    clipped = (slice_hu <= window.low_hu) | (slice_hu >= window.high_hu)
+    clipped = np.pad(clipped, NEIGHBOURHOOD // 2, constant_values=True)
+    return ~np.lib.stride_tricks.sliding_window_view(clipped, (NEIGHBOURHOOD, NEIGHBOURHOOD)).any(axis=(2, 3))
+
+
+def kernels_by_class(
+    network: Any, low_hu: ArrayLike, normal_hu: ArrayLike, pixels: int = 400
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Shapes of the kernels of a network at flat, edge and fine pixels all over a slice.
+
+    Args:
+        network: What has `kernels_at` and sees one slice, such as `StructKPN` or `kpn_tf.Denoiser`.
+        low_hu: `(H, W)` in HU, what the network sees.
+        normal_hu: `(H, W)` in HU, what the classes are found in, the quieter the better; only pixels that are
+            `unclipped` count.
+        pixels: Of each class at most, evenly spaced over those there are.
+
+    Returns:
+        Dict by class of effective radius and anisotropy, both `(n,)`, as `kpn_tf.kernels.kernel_shapes` defines them;
+        empty ones for a class without pixels.
+
+    Source: Xu et al., ICIP 2021, Fig. 2: the kernels that are to differ.
+    """
+    classes, clear = structure_classes(normal_hu), unclipped(normal_hu)
+    found = {}
+    for i, name in enumerate(CLASSES):
+        places = np.argwhere((classes == i) & clear)
+        places = places[np.arange(min(pixels, len(places))) * len(places) // max(min(pixels, len(places)), 1)]
+        if len(places):
+            found[name] = kernel_shapes(network.kernels_at(low_hu, *places.T))
+        else:
+            found[name] = (np.empty(0), np.empty(0))
+    return found
 
 
 def _neighbourhood_sum(image):

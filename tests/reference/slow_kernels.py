@@ -53,6 +53,18 @@ def singular_values(image, size):
     return out
 
 
+def kernel_shape(kernel):
+    """Effective radius and anisotropy of one kernel `(k, k)`, tap by tap."""
+    side = len(kernel)
+    moments = np.zeros((2, 2))
+    for i in range(side):
+        for j in range(side):
+            place = np.array([i - side // 2, j - side // 2])
+            moments += kernel[i, j] / kernel.sum() * np.outer(place, place)
+    axes = [max(moment, 0.0) + 1 / 12 for moment in np.linalg.eigvalsh(moments)]
+    return np.sqrt(sum(axes)), np.sqrt(max(axes) / min(axes))
+
+
 def mirror(index, size):
     """The pixel a position outside the image stands for, the edge not repeated."""
     if index < 0:
