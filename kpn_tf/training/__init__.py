@@ -12,7 +12,7 @@ _PUBLIC = {
     "make_optimizer": "kpn_tf.training.optimizer",
     "strategy_for": "kpn_tf.training.workers",
     "train": "kpn_tf.training.loop",
-    "validation_scores": "kpn_tf.training.loop",
+    "validation_scores": "kpn_tf.training.validation",
 }
 
 __all__ = list(_PUBLIC)

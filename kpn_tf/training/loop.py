@@ -14,11 +14,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kpn_tf.files import remove_parts, replacing, write_text
-from kpn_tf.losses import PSNR, SSIM, StructureAwareLoss
+from kpn_tf.losses import StructureAwareLoss
 from kpn_tf.training.config import TrainingConfig
-from kpn_tf.training.optimizer import make_optimizer
+from kpn_tf.training.optimizer import make_optimizer, share_kept
 from kpn_tf.training.provenance import identity, provenance
 from kpn_tf.training.run_folder import score
+from kpn_tf.training.validation import validation_scores
 from kpn_tf.training.workers import all_workers_needed, expect_no_statistics, from_chief, shares
 
 # Between two states that a killed run can go on from, if no validation comes before.
@@ -27,24 +28,6 @@ SAVE_SECONDS = 300
 
 class TrainingDivergedError(RuntimeError):
     """The loss is no longer a number; the batch that did it lies in the run folder."""
-
-
-def validation_scores(network: Any, pairs: Any) -> dict[str, float]:
-    """Means over slices of PSNR and SSIM, convention `soft`; the PSNR chooses the best checkpoint.
-
-    Args:
-        network: Keras model, HU to HU.
-        pairs: Sequence of objects with `low_hu` and `normal_hu`, slices `(H, W)` in HU of validation patients.
-
-    Returns:
-        Dict with `psnr_soft` in dB and `ssim_soft`.
-    """
-    metrics = PSNR("soft"), SSIM("soft")
-    for pair in pairs:
-        denoised = network(pair.low_hu[None, :, :, None], training=False)
-        for metric in metrics:
-            metric.update_state(pair.normal_hu[None, :, :, None], denoised)
-    return {metric.name: float(metric.result()) for metric in metrics}
 
 
 @all_workers_needed()
@@ -143,9 +126,7 @@ class _Loop:
     def _step(self, *batch):
         parts = self.strategy.run(self._replica_step, batch)
         variables = self.network.trainable_variables
-        taken = tf.cast(self.optimizer.iterations.value, tf.float32)
-        # A young average forgets faster, or it would remember the initial weights.
-        keep = tf.minimum(self.config.ema, taken / (taken + 10.0))
+        keep = share_kept(self.config, self.optimizer.iterations.value)
         for average, variable in zip(self.average, variables, strict=True):
             average.assign(keep * average + (1 - keep) * variable.value)
         return self.strategy.reduce("SUM", parts, axis=None)

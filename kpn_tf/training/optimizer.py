@@ -1,7 +1,9 @@
 """Adam with the schedule and the clipping of a training."""
 
+from typing import Any
+
 import keras
-import tensorflow as tf
+from keras import ops
 
 from kpn_tf.training.config import TrainingConfig
 
@@ -37,19 +39,25 @@ def make_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
     Returns:
         A Keras optimizer.
     """
+    schedule = learning_rate_schedule(config)
+    if keras.backend.backend() == "tensorflow":
+        from kpn_tf.training.whole_batch_adam import WholeBatchAdam
+
+        return WholeBatchAdam(schedule, global_clipnorm=config.clip_norm)
     # The other backends have no replicas: there it is one program that runs on all devices.
-    adam = WholeBatchAdam if keras.backend.backend() == "tensorflow" else keras.optimizers.Adam
-    return adam(learning_rate_schedule(config), global_clipnorm=config.clip_norm)
+    return keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm)
 
 
-class WholeBatchAdam(keras.optimizers.Adam):
-    """Adam that clips the gradient of the whole batch.
+def share_kept(config: TrainingConfig, taken: Any) -> Any:
+    """Share of the old average that weight averaging keeps in a step.
 
-    Keras 3.15 clips that of each replica and sums them afterwards: the norm would depend on how many there are.
+    Args:
+        config: `TrainingConfig`.
+        taken: Steps taken, this one included: scalar tensor.
+
+    Returns:
+        Scalar tensor, float32.
     """
-
-    def _clip_gradients(self, grads):
-        return super()._clip_gradients(tf.distribute.get_replica_context().all_reduce("sum", grads))
-
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return grads_and_vars
+    taken = ops.cast(taken, "float32")
+    # A young average forgets faster, or it would remember the initial weights.
+    return ops.minimum(config.ema, taken / (taken + 10.0))

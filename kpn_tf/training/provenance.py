@@ -1,6 +1,7 @@
 """What a run folder says of how its training came about."""
 
 import contextlib
+import importlib
 import os
 import platform
 import subprocess
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import kpn_tf
 
@@ -62,12 +62,13 @@ def _git_revision():
 
 def provenance():
     """What a training is made with and was called as: a dict that `json.dumps` takes."""
+    backend = keras.backend.backend()
     return {
         "git_revision": _git_revision(),
         "versions": {
             "kpn_tf": kpn_tf.__version__,
             "keras": keras.__version__,
-            "tensorflow": tf.__version__,
+            backend: importlib.import_module(backend).__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
