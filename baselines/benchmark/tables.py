@@ -131,6 +131,10 @@ TABLES = (
         contrasts=(
             Contrast("RED-CNN: L_S minus L1", EQUAL_REDCNN["published"], EQUAL_REDCNN["l1"]),
             Contrast("StructKPN: L_S minus L1", EQUAL_STRUCTKPN["published"], EQUAL_STRUCTKPN["l1"]),
+            Contrast("RED-CNN: L_S of this project minus L1", EQUAL_REDCNN["structure"], EQUAL_REDCNN["l1"]),
+            Contrast(
+                "StructKPN: L_S of this project minus L1", EQUAL_STRUCTKPN["structure"], EQUAL_STRUCTKPN["l1"]
+            ),
             Contrast("L1: StructKPN minus RED-CNN", EQUAL_STRUCTKPN["l1"], EQUAL_REDCNN["l1"]),
             Contrast("L_S: StructKPN minus RED-CNN", EQUAL_STRUCTKPN["published"], EQUAL_REDCNN["published"]),
         ),

@@ -98,7 +98,8 @@ def unclipped(slice_hu: ArrayLike) -> np.ndarray:
     slice_hu, window = np.asarray(slice_hu), WINDOWS["soft"]
     clipped = (slice_hu <= window.low_hu) | (slice_hu >= window.high_hu)
     clipped = np.pad(clipped, NEIGHBOURHOOD // 2, constant_values=True)
-    return ~np.lib.stride_tricks.sliding_window_view(clipped, (NEIGHBOURHOOD, NEIGHBOURHOOD)).any(axis=(2, 3))
+    windows = np.lib.stride_tricks.sliding_window_view(clipped, (NEIGHBOURHOOD, NEIGHBOURHOOD))
+    return np.asarray(~windows.any(axis=(2, 3)))
 
 
 def kernels_by_class(
