@@ -3,6 +3,7 @@
 LOW and NORMAL are folders with a series at both doses; by default 30 slices of the digital torso.
 """
 
+import os
 import statistics
 import sys
 import tempfile
@@ -33,8 +34,10 @@ def main(folders):
         if not folders:
             write_scan(folder, slices=30)
             folders = (folder / "low", folder / "normal")
-        report = folder / "report.html"
+        report, began = folder / "report.html", os.times()
         cli.main(["report", str(folders[0]), "--reference", str(folders[1]), str(report)])
+        took = np.subtract(os.times(), began)
+        print(f"written in {took[4]:.1f} s, {sum(took[:4]):.1f} s of CPU time")
         print(f"file: {report.stat().st_size / 1e6:.1f} MB")
         with Browser(folder / "browser", LAPTOP) as browser:
             print(browser.send("Browser.getVersion")["product"])

@@ -17,6 +17,8 @@ from tests.browser import PHONE, Browser, choose
 
 SIDE, PIXEL_MM = 512, 0.75
 DOSE = 0.25
+# Of the pictures, and of the one that shows the kernels of neighbouring slices.
+WEIGHTS, STACK = "edge", "stack"
 
 # Row and column of a vessel in the liver.
 PIXEL = (228, 190)
@@ -51,12 +53,15 @@ def main(target):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         write_scan(folder, slices=40)
-        cli.main(["denoise", str(folder / "low"), str(folder / "weak"), "--strength", "0.5"])
-        report, several = folder / "report.html", folder / "several.html"
-        words = ("report", folder / "low", "--reference", folder / "normal", "--every", "8")
-        cli.main([*map(str, words), str(report)])
+        weaker = ("--strength", "0.5", "--weights", WEIGHTS)
+        cli.main(["denoise", str(folder / "low"), str(folder / "weak"), *weaker])
+        report, several, stack = (folder / f"{name}.html" for name in ("report", "several", "stack"))
+        words = ("report", folder / "low", "--reference", folder / "normal")
+        cli.main([*map(str, words), str(report), "--every", "8", "--weights", WEIGHTS])
+        cli.main([*map(str, words), str(stack), "--every", "40", "--weights", STACK])
         beside = (folder / "weak", folder / "normal", "--strength", "0.8", "--planes", "5")
-        cli.main([*map(str, words), str(several), "--beside", *map(str, beside)])
+        every = ("--every", "8", "--weights", WEIGHTS)
+        cli.main([*map(str, words), str(several), *every, "--beside", *map(str, beside)])
         with Browser(folder / "browser", LAPTOP) as browser:
             browser.open(report)
             browser.wait(READY)
@@ -69,6 +74,11 @@ def main(target):
             choose(browser, "left", "structure")
             choose(browser, "right", "noiseAfter")
             browser.picture(target / "report_structure.png")
+            browser.open(stack)
+            browser.wait(READY)
+            browser.evaluate(f"point([{row}, {column}])")
+            choose(browser, "right", "others")
+            browser.picture(target / "report_neighbours.png")
             browser.open(several)
             browser.wait(READY)
             browser.evaluate(f"point([{row}, {column}])")
