@@ -48,7 +48,7 @@ _PAPER_COST = (1_981_763, 518.12)
 _REDCNN_COST = (1_848_865, 458.4)
 
 # The weights of every command, of the node and of `kpn_tf.Denoiser` where none are named.
-DEFAULT_WEIGHTS = "edge"
+DEFAULT_WEIGHTS = "stack"
 
 # Name for `from_preset`, for `--weights` and for `--denoiser` -> the weights. Counted by Keras, which `kpn info` does
 # without; tests/test_trained.py holds numbers and hashes to the networks.

@@ -260,7 +260,7 @@ def test_weights_are_looked_for_where_the_wheel_puts_them():
 def test_a_shipped_network_is_found_by_its_name(tmp_path, monkeypatch):
     shutil.copy(BOX, tmp_path / "edge.tflite")
     monkeypatch.setattr(artefact, "WEIGHTS_FOLDER", tmp_path)
-    assert Denoiser(threads=1).identity.model == "standin-box"
+    assert Denoiser("edge", threads=1).identity.model == "standin-box"
     assert [network.path.stem for network in artefact.shipped()] == ["edge"]
 
 

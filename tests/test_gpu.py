@@ -30,6 +30,7 @@ from tests.ct_series import write_ct_series
 STANDINS = Path(__file__).parent / "golden" / "standins"
 BOX = STANDINS / "box.tflite"
 BOX_64 = STANDINS / "box_64.tflite"
+EDGE = ("--weights", "edge")
 
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
 
@@ -236,7 +237,7 @@ def test_a_network_of_any_size_stays_on_the_cpu_and_one_line_says_why():
 
 def test_a_job_without_an_adapter_says_so_once_and_goes_on(no_adapter, small_installation, tmp_path, capfd):
     write_ct_series(tmp_path / "in", slices=2)
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--device", "gpu") == 0
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", *EDGE, "--device", "gpu") == 0
     out, err = capfd.readouterr()
     assert err == (
         "kpn denoise: computing on the CPU; the GPU is not used: LiteRT finds no GPU that it can use\n"
@@ -359,7 +360,7 @@ def test_a_job_on_the_gpu_says_so_and_nothing_of_litert_shows(
     swiftshader, small_installation, tmp_path, capfd
 ):
     write_ct_series(tmp_path / "in", slices=2, rows=52, columns=73)
-    assert kpn("denoise", tmp_path / "in", tmp_path / "gpu", "--device", "gpu", "--json") == 0
+    assert kpn("denoise", tmp_path / "in", tmp_path / "gpu", *EDGE, "--device", "gpu", "--json") == 0
     out, err = capfd.readouterr()
     document = json.loads(out)
     assert document["device"] == "gpu"
@@ -435,7 +436,7 @@ def test_a_job_whose_gpu_fails_on_the_way_is_finished_on_the_cpu_and_says_so(
 
     monkeypatch.setattr(Gpu, "run", run_and_crash)
     write_ct_series(tmp_path / "in", slices=3)
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--device", "gpu", "--json") == 0
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", *EDGE, "--device", "gpu", "--json") == 0
     out, err = capfd.readouterr()
     document = json.loads(out)
     first, second = err.splitlines()

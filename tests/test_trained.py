@@ -23,7 +23,7 @@ from kpn_tf.networks.cost import gmac
 from kpn_tf.trained import TRAINED
 from tests.command import kpn
 from tests.ct_series import write_ct_series
-from tests.noisy_torso import noisy_volume
+from tests.noisy_torso import noisy_volume, write_torso
 
 CLASSES = {cls.__name__: cls for cls in (StructKPN, StackKPN, REDCNN, WavResNet)}
 RELEASE = Release("1", "Apache-2.0", "none")
@@ -101,6 +101,21 @@ def test_stack_gives_single_and_thick_slices_to_edge_on_any_device():
     np.testing.assert_allclose(thin_hu[1], expected_hu[..., 0], atol=0.05)
     fixed = fixed_form(stack.artefact)
     assert (fixed.path.stem, fixed.alone.path.stem) == ("stack_512", "edge_512")
+
+
+def test_a_series_is_denoised_by_stack_where_nobody_says_by_what(tmp_path, capfd):
+    paths = write_torso(tmp_path / "in", noisy_volume(3))
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["network"]["file_sha256"] == open_artefact("stack").file_sha256
+    volume_hu = np.stack([read_slice(path).slice_hu for path in paths])
+    expected_hu = Denoiser("stack").volume(volume_hu, slice_spacing_mm=3.0)
+    derived = {ct.dataset.InstanceNumber: ct for ct in map(read_slice, (tmp_path / "out").rglob("*.dcm"))}
+    for path, one_hu in zip(paths, expected_hu, strict=True):
+        ct = derived[read_slice(path).dataset.InstanceNumber]
+        np.testing.assert_allclose(ct.slice_hu, one_hu, atol=0.51)
+        told = "network StackKPN-5 (StructKPN-edge where no neighbour is near)"
+        assert told in ct.dataset.DerivationDescription
+    np.testing.assert_array_equal(Denoiser()(volume_hu[1]), Denoiser("edge")(volume_hu[1]))
 
 
 def test_every_weight_that_comes_with_the_baselines_has_a_name():

@@ -30,7 +30,7 @@ class ExportConfig:
 
     weights: str = field(
         metadata={
-            "help": "trained weights: edge or paper, which are shipped, or a .keras file of your own",
+            "help": "trained weights: edge, stack or paper, which are shipped, or a .keras file of your own",
             "former": ("--preset", "--network"),
         }
     )

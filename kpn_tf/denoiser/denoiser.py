@@ -63,7 +63,7 @@ class Denoiser:
     Example:
 
     ```python
-    denoise = Denoiser("edge")
+    denoise = Denoiser()
     quiet_hu = denoise(slice_hu)  # (H, W) -> (H, W)
     ```
     """
