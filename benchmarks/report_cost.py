@@ -35,7 +35,9 @@ def main(folders):
             write_scan(folder, slices=30)
             folders = (folder / "low", folder / "normal")
         report, began = folder / "report.html", os.times()
-        cli.main(["report", str(folders[0]), "--reference", str(folders[1]), str(report)])
+        cli.main(
+            ["report", str(folders[0]), "--reference", str(folders[1]), str(report), "--weights", "edge"]
+        )
         took = np.subtract(os.times(), began)
         print(f"written in {took[4]:.1f} s, {sum(took[:4]):.1f} s of CPU time")
         print(f"file: {report.stat().st_size / 1e6:.1f} MB")
