@@ -785,6 +785,8 @@ def test_given_series_stand_side_by_side_and_scroll_zoom_and_change_windows_toge
         "(B30f), strength 0.4",
         "(I30f)",
     ]
+    tops = page.evaluate("panes.map((pane) => pane.canvas.getBoundingClientRect().top)")
+    assert tops[0] == tops[1] < tops[2] == tops[3]
     third = next(i for i, title in enumerate(titles) if title.endswith("(I30f)"))
     pane = ["left", "right", "third", "fourth"][third]
     page.evaluate("panes[0].canvas.scrollIntoView(); turnTo(0)")
