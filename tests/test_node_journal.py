@@ -555,7 +555,7 @@ def test_what_was_found_for_a_noise_is_that_of_the_first_part_and_of_no_other_se
         row_of(4, Rule("to 9", (), noise_hu=9.0)),
         row_of(1, to_12, series="1.3"),
         row_of(1, to_12, peer="CT2"),
-        row_of(5, Rule("of stack", (), noise_hu=12.0, weights="stack")),
+        row_of(5, Rule("of edge", (), noise_hu=12.0, weights="edge")),
         row_of(6, Rule("half", (), strength=0.5)),
     )
     assert [steps.found(journal, row) for row in others] == [None] * len(others)
