@@ -355,7 +355,7 @@ def test_of_two_calls_at_a_time_the_second_takes_the_twin_that_the_first_wrote(
         shutil.copytree(folders / "phantom", twin)
 
     monkeypatch.setattr("kpn_tf.datasets.phantom_twin", phantom_twin)
-    places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
+    places = ("--dose", folders / "dose", "--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
     assert kpn("benchmark", *words[4:6], *rows("low-dose"), *places) == 0
     assert [path.name for path in twin.parent.iterdir()] == ["phantom_twin"]
     assert len(list(twin.iterdir())) == 3
