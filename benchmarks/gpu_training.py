@@ -10,7 +10,6 @@ import math
 import time
 from pathlib import Path
 
-import jax
 import keras
 import numpy as np
 from keras import ops
@@ -95,7 +94,7 @@ def train(network, pairs, config, loss, validation, out, *, ends=math.inf):
     record = {
         **identity(network, config, loss, pairs),
         **provenance(),
-        "device": jax.devices()[0].device_kind,
+        "device": _device(),
     }
     _write(out, record)
     optimizer = AveragingAdam(config, network.trainable_variables)
@@ -163,6 +162,16 @@ def steps_until(ends, network, pairs, loss, validation):
     left = _PLANNED * (ends - time.monotonic()) - compiling - CHECKPOINTS * checkpoint
     print(f"{step:.4f} s a step, {checkpoint:.1f} s a validation, {compiling:.0f} s to compile", flush=True)
     return max(1, min(pairs.steps, int(left / step)))
+
+
+def _device():
+    """Names what JAX computes on; `None` on another backend."""
+    if keras.backend.backend() != "jax":
+        return None
+    # Here, because a process that imported JAX cannot be forked any more.
+    import jax
+
+    return jax.devices()[0].device_kind
 
 
 def _copied(variable):
