@@ -1,5 +1,5 @@
 # make demo   the whole job on a digital torso, in an environment without TensorFlow
-# make test   lint, import contracts, doctests, README's code, tests; beside them the operations on JAX (ten minutes)
+# make test   lint, import contracts, types, site, doctests, README's code, tests (ten minutes)
 # make test-all   make test, then the slow proofs, and those that install packages from the registry
 # make bench  what a slice, a process, a job and a training's input cost here, beside the targets and RED-CNN (ten minutes)
 # make soak   the DICOM node under load, killed again and again, out of disk, and for an hour (seventy-five minutes);
@@ -60,8 +60,8 @@ demo: $(DEMO_STAMP)
 	@$(DEMO)/bin/python -m kpn_tf.demo demo
 
 # What `keras.ops` promises is held to: the core gives the same numbers on another backend.
-OPS_TESTS := tests/test_ops.py tests/test_layers.py
-CORE_TESTS := $(OPS_TESTS) tests/test_losses.py tests/test_networks.py tests/test_keras_user.py tests/test_keras_export.py
+CORE_TESTS := tests/test_ops.py tests/test_layers.py tests/test_losses.py tests/test_networks.py \
+	tests/test_keras_user.py tests/test_keras_export.py
 
 # $(call debian,command that succeeds where it is there,packages,what the tests do with it): where it is missing and
 # cannot be had, the tests that need it skip with a reason.
@@ -99,8 +99,7 @@ tests:
 # What computes and never waits; it speaks when it is done.
 beside:
 	@{ $(TEST)/bin/python -m mypy && \
-	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/python -m mkdocs build --strict --quiet && \
-	KERAS_BACKEND=jax $(PYTEST) -m 'not slow' $(OPS_TESTS); } > $(TEST)/beside.log 2>&1; \
+	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/python -m mkdocs build --strict --quiet; } > $(TEST)/beside.log 2>&1; \
 	status=$$?; cat $(TEST)/beside.log; exit $$status
 
 test-all: test

@@ -204,6 +204,7 @@ def test_auto_takes_an_adapter_that_is_real_and_faster_and_gpu_takes_any(
     assert denoise.artefact.path.stem == ("edge_64" if chosen == "gpu" else "edge")
 
 
+@pytest.mark.slow
 def test_a_stack_is_proved_with_its_distances(pair_128):
     right = Cpu(pair_128, 1)
     assert run_self_test(right, right, 128, 5).passed
@@ -288,6 +289,7 @@ def test_the_shipped_network_gives_the_cpus_numbers_on_the_gpu(swiftshader, edge
         assert difference_hu < 0.05
 
 
+@pytest.mark.slow
 def test_a_network_of_stacks_and_the_one_of_single_slices_give_the_cpus_numbers_on_the_gpu(
     swiftshader, pair_128
 ):

@@ -103,6 +103,7 @@ def test_slices_that_come_late_join_their_series_and_nothing_is_done_twice(tmp_p
     assert len(list(watching.output.glob("[!.]*"))) == 2
 
 
+@pytest.mark.slow
 def test_each_series_has_the_strength_for_a_wanted_noise_and_late_slices_have_that_of_their_series(tmp_path):
     series = {noise_hu: tmp_path / f"made{noise_hu}" for noise_hu in (12, 24)}
     for noise_hu, folder in series.items():
@@ -133,6 +134,7 @@ def test_each_series_has_the_strength_for_a_wanted_noise_and_late_slices_have_th
     assert 0 < float(less) < float(more) <= 1
 
 
+@pytest.mark.slow
 def test_a_network_of_stacks_has_for_late_slices_their_neighbours_among_each_other_only(tmp_path):
     paths = write_ct_series(tmp_path / "made", name="late", slices=5)
     parts, expected = (paths[:3], paths[3:]), {}
