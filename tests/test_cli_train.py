@@ -352,6 +352,7 @@ def test_a_trained_network_is_evaluated_and_exported(data, unbroken, tmp_path):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_network_for_stacks_is_trained_on_volumes_and_chosen_by_lesions_too(often, tmp_path, monkeypatch):
     monkeypatch.setattr(volume_validation, "SCANS", 2)
     monkeypatch.setattr(volume_validation, "STACKS", 1)

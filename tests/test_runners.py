@@ -13,6 +13,7 @@ from tests.runner_process import answers
 EDGE = WEIGHTS_FOLDER / "edge.keras"
 
 
+@pytest.mark.slow
 def test_kernels_and_patches_written_out_give_the_same_slice():
     slice_hu = np.random.default_rng(1).normal(0, 100, (1, 36, 52, 1)).astype("float32")
     expected_hu = keras.saving.load_model(EDGE, compile=False)(slice_hu)

@@ -118,6 +118,7 @@ def answer_of(served, request):
     return SimpleNamespace(ok=True, json=lambda: answer)
 
 
+@pytest.mark.slow
 def test_a_saved_model_takes_a_stack_for_every_item_by_every_signature(network, stacks, tmp_path):
     stack_hu, distances_mm, _ = stacks
     whole_hu = np.rint(stack_hu).astype("int16")
