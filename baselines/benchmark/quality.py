@@ -63,21 +63,25 @@ def of_slices(name, denoise, references):
         Dict of lists, one number a slice: `noise_hu`, and for each of `kpn_tf.metrics.structure.CLASSES`
         `flat_strength` (HU per pixel), `flat_coherence` and so on.
     """
-    found = {}
-    for pair, regions, classes in references:
-        slice_hu = pair.low_hu if denoise is None else denoise_pair(name, denoise, pair)[0]
-        for measure, value in _of_slice(slice_hu, regions, classes).items():
-            found.setdefault(measure, []).append(value)
-    return found
+    return _of_each(references, lambda pair: _after(name, denoise, pair))
 
 
 def of_normal_dose(references):
     """The same of the normal dose itself: where there would be no difference."""
-    found = {}
+    return _of_each(references, lambda pair: pair.normal_hu)
+
+
+def _of_each(references, slice_of):
+    found = {measure: [] for measure in MEASURES_OF_SLICES}
     for pair, regions, classes in references:
-        for measure, value in _of_slice(pair.normal_hu, regions, classes).items():
-            found.setdefault(measure, []).append(value)
+        for measure, value in _of_slice(slice_of(pair), regions, classes).items():
+            found[measure].append(value)
     return found
+
+
+def _after(name, denoise, pair):
+    """What a method makes of the low dose of a pair; `None` makes nothing of it."""
+    return pair.low_hu if denoise is None else denoise_pair(name, denoise, pair)[0]
 
 
 def _of_slice(slice_hu, regions, classes):
@@ -125,7 +129,7 @@ def of_torso(name, denoise):
     phantom, scans = _torso(REALISATIONS)
     measures, blend = LesionMeasures(phantom.lesions, (BEFORE, _AFTER)), NoiseOfBlend()
     for present, pair in scans:
-        after_hu = pair.low_hu if denoise is None else denoise_pair(name, denoise, pair)[0]
+        after_hu = _after(name, denoise, pair)
         measures.add(present, {BEFORE: pair.low_hu, _AFTER: after_hu})
         if not present:
             blend.add(pair.low_hu, after_hu, pair.pixel_spacing_mm)

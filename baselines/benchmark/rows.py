@@ -263,6 +263,10 @@ class Benchmark:
     def _references(self):
         return quality.references_of(self.data.test)
 
+    @functools.cached_property
+    def _normal_dose(self):
+        return quality.of_normal_dose(self._references)
+
     def _quality_named(self, method, seed):
         name, key = self._named(method, seed, self.data)
         return f"quality-{name}", key | quality.measured_with()
@@ -274,7 +278,7 @@ class Benchmark:
         denoise, _ = self.opened(method, seed)
         kept = {
             "slices": quality.of_slices(method.name, denoise, self._references),
-            "normal": quality.of_normal_dose(self._references),
+            "normal": self._normal_dose,
             "torso": quality.of_torso(method.name, denoise),
         }
         self.plan.runs.keep(name, key, kept)
