@@ -10,6 +10,13 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+from tf2onnx.optimizer import (
+    ConstFoldOptimizer,
+    IdentityOptimizer,
+    MergeDuplicatedNodesOptimizer,
+    TransposeOptimizer,
+    optimize_graph,
+)
 
 from export import graphs
 from export.about import Release, any_size, describe
@@ -19,9 +26,16 @@ from kpn_tf.files import replacing
 # Of 2021: read by onnxruntime from 1.10 on, and enough for all these networks.
 OPSET = 15
 
-# tf2onnx's optimizer goes by the order of a set, another one every time; about one WavResNet in fifteen comes out of
-# it with an axis too many.
-ATTEMPTS = 3
+# Of tf2onnx's own, those that the transposes around its convolutions need; onnxruntime knows the others itself.
+# `reshape_optimizer` must stay out: it writes a reshape with one axis too many and a squeeze behind it, and loses that
+# squeeze where the reshape is the output, in one conversion of six of a WavResNet, by the order in which it comes
+# across them. `remove_back_to_back` merges two reshapes without regard to their zeros.
+OPTIMIZERS = {
+    "optimize_transpose": TransposeOptimizer,
+    "fold_constants": ConstFoldOptimizer,
+    "merge_duplication": MergeDuplicatedNodesOptimizer,
+    "remove_identity": IdentityOptimizer,
+}
 
 
 def to_onnx(network: Any, path: str | os.PathLike[str], release: Release) -> dict[str, Any]:
@@ -45,13 +59,7 @@ def to_onnx(network: Any, path: str | os.PathLike[str], release: Release) -> dic
             (`export.parity.ParityError`); nothing is written.
     """
     path = Path(path)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            model, parity = _proved(network)
-            break
-        except ParityError:
-            if attempt == ATTEMPTS:
-                raise
+    model, parity = _proved(network)
     report = describe(network, release, parity, **any_size(network))
     onnx.helper.set_model_props(model, {"kpn_tf": json.dumps(report)})
     with replacing(path) as part:
@@ -71,7 +79,7 @@ def _proved(network):
         feeds = dict(zip(("slice_hu", "distances_mm"), inputs, strict=False))
         try:
             return session.run(["denoised_hu"], feeds)[0]
-        except Fail as error:  # a faulty conversion shows in shapes as it does in values
+        except Fail as error:
             reason = str(error).splitlines()[0]
             raise ParityError(
                 f"Expected an ONNX form of {network.title} that runs. Received: {reason}"
@@ -82,13 +90,27 @@ def _proved(network):
 
 def _converted(network):
     denoise = graphs.any_size(network)
-    signature = graphs.entrances(network)
     try:
-        model, _ = tf2onnx.convert.from_function(
-            tf.function(lambda *inputs: {"denoised_hu": denoise(*inputs)}, input_signature=signature),
-            signature,
-            opset=OPSET,
-        )
+        traced = tf.function(denoise).get_concrete_function(*graphs.entrances(network))
+        inputs = [tensor.name for tensor in traced.inputs if tensor.dtype != tf.resource]
+        outputs = [tensor.name for tensor in traced.outputs]
+        frozen = tf2onnx.tf_loader.from_function(traced, inputs, outputs)
+        with tf.Graph().as_default() as graph:
+            tf.import_graph_def(frozen, name="")
+            converted = tf2onnx.tfonnx.process_tf_graph(
+                graph,
+                continue_on_error=True,
+                opset=OPSET,
+                input_names=inputs,
+                output_names=outputs,
+                tensors_to_rename={
+                    **dict(zip(inputs, ("slice_hu", "distances_mm"), strict=False)),
+                    outputs[0]: "denoised_hu",
+                },
+            )
+            model = optimize_graph(converted, catch_errors=False, optimizers=OPTIMIZERS).make_model(
+                "", graph_name=network.title
+            )
         # An operation without an ONNX form stays in the graph under its TensorFlow name: the checker knows none such.
         onnx.checker.check_model(model)
     except Exception as error:  # its failures have no kind in common
@@ -99,8 +121,6 @@ def _converted(network):
             side.dim_param = name
         if tensor.name == "denoised_hu":
             channels.dim_value = 1  # tf2onnx loses it over the sum of the limits
-    model.graph.name = network.title
-    model.graph.doc_string = ""  # it held the name of a trace, another one every time
     _tidy(model.graph)
     return model
 
