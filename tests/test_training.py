@@ -13,7 +13,7 @@ import pytest
 
 from kpn_tf import StructKPN, StructureAwareLoss
 from kpn_tf.evaluation import Pair
-from kpn_tf.losses import HuberError
+from kpn_tf.losses import HuberError, absolute_error
 from kpn_tf.training import (
     TrainingConfig,
     TrainingDivergedError,
@@ -74,16 +74,20 @@ class Weighted(keras.utils.PyDataset):
         return low, normal, np.where(normal > 40, 5.0, 1.0).astype("float32")
 
 
-def test_fit_and_the_custom_loop_weigh_pixels_alike():
+@pytest.mark.parametrize("loss", [HuberError(), absolute_error, StructureAwareLoss()])
+def test_fit_and_the_custom_loop_weigh_pixels_alike(loss):
     config = TrainingConfig(steps=2, ema=0.0)
-    looped = train(network(), Weighted(), config, loss=HuberError(), progress=False)
+    looped = train(network(), Weighted(), config, loss=loss, progress=False)
     fitted = []
     model = network()
-    model.compile(loss=HuberError(), optimizer=make_optimizer(config))
+    model.compile(loss=loss, optimizer=make_optimizer(config))
     record = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: fitted.append(logs["loss"]))
     model.fit(Weighted(), epochs=2, steps_per_epoch=1, shuffle=False, verbose=0, callbacks=[record])
     np.testing.assert_allclose(fitted, looped, rtol=1e-4)
 
+
+def test_the_loss_is_the_mean_of_weights_times_huber():
+    looped = train(network(), Weighted(), TrainingConfig(steps=1), loss=HuberError(), progress=False)
     low, normal, weights = Weighted()[0]
     error_hu = np.abs(network()(low).numpy() - normal)
     huber = np.where(error_hu < 30, error_hu**2 / 60, error_hu - 15) / 400

@@ -69,8 +69,9 @@ class TrainConfig:
     loss: str | None = field(
         default=None,
         metadata={
-            "help": "structure (the structure-aware loss, default), l1, or huber (default with several slices)",
-            "kind": kinds.one_of("structure", "l1", "huber"),
+            "help": "structure (the structure-aware loss, default), published (the same as the paper has it, blind "
+            "outside the window), l1, or huber (default with several slices)",
+            "kind": kinds.one_of("structure", "published", "l1", "huber"),
         },
     )
     precision: str = field(
@@ -125,7 +126,12 @@ def _train(config, place):
         return FAILED
     pairs, validation = drawn
     plan = TrainingConfig(config.steps, learning_rate=config.learning_rate, seed=config.seed)
-    losses = {"structure": StructureAwareLoss(), "l1": absolute_error, "huber": HuberError()}
+    losses = {
+        "structure": StructureAwareLoss(),
+        "published": StructureAwareLoss(absolute="window"),
+        "l1": absolute_error,
+        "huber": HuberError(),
+    }
     loss = losses[config.loss or ("structure" if config.slices == 1 else "huber")]
     try:
         train(network, Ahead(pairs), plan, loss=loss, validation=validation, run=config.run)

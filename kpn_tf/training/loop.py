@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -51,10 +52,10 @@ def train(
         network: Keras model, slices in HU to slices in HU; trained in place. At the end it holds the
             averaged weights.
         pairs: `SimulatedPairs`, or anything whose item `i` is the batch `(low, normal)` of step `i`, or
-            `(low, normal, weights)` with what each pixel counts, for a loss of Keras's class.
+            `(low, normal, weights)` with what each pixel counts, `(B, H, W, 1)`.
         config: `TrainingConfig`.
-        loss: A Keras loss, or a function `(normal, denoised)` to the mean over a batch; `StructureAwareLoss()` if not
-            given.
+        loss: A Keras loss, or a function `(normal, denoised)` to the error of every pixel; `StructureAwareLoss()` if
+            not given.
         validation: Pairs of validation patients (see `validation_scores`), or a function from the network to a dict of
             numbers; the averaged weights that do best (by `kpn_tf.training.run_folder.score`) are kept as
             `best.keras`.
@@ -134,8 +135,11 @@ class _Loop:
     def _replica_step(self, low, normal, *weights):
         """What one device does with its patches; returns its part of the loss: their sum is the mean of the batch."""
         with tf.GradientTape() as tape:
-            value = self.loss(normal, self.network(low, training=True), *weights)
-            if not isinstance(self.loss, keras.losses.Loss):  # Those of Keras have divided by the replicas.
+            denoised = self.network(low, training=True)
+            if isinstance(self.loss, keras.losses.Loss):
+                value = self.loss(normal, denoised, *weights)
+            else:  # Those of Keras have taken the mean, and divided by the replicas.
+                value = tf.reduce_mean(math.prod(weights, start=self.loss(normal, denoised)))
                 value /= self.strategy.num_replicas_in_sync
         variables = self.network.trainable_variables
         self.optimizer.apply(tape.gradient(value, variables), variables)
