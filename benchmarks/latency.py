@@ -35,7 +35,7 @@ TARGET_TIMES, TARGET_GMAC = 45, 8
 _STACKS, _REDCNN = "stacks of five slices, float32, any size", "RED-CNN, untrained, float32, 512"
 
 # Makes `denoise` of an artefact.
-_ARTEFACT = f"""
+ARTEFACT = f"""
 import sys
 from export import runners
 denoise = getattr(runners, sys.argv[1])(sys.argv[2], {THREADS})
@@ -133,9 +133,9 @@ def main():
         )
         edge_times, measured_of = [], {}
         for name, runtime, path, how in artefacts(folder, volume_hu[:2]):
-            edge_seconds, _ = timed(_ARTEFACT, "run_artefact", edge.path, batch_path)
+            edge_seconds, _ = timed(ARTEFACT, "run_artefact", edge.path, batch_path)
             edge_times.append(edge_seconds)
-            seconds, peak_mb = measured_of[name] = timed(_ARTEFACT, how, path, batch_path)
+            seconds, peak_mb = measured_of[name] = timed(ARTEFACT, how, path, batch_path)
             print(
                 f"| {name} | {runtime} | {1e3 * seconds:.0f} | {seconds / edge_seconds:.2f} | {peak_mb:.0f} "
                 f"| {size_mb(path):.2f} |",

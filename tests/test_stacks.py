@@ -102,6 +102,20 @@ def test_five_slices_cost_less_than_todays_single_slice():
     assert gmac(StackKPN(5)) < 8.0 < gmac(StructKPN("edge")) < 13.0
 
 
+def test_a_trunk_of_another_size_survives_its_configuration():
+    network = StackKPN(3, 13, channels=8, wide_channels=12, blocks=1)
+    again = StackKPN.from_config(network.get_config())
+    assert again.get_config() == network.get_config()
+    assert (again.trunk.channels, again.trunk.wide_channels, len(again.trunk.blocks)) == (8, 12, 1)
+    assert gmac(again) < gmac(StackKPN(3, 13)) / 3
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 0}, {"wide_channels": -1}, {"blocks": 0}])
+def test_a_trunk_of_no_size_is_refused(wrong):
+    with pytest.raises(ValueError, match="Expected channels, wide_channels and blocks of 1 or more"):
+        StackKPN(**wrong)
+
+
 def mixture_inputs(layer, scale):
     """A stack and features, and what makes scores of them, of standard deviation `scale`."""
     rng = np.random.default_rng(4)

@@ -39,6 +39,9 @@ class StackKPN(KernelNetwork):
     Args:
         slices: Slices `S` of a stack: 3 or 5.
         kernel_size: Side `k` of the kernels, 9 or more, a multiple of 4 plus one.
+        channels: Features at half resolution, which the kernels are predicted from.
+        wide_channels: Features at a quarter of the resolution.
+        blocks: Residual blocks there.
         dtype: Dtype policy of the trunk; the global one if `None`.
         trainable: As in every Keras layer.
         name: As in every Keras layer.
@@ -64,6 +67,9 @@ class StackKPN(KernelNetwork):
         slices: int = 5,
         kernel_size: int = 21,
         *,
+        channels: int = 32,
+        wide_channels: int = 64,
+        blocks: int = 3,
         dtype: Any = None,
         trainable: bool = True,
         name: str | None = None,
@@ -76,8 +82,15 @@ class StackKPN(KernelNetwork):
                 f"Expected a kernel_size of {_LEAST_KERNEL} or more, a multiple of 4 plus one: the wide filters are "
                 f"centred on a block of 2×2 pixels. Received: {kernel_size}"
             )
+        if min(channels, wide_channels, blocks) < 1:
+            raise ValueError(
+                f"Expected channels, wide_channels and blocks of 1 or more. Received: {channels}, {wide_channels}, "
+                f"{blocks}"
+            )
         self.kernel_size = kernel_size
-        self.trunk = StackTrunk(slices, name="trunk", dtype=self.dtype_policy)
+        self.trunk = StackTrunk(
+            slices, channels, wide_channels, blocks, name="trunk", dtype=self.dtype_policy
+        )
         self.filtering = StackMixture(kernel_size, slices, dtype="float32", name="mixture")
         self.predictor = self._share_predictor(4 * self.filtering.filters)
         self._ready()
@@ -168,4 +181,11 @@ class StackKPN(KernelNetwork):
         return mixed(shares[rows // 2, columns // 2, phases], self.filtering.kernels(), phases)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "slices": self.slices, "kernel_size": self.kernel_size}
+        return {
+            **super().get_config(),
+            "slices": self.slices,
+            "kernel_size": self.kernel_size,
+            "channels": self.trunk.channels,
+            "wide_channels": self.trunk.wide_channels,
+            "blocks": len(self.trunk.blocks),
+        }

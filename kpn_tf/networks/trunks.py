@@ -143,7 +143,7 @@ class StackTrunk(keras.layers.Layer):
         blocks: Residual blocks at a quarter.
     """
 
-    def __init__(self, slices, channels=32, wide_channels=64, blocks=3, **kwargs):
+    def __init__(self, slices, channels, wide_channels, blocks, **kwargs):
         super().__init__(**kwargs)
         self.slices = slices
         self.channels = channels
