@@ -13,7 +13,17 @@ import pytest
 import tensorflow as tf
 
 from baselines import shipped
-from baselines.benchmark import cost, dose_rows, figures, methods, quality, quality_tables, ship, tables
+from baselines.benchmark import (
+    cost,
+    dose_rows,
+    figures,
+    methods,
+    quality,
+    quality_tables,
+    ship,
+    tables,
+    trainings,
+)
 from baselines.benchmark import data as benchmark_data
 from baselines.benchmark import rows as rows_module
 from baselines.benchmark.budget import Budget
@@ -198,7 +208,7 @@ def test_all_networks_of_a_seed_get_the_same_steps_and_the_same_patches(finished
 
 
 def test_what_is_finished_is_not_done_again(finished, words, monkeypatch, tmp_path):
-    monkeypatch.setattr(rows_module, "train", None)
+    monkeypatch.setattr(trainings, "train", None)
     monkeypatch.setattr(rows_module, "evaluate", None)
     monkeypatch.setattr(quality, "of_torso", None)
     monkeypatch.setattr(dose_rows, "measure_noise", None)
@@ -278,7 +288,7 @@ def test_weights_that_come_with_the_package_are_not_trained_again(
 ):
     ship.take(finished / "runs", "redcnn-l1", tmp_path / "weights")
     monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
-    monkeypatch.setattr(rows_module, "train", None)
+    monkeypatch.setattr(trainings, "train", None)
     places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
     budget = TINY if given == slice(None) else ()
     assert kpn("benchmark", *words[given], *budget, *rows("redcnn-l1"), *places) == 0
@@ -299,7 +309,7 @@ def test_weights_of_another_budget_are_not_taken_for_the_training_asked_for(
     def refused(*given, **named):
         raise TrainingDivergedError("another training")
 
-    monkeypatch.setattr(rows_module, "train", refused)
+    monkeypatch.setattr(trainings, "train", refused)
     places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
     assert kpn("benchmark", *words, "--steps", "3", *TINY[2:], *rows("redcnn-l1"), *places) == 1
     assert "failed: redcnn-l1: another training" in capfd.readouterr().err
@@ -501,7 +511,7 @@ def test_lack_of_memory_in_one_row_leaves_the_others(words, tmp_path, monkeypatc
     def exhausted(*given, **named):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr(rows_module, "train", exhausted)
+    monkeypatch.setattr(trainings, "train", exhausted)
     places = ("--runs", tmp_path / "runs", "--output", tmp_path / "results.md")
     assert kpn("benchmark", *words, *TINY, *rows("edge-k21-l1", "low-dose"), *places) == 1
     assert "failed: edge-k21-l1: OOM when allocating tensor" in capfd.readouterr().err

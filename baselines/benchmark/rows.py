@@ -1,10 +1,9 @@
 """The rows of the tables: what has no weights yet is trained, everything is evaluated, what is finished is found."""
 
-import contextlib
 import functools
 import subprocess
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
@@ -15,23 +14,17 @@ from tqdm import tqdm
 import kpn_tf
 from baselines import shipped
 from baselines.benchmark import cost, quality
-from baselines.benchmark.budget import Budget, share_of_papers
-from baselines.benchmark.methods import (
-    LEARNING_RATES,
-    denoiser,
-    identity,
-    loss_of,
-    new_network,
-    shipped_training,
-)
+from baselines.benchmark.budget import Budget
+from baselines.benchmark.methods import denoiser, identity, shipped_training
 from baselines.benchmark.runs import Runs
 from baselines.benchmark.tables import TABLES, Table, in_full, methods, seeds_of, with_quality
+from baselines.benchmark.trainings import Trainings, precision
 from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.denoiser.devices import cpu_name
 from kpn_tf.evaluation import DenoiserError, evaluate
 from kpn_tf.networks import load_saved
 from kpn_tf.networks.cost import gmac
-from kpn_tf.training import TrainingConfig, TrainingDivergedError, train
+from kpn_tf.training import TrainingDivergedError
 
 CONVENTION = "soft"
 
@@ -89,6 +82,7 @@ class Benchmark:
 
     def __init__(self, plan, data, phantom):
         self.plan, self.data, self.phantom = plan, data, phantom
+        self._trainings = Trainings(plan, data)
 
     def run(self, note, tell):
         """Does what is not done yet.
@@ -121,7 +115,7 @@ class Benchmark:
 
     def row(self, method, seed=0):
         """The finished row of a method on the test data, or `None`: a dict as `_row` makes it."""
-        return self.plan.runs.recall(*self._named(method, seed, self.data))
+        return self.plan.runs.recall(*self.named(method, self.data, seed))
 
     def finished(self, method):
         """The rows of all its seeds that are finished."""
@@ -135,7 +129,7 @@ class Benchmark:
 
     def curve(self, method):
         """The same on the phantom, or `None`."""
-        return self.plan.runs.recall(*self._named(method, 0, self.phantom))
+        return self.plan.runs.recall(*self.named(method, self.phantom))
 
     def cost(self, method):
         """Seconds, peak memory and processor of a method, or `None`."""
@@ -145,49 +139,28 @@ class Benchmark:
         """The denoiser of a method, and its network if it is trained here; `None` if its weights are elsewhere."""
         network = None
         if method.is_trained:
-            found = self._trained(method, seed)
+            found = self._trainings.found(method, seed)
             if found is None:
                 return None
             network = load_saved(found[0])
         return denoiser(method, network), network
 
-    def named(self, method, data):
-        """Name and key of what a method makes of other data than those of the tables; for `Runs`."""
-        return self._named(method, 0, data)
-
-    def _named(self, method, seed, data):
+    def named(self, method, data, seed=0):
+        """Name and key of what a method makes of data, for `Runs`."""
         key = {"kpn_tf": kpn_tf.__version__, "convention": CONVENTION, **data.test_key, **identity(method)}
         if not method.is_trained:
             return method.name, key
-        trained = self._training_key(method, seed)
-        if not self.data.trains and self._is_shipped(method, trained):
-            trained = {"file_sha256": shipped.file_sha256(method.name)}
-        return f"{method.name}-seed{seed}", key | trained
-
-    def _is_shipped(self, method, key):
-        """Whether the package has the weights of this training, or some and nothing to train others on."""
-        record = shipped.record(method.name)
-        return record is not None and (not self.data.trains or record["key"] == key)
-
-    def _training_key(self, method, seed):
-        budget = asdict(self.plan.budget) | {"learning_rate": self._learning_rate(method)}
-        return {"seed": seed, "budget": budget, **self.data.training_key}
-
-    def _learning_rate(self, method):
-        return self.plan.budget.learning_rate or LEARNING_RATES[method.kind]
-
-    def _training_folder(self, method, seed):
-        return self.plan.runs.training_folder(f"{method.name}-seed{seed}", self._training_key(method, seed))
+        return f"{method.name}-seed{seed}", key | self._trainings.decided_by(method, seed)
 
     def _row(self, method, seed, data):
-        name, key = self._named(method, seed, data)
+        name, key = self.named(method, data, seed)
         row = self.plan.runs.recall(name, key)
         if row:
             return row
         network, training, size = None, None, (None, None)
         if method.is_trained:
-            path, training = self._trained(method, seed) or self._train(method, seed)
-            with _precision(self.plan.budget.precision):
+            path, training = self._trainings.found(method, seed) or self._trainings.made(method, seed)
+            with precision(self.plan.budget.precision):
                 network = keras.saving.load_model(path, compile=False)
             weights = network.trainable_variables
             size = sum(int(np.prod(weight.shape)) for weight in weights), gmac(network)
@@ -221,44 +194,6 @@ class Benchmark:
             },
         )
 
-    def _trained(self, method, seed):
-        """Where the weights that did best are, and what they were trained with; `None` before the training."""
-        key = self._training_key(method, seed)
-        if self._is_shipped(method, key):
-            return shipped.weights(method.name), shipped.record(method.name)["training"]
-        training = self.plan.runs.recall(f"training-{method.name}-seed{seed}", key)
-        return training and (self._training_folder(method, seed) / "best.keras", training)
-
-    def _train(self, method, seed):
-        """Trains, or goes on where it stopped; returns what `_trained` does."""
-        folder = self._training_folder(method, seed)
-        budget, rate = self.plan.budget, self._learning_rate(method)
-        keras.utils.set_random_seed(seed)
-        with _precision(budget.precision):
-            network = new_network(method)
-            patch_gmac = gmac(network, budget.patch, budget.patch)
-            steps = budget.steps_for(patch_gmac)
-            batches = self.data.batches(budget, steps, seed)
-            config = TrainingConfig(steps, learning_rate=rate, seed=seed)
-            # One checkpoint leaves nothing to choose.
-            validation = self.data.validation if steps > config.validate_every else ()
-            train(network, batches, config, loss=loss_of(method), validation=validation, run=folder)
-        told = batches.describe()
-        training = {
-            "steps": steps,
-            "learning_rate": rate,
-            "batch": budget.batch,
-            "patch": budget.patch,
-            "precision": budget.precision,
-            "loss": method.loss,
-            "gmac": patch_gmac * steps * budget.batch,
-            "share_of_papers": share_of_papers(steps, budget.batch, budget.patch),
-            "slices": told["slices"],
-            "normal_sha256": told["normal_sha256"],
-        }
-        key = self._training_key(method, seed)
-        return folder / "best.keras", self.plan.runs.keep(f"training-{method.name}-seed{seed}", key, training)
-
     @functools.cached_property
     def _references(self):
         return quality.references_of(self.data.test)
@@ -268,7 +203,7 @@ class Benchmark:
         return quality.of_normal_dose(self._references)
 
     def _quality_named(self, method, seed):
-        name, key = self._named(method, seed, self.data)
+        name, key = self.named(method, self.data, seed)
         return f"quality-{name}", key | quality.measured_with()
 
     def _quality(self, method, seed):
@@ -294,17 +229,6 @@ class Benchmark:
         self.plan.runs.keep(
             name, key, {"seconds": seconds, "peak_mb": peak_mb, "processor": key["processor"]}
         )
-
-
-@contextlib.contextmanager
-def _precision(name):
-    """Keras's global dtype policy for a while: networks train and are evaluated in the same."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _cost_named(method):
