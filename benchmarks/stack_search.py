@@ -32,8 +32,8 @@ from kpn_tf.training.data.volume_validation import VolumeValidation, validation_
 from kpn_tf.training.pairs import Ahead
 from kpn_tf.training.volume_pairs import VolumePairs
 
-# As `kpn train --slices 5 --lesions 0.9 --steps 6000 --patch 72`.
-STEPS, BATCH, PATCH, LESION_SHARE, SEED = 6000, 8, 72, 0.9, 0
+# As `kpn train --slices 5 --lesions 0.9 --steps 4000 --patch 72`.
+STEPS, BATCH, PATCH, LESION_SHARE, SEED = 4000, 8, 72, 0.9, 0
 
 LOSSES = {
     "huber": HuberError(),

@@ -1,5 +1,6 @@
 """A mixture of learnt unit-sum filters of all slices of a stack, as a layer."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,7 +108,7 @@ class StackMixture(HULayer):
         padded = mirrored(stack, radius)
         blocks = block_phases_of(padded)
         phases = {}  # by the side of the filters that they have the border for
-        weighted, total, first = [], [], 0
+        weighted, total, references, first = [], [], [], 0
         for z, (small, wide) in enumerate(self.unit_sum_banks()):
             own, side = slice(4 * z, 4 * z + 4), small.shape[0]
             if side not in phases:
@@ -122,9 +123,18 @@ class StackMixture(HULayer):
             odds, reference = odds_of(
                 features, *(_side_by_side([one[..., c] for c in columns]) for one in (kernel, bias))
             )
-            weighted.append(sums_of_phases(odds * ops.concatenate(found, axis=-1), counts) / reference)
-            total.append(sums_of_phases(odds, counts) / reference)
-        return depth_to_space(sum(weighted[1:], weighted[0]) / sum(total[1:], total[0]), 2)
+            weighted.append(sums_of_phases(odds * ops.concatenate(found, axis=-1), counts))
+            total.append(sums_of_phases(odds, counts))
+            references.append(reference)
+        # Compared with the least of them: the square of 1e26, in the gradient of what is over a reference, is infinite.
+        least = ops.stop_gradient(functools.reduce(ops.minimum, references))
+        weighted, total = (
+            functools.reduce(
+                ops.add, [one * (least / own) for one, own in zip(sums, references, strict=True)]
+            )
+            for sums in (weighted, total)
+        )
+        return depth_to_space(weighted / total, 2)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return (*input_shape[0][:-1], 1)
