@@ -34,7 +34,7 @@ def section(rows, output, note, *, drawable):
     Returns:
         Markdown; empty if the doses are not measured.
     """
-    tables = rows.benchmark.plan.tables
+    tables = rows.benchmark.shown()
     finished = {method: row for method in in_full(tables) if (row := rows.row(method))}
     if LOW_DOSE not in finished:
         return ""
@@ -104,7 +104,7 @@ def _opened(benchmark, methods, note):
     for method in methods:
         try:
             if found := benchmark.opened(method):
-                opened[titles(benchmark.plan.tables)[method]] = found[0]
+                opened[titles(benchmark.shown())[method]] = found[0]
         except ImportError as error:
             # Rows may come from a machine that has the extra.
             note(f"{method.name} in the figures: {error}", False)

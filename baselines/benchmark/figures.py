@@ -75,7 +75,7 @@ def figures(benchmark, output, note):
     """
     folder = output.parent / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    tables = benchmark.plan.tables
+    tables = benchmark.shown()
     opened, title_of = {}, titles(tables)
     for method in methods(tables):
         drawn = method in in_full(tables) or method.kernel_size
@@ -107,7 +107,8 @@ def figures(benchmark, output, note):
     if kernels:
         parts.append(_kernels_in_numbers({title_of[method]: one for method, one in kernels.items()}))
     denoisers = {title_of[method]: opened[method][0] for method in in_full(tables) if method in opened}
-    parts += [_crops(crop, denoisers, folder, output.stem) for crop in CROPS]
+    if denoisers:
+        parts += [_crops(crop, denoisers, folder, output.stem) for crop in CROPS]
     curves = {title_of[method]: row for method in in_full(tables) if (row := benchmark.curve(method))}
     if curves:
         parts.append(_dose_curves(curves, folder, output.stem))

@@ -31,7 +31,7 @@ def page(benchmark, figures):
     Returns:
         A str.
     """
-    tables = [_table_text(table, benchmark) for table in benchmark.plan.tables]
+    tables = [_table_text(table, benchmark) for table in benchmark.shown()]
     return "\n\n".join(["# Results", _meaning(benchmark), *tables, figures or _NO_FIGURES])
 
 
@@ -56,9 +56,7 @@ def mean_over_seeds(rows, convention):
 
 
 def _meaning(benchmark):
-    rows = [
-        row for table in benchmark.plan.tables for one in table.rows if (row := benchmark.row(one.method))
-    ]
+    rows = [row for table in benchmark.shown() for one in table.rows if (row := benchmark.row(one.method))]
     if not rows:
         return "Nothing has been evaluated yet."
     row, convention = rows[0], rows[0]["convention"]

@@ -17,7 +17,7 @@ from baselines.benchmark import cost, quality
 from baselines.benchmark.budget import Budget
 from baselines.benchmark.methods import denoiser, identity, shipped_training
 from baselines.benchmark.runs import Runs
-from baselines.benchmark.tables import TABLES, Table, in_full, methods, seeds_of, with_quality
+from baselines.benchmark.tables import LOW_DOSE, TABLES, Table, in_full, methods, seeds_of, with_quality
 from baselines.benchmark.trainings import Trainings, precision
 from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.denoiser.devices import cpu_name
@@ -121,6 +121,14 @@ class Benchmark:
         """The rows of all its seeds that are finished."""
         seeds = seeds_of(method, self.plan.tables, self.plan.seeds)
         return [row for seed in seeds if (row := self.row(method, seed))]
+
+    def shown(self):
+        """The tables of which more than the low dose is finished; all of them if there are none."""
+
+        def is_begun(table):
+            return any(row.method != LOW_DOSE and self.finished(row.method) for row in table.rows)
+
+        return tuple(filter(is_begun, self.plan.tables)) or self.plan.tables
 
     def quality(self, method):
         """What `_quality` kept of all its seeds that are finished."""
