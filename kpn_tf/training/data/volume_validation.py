@@ -102,14 +102,17 @@ class VolumeValidation:
         stacks: `Stack`s of validation patients.
         slices: Slices of a stack, odd.
         seed: Of the torso's noise.
+        step_mm: From one of the torso's slices to the next.
+        noise_hu: Of the torso.
     """
 
-    def __init__(self, stacks, slices, seed):
+    def __init__(self, stacks, slices, seed, *, step_mm=STEP_MM, noise_hu=NOISE_HU):
         self._stacks = stacks
-        present = torso(slices=slices, slice_spacing_mm=STEP_MM, lesions=LESIONS)
+        self._step_mm = step_mm
+        present = torso(slices=slices, slice_spacing_mm=step_mm, lesions=LESIONS)
         absent = torso(
             slices=slices,
-            slice_spacing_mm=STEP_MM,
+            slice_spacing_mm=step_mm,
             lesions=[dataclasses.replace(lesion, contrast_hu=0.0) for lesion in LESIONS],
         )
         middle = slices // 2
@@ -121,7 +124,7 @@ class VolumeValidation:
         for _ in range(SCANS):
             middle_hu, mm = absent.volume_hu[middle], present.pixel_spacing_mm[0]
             fields = [
-                noise_field(middle_hu, mm, NOISE_HU, SPECTRA["soft"], rng, _LIVER) for _ in range(slices + 2)
+                noise_field(middle_hu, mm, noise_hu, SPECTRA["soft"], rng, _LIVER) for _ in range(slices + 2)
             ]
             noise = correlated_along_z(np.stack(fields), CORRELATION)
             self._scans.append([body.volume_hu[(slice(None), *_LIVER)] + noise for body in (absent, present)])
@@ -130,7 +133,7 @@ class VolumeValidation:
         """Validates.
 
         Args:
-            network: Keras model for stacks.
+            network: Keras model for stacks, or of single slices.
 
         Returns:
             Dict: `validation_psnr_soft` in dB, `validation_contrast` (share kept at half of the noise, mean over
@@ -153,7 +156,7 @@ class VolumeValidation:
             np.stack([[one(body_hu)[inner] for body_hu in scan] for scan in self._scans])  # (scans, 2, h, w)
             for one in (
                 lambda body_hu: body_hu[len(body_hu) // 2],
-                lambda body_hu: _denoised(network, _stack(body_hu, STEP_MM, None)),
+                lambda body_hu: _denoised(network, _stack(body_hu, self._step_mm, None)),
             )
         )
         flat, labels, truth_hu = self._flat[inner], self._labels[inner], self._truth_hu[inner]
@@ -184,9 +187,11 @@ def _d_prime(images_hu):
 def _share_for_half_the_noise(low_hu, out_hu):
     """The share of the input for which the noise of the mixture is half of the input's; 0 if the output has more."""
     (low, both), (_, out) = np.cov(low_hu.ravel(), out_hu.ravel())
+    if out >= low / 4:
+        return 0.0
     # The variance of `t low + (1 - t) out` is `low / 4`: a quadratic in t.
     a, b, c = low - 2 * both + out, 2 * (both - out), out - low / 4
-    return float(np.clip((-b + np.sqrt(max(b * b - 4 * a * c, 0.0))) / (2 * a), 0, 1))
+    return float((-b + np.sqrt(b * b - 4 * a * c)) / (2 * a))
 
 
 def _stack(volume_hu, step_mm, normal_hu):
@@ -195,4 +200,7 @@ def _stack(volume_hu, step_mm, normal_hu):
 
 
 def _denoised(network, stack):
-    return np.asarray(network([stack.low_hu[None], stack.distances_mm[None]], training=False))[0, :, :, 0]
+    given = stack.low_hu[None]
+    if given.shape[-1] > 1:
+        given = [given, stack.distances_mm[None]]
+    return np.asarray(network(given, training=False))[0, :, :, 0]
