@@ -23,6 +23,7 @@ from kpn_tf.training import (
     validation_scores,
 )
 from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice
+from kpn_tf.training.provenance import identity
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,6 +120,15 @@ def test_a_run_folder_says_what_was_run_and_keeps_the_best_network(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_decides_a_run_is_the_same_when_it_is_read_again():
+    class Described:
+        def describe(self):
+            return {"lesions": {"diameter_mm": (3.0, 18.0)}}
+
+    stated = identity(network(), TrainingConfig(steps=1), StructureAwareLoss(), Described())
+    assert json.loads(json.dumps(stated)) == stated
+
+
 def test_a_killed_run_goes_on_exactly(tmp_path):
     config = TrainingConfig(steps=6, validate_every=3)
     unbroken = network()

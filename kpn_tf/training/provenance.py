@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import json
 import os
 import platform
 import subprocess
@@ -28,17 +29,18 @@ def identity(network, config, loss, pairs):
         pairs: Where they have a method `describe`, what it returns is part of it.
 
     Returns:
-        Dict that `json.dumps` takes.
+        Dict as it comes back from a JSON file: lists, no tuples.
     """
     # The name counts how many networks this process made: it says nothing of the network. Its dtype policy is named.
     shape = {key: value for key, value in network.get_config().items() if key not in _OF_EVERY_LAYER}
-    return {
+    found = {
         "config": asdict(config),
         "network": {"class": type(network).__name__, **shape},
         "precision": network.dtype_policy.name,
         "loss": _described_loss(loss),
         "pairs": pairs.describe() if hasattr(pairs, "describe") else None,
     }
+    return json.loads(json.dumps(found))
 
 
 def _described_loss(loss):
