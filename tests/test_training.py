@@ -119,7 +119,6 @@ def test_a_run_folder_says_what_was_run_and_keeps_the_best_network(tmp_path):
     assert score == pytest.approx(max(entry["validation_psnr_soft"] for entry in log), abs=1e-3)
 
 
-@pytest.mark.slow
 def test_what_decides_a_run_is_the_same_when_it_is_read_again():
     class Described:
         def describe(self):
@@ -129,6 +128,7 @@ def test_what_decides_a_run_is_the_same_when_it_is_read_again():
     assert json.loads(json.dumps(stated)) == stated
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_exactly(tmp_path):
     config = TrainingConfig(steps=6, validate_every=3)
     unbroken = network()
