@@ -1,6 +1,7 @@
 """Weights of the baselines come in half precision, load in Keras, and say how they were trained."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -63,6 +64,23 @@ def test_the_record_says_what_decided_the_training_and_how_it_went(runs, tmp_pat
         "log": [{"step": 7, "loss": 0.5}],
     }
     assert shipped.record("redcnn-l1") is None
+
+
+def test_other_seeds_of_the_same_training_leave_their_records_alone(runs, network, tmp_path):
+    copied = tmp_path / "runs"
+    shutil.copytree(runs, copied)
+    for seed, steps, digest in ((1, 7, "aa"), (2, 9, "bb")):
+        training = copied / "trainings" / f"edge-k21-l1-seed{seed}-{digest}"
+        shutil.copytree(next(runs.glob("trainings/*")), training)
+        kept = {"name": "", "key": {"seed": seed, "budget": steps}, "result": {"steps": steps}}
+        (copied / "rows" / f"training-{training.name}.json").write_text(json.dumps(kept))
+    first = next(copied.glob("rows/training-edge-k21-l1-seed0-*"))
+    first.write_text(first.read_text().replace('{"seed": 0}', '{"seed": 0, "budget": 7}'))
+    ship.take(copied, "edge-k21-l1", tmp_path / "weights")
+    left = sorted(path.name for path in (tmp_path / "weights").iterdir())
+    assert left == ["edge-k21-l1-seed1.json", "edge-k21-l1.json", "edge-k21-l1.keras"]
+    record = json.loads((tmp_path / "weights" / left[0]).read_text(encoding="utf-8"))
+    assert (record["key"]["seed"], record["training"]) == (1, {"steps": 7})
 
 
 def test_the_same_weights_are_the_same_file(runs, tmp_path):

@@ -54,31 +54,38 @@ def _copy_halved(before, after):
 
 
 def take(runs, name, folder):
-    """Puts the weights that a benchmark trained, and their record, into a folder.
+    """Puts the weights that a benchmark trained, and the records of its trainings, into a folder.
 
     Args:
         runs: Folder of the runs.
-        name: Of the method; its first seed is taken.
-        folder: Where `NAME.keras` and `NAME.json` go.
+        name: Of the method.
+        folder: Where `NAME.keras` and `NAME.json` of the first seed go, and the records of the same training from
+            other seeds, `NAME-seed1.json`.
 
     Raises:
-        FileNotFoundError: If there is not one finished training of it.
+        FileNotFoundError: If there is not one finished training of the first seed.
     """
-    found = list((Path(runs) / "rows").glob(f"training-{name}-seed0-*.json"))
-    if len(found) != 1:
-        raise FileNotFoundError(f"Expected one training of {name} in {runs}. Received: {len(found)}")
-    kept = json.loads(found[0].read_text(encoding="utf-8"))
-    training = Path(runs) / "trainings" / found[0].stem.removeprefix("training-")
-    told = {
-        "key": kept["key"],
-        "training": kept["result"],
-        "run": json.loads((training / "run.json").read_text(encoding="utf-8")),
-        "log": read_log(training / "log.jsonl"),
+    runs, folder = Path(runs), Path(folder)
+    kept = {
+        path.stem.removeprefix("training-"): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((runs / "rows").glob(f"training-{name}-seed*.json"))
     }
-    folder = Path(folder)
+    first = [training for training, told in kept.items() if told["key"]["seed"] == 0]
+    if len(first) != 1:
+        raise FileNotFoundError(f"Expected one training of {name} in {runs}. Received: {len(first)}")
     folder.mkdir(parents=True, exist_ok=True)
-    halve(training / "best.keras", folder / f"{name}.keras")
-    write_text(folder / f"{name}.json", json.dumps(told, indent=2) + "\n")
+    halve(runs / "trainings" / first[0] / "best.keras", folder / f"{name}.keras")
+    for training, told in kept.items():
+        seed = told["key"]["seed"]
+        if told["key"] | {"seed": 0} == kept[first[0]]["key"]:
+            record = {
+                "key": told["key"],
+                "training": told["result"],
+                "run": json.loads((runs / "trainings" / training / "run.json").read_text(encoding="utf-8")),
+                "log": read_log(runs / "trainings" / training / "log.jsonl"),
+            }
+            stem = f"{name}-seed{seed}" if seed else name
+            write_text(folder / f"{stem}.json", json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
