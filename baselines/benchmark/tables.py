@@ -116,6 +116,7 @@ TABLES = (
             Row("StructKPN `edge`, the weights that are shipped", SHIPPED),
         ),
         in_full=True,
+        quality=True,
     ),
     Table(
         "Table 2: networks and losses at equal cost",
