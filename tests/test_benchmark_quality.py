@@ -92,7 +92,7 @@ def test_the_page_shows_them_beside_one_another_with_intervals_over_seeds_and_sa
             **{f"{what}_{group}": [0.25, 0.75] for what in ("kept", "d_prime") for group in ("8", "10_15")},
         },
     }
-    table = Table("t", (Row("low dose", LOW_DOSE), Row("edge", EQUAL_STRUCTKPN["l1"])), quality=True)
+    table = Table("t", (Row("low dose", LOW_DOSE), Row("edge", EQUAL_STRUCTKPN["l1"])))
     stub = SimpleNamespace(quality=lambda method: [kept] if method == EQUAL_STRUCTKPN["l1"] else [])
     lines = quality_tables.quality_lines(table, stub)
     assert "| edge | 50 | 50 [25, 75] | 50 [25, 75] | 0.5 [0.2, 0.8] | 0.5 [0.2, 0.8] |" in lines

@@ -66,7 +66,7 @@ def test_the_record_says_what_decided_the_training_and_how_it_went(runs, tmp_pat
     assert shipped.record("redcnn-l1") is None
 
 
-def test_other_seeds_of_the_same_training_leave_their_records_alone(runs, network, tmp_path):
+def test_other_seeds_of_the_same_training_leave_their_records_alone(runs, tmp_path):
     copied = tmp_path / "runs"
     shutil.copytree(runs, copied)
     for seed, steps, digest in ((1, 7, "aa"), (2, 9, "bb")):

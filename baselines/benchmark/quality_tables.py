@@ -53,7 +53,7 @@ def difference_lines(table, benchmark, convention):
         (f"psnr_{convention}_db", f"PSNR {convention} (dB)", 2),
         (f"ssim_{convention}", f"SSIM {convention}", 4),
     )
-    of_torso = _LESIONS[1:] if table.quality else ()
+    of_torso = _LESIONS[1:]
     headings = [heading for _, heading, _ in of_records] + [heading for _, heading, _, _ in of_torso]
     lines = ["", *lines_of(["difference, slice by slice and scan by scan", *headings])]
     for contrast in table.contrasts:

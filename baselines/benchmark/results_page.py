@@ -124,8 +124,7 @@ def _table_text(table, benchmark):
     if table.in_full:
         lines += _by_patient(rows, convention)
     lines += difference_lines(table, benchmark, convention)
-    if table.quality:
-        lines += quality_lines(table, benchmark)
+    lines += quality_lines(table, benchmark)
     lines += [
         "",
         "How each row came about:",

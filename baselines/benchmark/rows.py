@@ -17,7 +17,7 @@ from baselines.benchmark import cost, quality
 from baselines.benchmark.budget import Budget
 from baselines.benchmark.methods import denoiser, identity, shipped_training
 from baselines.benchmark.runs import Runs
-from baselines.benchmark.tables import LOW_DOSE, TABLES, Table, in_full, methods, seeds_of, with_quality
+from baselines.benchmark.tables import LOW_DOSE, TABLES, Table, in_full, methods, seeds_of
 from baselines.benchmark.trainings import Trainings, precision
 from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.denoiser.devices import cpu_name
@@ -99,9 +99,8 @@ class Benchmark:
                 # One training of each network comes with the package.
                 seeds = seeds_of(method, self.plan.tables, self.plan.seeds if self.data.trains else 1)
                 done = [self._row(method, seed, self.data) for seed in seeds]
-                if method in with_quality(self.plan.tables):
-                    for seed in seeds:
-                        self._quality(method, seed)
+                for seed in seeds:
+                    self._quality(method, seed)
                 if method in in_full(self.plan.tables):
                     done.append(self._row(method, 0, self.phantom))
                     self._cost(method)

@@ -82,7 +82,6 @@ class Table:
         contrasts: `Contrast`s, told below it with their interval.
         seeds: Whether its networks are trained with every seed of the plan, or with the first alone.
         in_full: Whether its methods are also timed, drawn, and followed over the tube current.
-        quality: Whether noise, structure and faint lesions stand beside PSNR.
     """
 
     title: str
@@ -90,7 +89,6 @@ class Table:
     contrasts: tuple[Contrast, ...] = ()
     seeds: bool = False
     in_full: bool = False
-    quality: bool = False
 
 
 LOW_DOSE = Method("low dose")
@@ -116,7 +114,6 @@ TABLES = (
             Row("StructKPN `edge`, the weights that are shipped", SHIPPED),
         ),
         in_full=True,
-        quality=True,
     ),
     Table(
         "Table 2: networks and losses at equal cost",
@@ -140,7 +137,6 @@ TABLES = (
             Contrast("L_S: StructKPN minus RED-CNN", EQUAL_STRUCTKPN["published"], EQUAL_REDCNN["published"]),
         ),
         seeds=True,
-        quality=True,
     ),
     Table(
         "Table 3: side of the kernels",
@@ -154,7 +150,6 @@ TABLES = (
                 (27, (32.53, 0.891)),
             )
         ),
-        quality=True,
     ),
 )
 
@@ -167,11 +162,6 @@ def methods(tables):
 def in_full(tables):
     """Those that are timed, drawn, and followed over the tube current."""
     return methods([table for table in tables if table.in_full])
-
-
-def with_quality(tables):
-    """Those whose noise, structure and faint lesions are measured."""
-    return methods([table for table in tables if table.quality])
 
 
 def seeds_of(method, tables, seeds):
