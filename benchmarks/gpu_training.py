@@ -91,12 +91,8 @@ def train(network, pairs, config, loss, validation, out, *, ends=math.inf):
     if (out / "run.json").exists():
         raise FileExistsError(f"Expected a new folder. Received: {out}, which holds a run; choose another")
     began = time.monotonic()
-    record = {
-        **identity(network, config, loss, pairs),
-        **provenance(),
-        "device": _device(),
-    }
-    _write(out, record)
+    record = {**identity(network, config, loss, pairs), **provenance()}
+    write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
     optimizer = AveragingAdam(config, network.trainable_variables)
     network.compile(optimizer, loss)
     # Holds the averaged weights, and no optimizer that its file would carry along.
@@ -110,7 +106,7 @@ def train(network, pairs, config, loss, validation, out, *, ends=math.inf):
         done += count
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"Expected a finite loss. Received: {mean_loss} up to step {done}")
-        entry = {"step": done, "loss": mean_loss}
+        entry = {"step": done, "loss": mean_loss, "seconds": round(time.monotonic() - began, 1)}
         for average, variable in zip(optimizer.average, averaged.trainable_variables, strict=True):
             variable.assign(_copied(average))
         scores = validation_scores(averaged.predict_on_batch, validation)
@@ -121,9 +117,7 @@ def train(network, pairs, config, loss, validation, out, *, ends=math.inf):
                 averaged.save(part)
         with open(out / "log.jsonl", "a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
-        record["trained"] = {"steps": done, "seconds": round(time.monotonic() - began, 1)}
-        _write(out, record)
-        print(json.dumps(entry), record["trained"]["seconds"], "s", flush=True)
+        print(json.dumps(entry), flush=True)
         latest = time.monotonic() - started
 
 
@@ -164,23 +158,9 @@ def steps_until(ends, network, pairs, loss, validation):
     return max(1, min(pairs.steps, int(left / step)))
 
 
-def _device():
-    """Names what JAX computes on; `None` on another backend."""
-    if keras.backend.backend() != "jax":
-        return None
-    # Here, because a process that imported JAX cannot be forked any more.
-    import jax
-
-    return jax.devices()[0].device_kind
-
-
 def _copied(variable):
     """What a variable holds now; a step of JAX writes its results where its arguments were."""
     return np.array(ops.convert_to_numpy(variable))
-
-
-def _write(out, record):
-    write_text(out / "run.json", json.dumps(record, indent=2) + "\n")
 
 
 def main():

@@ -120,7 +120,7 @@ def test_two_devices_of_one_processor_take_the_steps_of_one(data, unbroken, tmp_
         assert [entry[key] for entry in two] == pytest.approx([entry[key] for entry in one], rel=1e-5)
     with np.load(unbroken / "last.npz") as state, np.load(tmp_path / "run" / "last.npz") as shared:
         assert state.files == shared.files
-        for name in state.files:
+        for name in set(state.files) - {"seconds"}:
             # Measured: 1.9e-6 of weights up to 1.
             np.testing.assert_allclose(shared[name], state[name], rtol=1e-5, atol=1e-5)
 
@@ -142,7 +142,7 @@ def test_an_interrupted_run_goes_on_exactly(data, often, unbroken, tmp_path, mon
     whole, resumed = log(unbroken), log(tmp_path / "run")
     assert [entry["step"] for entry in resumed] == [1, 2, 3]
     for one, other in zip(whole, resumed, strict=True):
-        assert one == pytest.approx(other, rel=1e-4)
+        assert one | {"seconds": 0} == pytest.approx(other | {"seconds": 0}, rel=1e-4)
     # Once more: there is nothing left to do.
     assert kpn(*words) == 0
     assert len(log(tmp_path / "run")) == 3
@@ -167,7 +167,7 @@ def test_a_run_begun_from_dicom_goes_on_from_a_store_of_the_same_and_ends_alike(
     whole, resumed = log(unbroken), log(tmp_path / "run")
     assert [entry["step"] for entry in resumed] == [1, 2, 3]
     for one, other in zip(whole, resumed, strict=True):
-        assert one == pytest.approx(other, rel=1e-4)
+        assert one | {"seconds": 0} == pytest.approx(other | {"seconds": 0}, rel=1e-4)
 
 
 @pytest.mark.parametrize(

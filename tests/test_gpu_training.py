@@ -111,10 +111,10 @@ def expect_one_record(fitted, looped):
     ours, theirs = read_run(fitted).checkpoints, read_run(looped).checkpoints
     assert len(ours) == len(theirs) == 2
     for mine, their in zip(ours, theirs, strict=True):
+        assert mine.pop("seconds") > 0 < their.pop("seconds")
         assert mine == pytest.approx(their, rel=1e-4)
     ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (fitted, looped))
-    assert {"device", "trained"} == ours.keys() - theirs.keys()
-    assert ours["trained"]["steps"] == CONFIG.steps
+    assert ours.keys() == theirs.keys()
     for key in ("config", "network", "precision", "loss", "pairs"):
         assert ours[key] == theirs[key]
 

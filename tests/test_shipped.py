@@ -118,6 +118,7 @@ def test_shipped_weights_are_small_belong_to_their_method_and_remove_noise(name)
     assert [v.shape for v in network.variables] == [v.shape for v in new_network(method).variables]
     record = shipped.record(name)
     assert record["training"]["loss"] == method.loss
+    assert record["training"]["device"]
     assert record["log"][-1]["step"] == record["training"]["steps"] == record["run"]["config"]["steps"]
     middle = np.s_[160:288, 160:288]
     noisy_hu, truth_hu = (

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -23,7 +24,8 @@ from kpn_tf.training import (
     validation_scores,
 )
 from kpn_tf.training.pairs import SimulatedPairs, TrainingSlice
-from kpn_tf.training.provenance import identity
+from kpn_tf.training.provenance import device_name, identity
+from kpn_tf.training.run_folder import read_log
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,6 +113,7 @@ def test_a_run_folder_says_what_was_run_and_keeps_the_best_network(tmp_path):
     assert stated["config"]["seed"] == 7
     assert {"kpn_tf", "keras", "tensorflow", "numpy", "python"} <= set(stated["versions"])
     assert "git_revision" in stated
+    assert stated["device"] == device_name()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [2, 4]
     assert list((tmp_path / "tensorboard").iterdir())
@@ -165,6 +168,8 @@ def test_a_killed_run_goes_on_exactly(tmp_path):
 
 
 def test_a_run_is_saved_between_validations_too_and_keeps_no_folders_name(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("kpn_tf.training.loop.time", clock)
     monkeypatch.setattr("kpn_tf.training.loop.SAVE_SECONDS", 0)
     monkeypatch.setattr("sys.argv", ["/opt/bin/kpn", "train", str(tmp_path), "--steps", "5"])
     config, asked = TrainingConfig(steps=5), []
@@ -174,14 +179,18 @@ def test_a_run_is_saved_between_validations_too_and_keeps_no_folders_name(tmp_pa
 
         def __getitem__(self, step):
             asked.append(step)
+            clock.now += 10
             if len(asked) == 4:
                 raise KeyboardInterrupt
             return pairs()[step]
 
     with pytest.raises(KeyboardInterrupt):
         train(network(), Broken(), config, run=tmp_path, progress=False)
+    clock.now += 1000
     rest = train(network(), Broken(), config, run=tmp_path, progress=False)
     assert asked == [0, 1, 2, 3, 3, 4]
+    # Three steps to the last save, a step that is lost, a pause, two steps.
+    assert read_log(tmp_path / "log.jsonl")[-1]["seconds"] == 50
     np.testing.assert_allclose(rest, train(network(), pairs(), config, progress=False)[3:], rtol=1e-4)
     assert json.loads((tmp_path / "run.json").read_text())["command"] == [
         "kpn",

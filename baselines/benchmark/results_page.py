@@ -210,7 +210,8 @@ def _budget_text(finished):
     if "gmac" not in training:
         return f"as shipped: {text}"
     seeds = f", {len(finished)} seeds" if len(finished) > 1 else ""
+    lasted = f"{training['seconds'] / 60:.0f} min " if training["seconds"] else ""
     return (
         f"{text}, {training['precision']}, {training['gmac']:.3g} GMAC forward{seeds}; {training['slices']} slices "
-        f"(sha256 {training['normal_sha256'][:12]}); on {finished[0]['device']}"
+        f"(sha256 {training['normal_sha256'][:12]}); {lasted}on {training['device']}"
     )

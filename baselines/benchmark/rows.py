@@ -197,7 +197,6 @@ class Benchmark:
                 "training": training,
                 "parameters": size[0],
                 "gmac_512": size[1],
-                "device": _device(),
             },
         )
 
@@ -242,10 +241,3 @@ def _cost_named(method):
     # The loss changes nothing of what a slice costs.
     key = {"kpn_tf": kpn_tf.__version__, "side": cost.SIDE, "processor": cpu_name(), **identity(method)}
     return f"cost-{method.kind.replace(' ', '-')}-{method.kernel_size}", key
-
-
-def _device():
-    adapters = tf.config.list_physical_devices("GPU")
-    if not adapters:
-        return cpu_name()
-    return tf.config.experimental.get_device_details(adapters[0]).get("device_name", "GPU")

@@ -45,7 +45,7 @@ def training_figure(*folders):
     # Folders of one name are told apart by their paths.
     labels = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
     logged = {key for run in runs for checkpoint in run.checkpoints for key in checkpoint}
-    keys = ["loss", *sorted(logged - {"step", "loss"})]
+    keys = ["loss", *sorted(logged - {"step", "loss", "seconds"})]
     figure = Figure(figsize=(7.5, 1.9 * (len(keys) + 1) + 0.2 * len(runs)), layout="constrained")
     *panels, rate = figure.subplots(len(keys) + 1, sharex=True)
     for number, run in enumerate(runs):

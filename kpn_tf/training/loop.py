@@ -112,7 +112,7 @@ class _Loop:
         self.run = run if self.is_chief else None
         self.done = 0
         self.best = -np.inf
-        self.saved = time.monotonic()
+        self.began = self.saved = time.monotonic()
         with self.strategy.scope():
             self.optimizer = make_optimizer(config)
             self.optimizer.build(network.trainable_variables)
@@ -169,6 +169,7 @@ class _Loop:
         if (self.run / "last.npz").exists():
             with np.load(self.run / "last.npz") as saved:
                 self.done, self.best = int(saved["done"]), float(saved["best"])
+                self.began -= float(saved.get("seconds", 0))
                 for variable, name in zip(
                     self._state(), sorted(k for k in saved if k[0] == "v"), strict=True
                 ):
@@ -205,6 +206,7 @@ class _Loop:
         if not self.is_chief:
             return
         entry = {"step": self.done, "loss": float(np.mean(losses))}
+        entry["seconds"] = round(time.monotonic() - self.began, 1)
         current = [tf.identity(v.value) for v in self.network.trainable_variables]
         self.use_average()
         if callable(validation):
@@ -230,7 +232,8 @@ class _Loop:
         self.saved = time.monotonic()
         if self.run:
             state = {f"v{i:05d}": np.asarray(v) for i, v in enumerate(self._state())}
-            _write_arrays(self.run / "last.npz", done=self.done, best=self.best, **state)
+            told = {"done": self.done, "best": self.best, "seconds": self.saved - self.began}
+            _write_arrays(self.run / "last.npz", **told, **state)
 
     def _show(self, entry):
         with self.board.as_default(step=self.done):

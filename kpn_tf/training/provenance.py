@@ -62,10 +62,29 @@ def _git_revision():
     return None
 
 
+def device_name():
+    """Names what Keras computes on here: a GPU, or the processor."""
+    # Imported here: no other backend needs them, and a process that imported JAX cannot be forked any more.
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.devices()[0].device_kind
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        for adapter in tf.config.list_physical_devices("GPU"):
+            return tf.config.experimental.get_device_details(adapter).get("device_name", "GPU")
+    from kpn_tf.denoiser.devices import cpu_name
+
+    return cpu_name()
+
+
 def provenance():
-    """What a training is made with and was called as: a dict that `json.dumps` takes."""
+    """What a training is made with and on, and was called as: a dict that `json.dumps` takes."""
     backend = keras.backend.backend()
     return {
+        "device": device_name(),
         "git_revision": _git_revision(),
         "versions": {
             "kpn_tf": kpn_tf.__version__,
