@@ -172,6 +172,24 @@ def test_a_difference_is_taken_slice_by_slice_between_means_over_seeds():
     assert absent == "| none | not run | not run |" + torso
 
 
+def test_a_training_of_version_0_1_is_told_without_its_minutes_and_device():
+    training = {
+        "steps": 240,
+        "learning_rate": 3e-4,
+        "batch": 4,
+        "patch": 64,
+        "precision": "float32",
+        "gmac": 1234.5,
+        "slices": 290,
+        "normal_sha256": "e0841d4cbad97408",
+    }
+    told = "240 steps of 4 patches of 64×64, Adam 0.0003, float32, 1.23e+03 GMAC forward; 290 slices"
+    told += " (sha256 e0841d4cbad9)"
+    assert results_page._budget_text([{"training": training}]) == told
+    training |= {"seconds": 7135.0, "device": "AMD EPYC"}
+    assert results_page._budget_text([{"training": training}]) == f"{told}; 119 min; on AMD EPYC"
+
+
 def test_the_interval_of_one_training_is_that_of_kpn_evaluate():
     records = finished_row([31.0, 20.0, 25.5, 27.25, 33.0], "edge")["records"]
     row, _ = Results("", ("soft",), tuple(records), float("nan")).rows

@@ -191,7 +191,7 @@ def test_every_row_names_data_convention_budget_and_command(finished):
     assert budget.startswith(
         f"2 steps of 2 patches of 32×32, Adam 0.0001, float32, {forward:.3g} GMAC forward; 3 slices"
     )
-    assert re.search(r"; \d+ min on (.+)", budget)[1] == device_name()
+    assert re.search(r"; \d+ min; on (.+)", budget)[1] == device_name()
     folders = "--test TEST --train TRAIN --validation VALIDATION --phantom PHANTOM --dose DOSE"
     assert said == f"`kpn benchmark {folders} --steps 2 --batch 2 --patch 32 --row redcnn-l1`"
 

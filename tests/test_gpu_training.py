@@ -110,6 +110,7 @@ def expect_one_record(fitted, looped):
     """Two run folders tell of the same steps and checkpoints."""
     ours, theirs = read_run(fitted).checkpoints, read_run(looped).checkpoints
     assert len(ours) == len(theirs) == 2
+    assert ours[-1]["step"] == CONFIG.steps
     for mine, their in zip(ours, theirs, strict=True):
         assert mine.pop("seconds") > 0 < their.pop("seconds")
         assert mine == pytest.approx(their, rel=1e-4)

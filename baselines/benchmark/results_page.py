@@ -210,8 +210,10 @@ def _budget_text(finished):
     if "gmac" not in training:
         return f"as shipped: {text}"
     seeds = f", {len(finished)} seeds" if len(finished) > 1 else ""
-    lasted = f"{training['seconds'] / 60:.0f} min " if training["seconds"] else ""
+    # Trainings of version 0.1 say neither.
+    lasted = f"; {training['seconds'] / 60:.0f} min" if training.get("seconds") else ""
+    where = f"; on {training['device']}" if training.get("device") else ""
     return (
         f"{text}, {training['precision']}, {training['gmac']:.3g} GMAC forward{seeds}; {training['slices']} slices "
-        f"(sha256 {training['normal_sha256'][:12]}); {lasted}on {training['device']}"
+        f"(sha256 {training['normal_sha256'][:12]}){lasted}{where}"
     )

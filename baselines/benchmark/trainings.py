@@ -1,7 +1,6 @@
 """The trained networks of a benchmark: those that come with the package, those that are finished, and new ones."""
 
 import contextlib
-import json
 from dataclasses import asdict
 
 import keras
@@ -11,6 +10,7 @@ from baselines.benchmark.budget import share_of_papers
 from baselines.benchmark.methods import LEARNING_RATES, loss_of, new_network
 from kpn_tf.networks.cost import gmac
 from kpn_tf.training import TrainingConfig, train
+from kpn_tf.training.provenance import device_name
 from kpn_tf.training.run_folder import read_log
 
 
@@ -55,7 +55,6 @@ class Trainings:
             validation = self._data.validation if steps > config.validate_every else ()
             train(network, batches, config, loss=loss_of(method), validation=validation, run=folder)
         told = batches.describe()
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         training = {
             "steps": steps,
             "learning_rate": rate,
@@ -67,8 +66,8 @@ class Trainings:
             "share_of_papers": share_of_papers(steps, budget.batch, budget.patch),
             "slices": told["slices"],
             "normal_sha256": told["normal_sha256"],
-            "seconds": read_log(folder / "log.jsonl")[-1]["seconds"],
-            "device": run["device"],
+            "seconds": read_log(folder / "log.jsonl")[-1].get("seconds"),
+            "device": device_name(),
         }
         key = self._key(method, seed)
         return folder / "best.keras", self._runs.keep(f"training-{method.name}-seed{seed}", key, training)
