@@ -216,10 +216,28 @@ def test_a_wrong_call_is_status_two_and_says_why(tmp_path, capfd, words, complai
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_weights_are_one_line(tmp_path, capfd, weights):
+@pytest.mark.parametrize(
+    "call", ["denoise IN out", "denoise IN out --watch", "report IN out.html", "study IN out"]
+)
+def test_weights_that_are_not_there_are_a_wrong_call_and_one_line(tmp_path, monkeypatch, capfd, call):
+    monkeypatch.chdir(tmp_path)
+    write_ct_series(tmp_path / "IN", slices=1)
+    words = call.split()
+    for weights in ("egde", tmp_path / "egde.tflite"):
+        assert kpn(*words, "--weights", weights) == 2
+        assert capfd.readouterr().err == (
+            f"kpn: Expected the name of shipped weights (stack) or a .tflite. Received: {weights}\n"
+        )
+    (tmp_path / "words.tflite").write_text("words")
+    assert kpn(*words, "--weights", tmp_path / "words.tflite") == 2
+    assert f"{tmp_path / 'words.tflite'}" in capfd.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"IN", "words.tflite"}
+
+
+def test_an_installation_without_weights_says_so_in_one_line(tmp_path, capfd, weights):
     (weights / f"{DEFAULT_WEIGHTS}.tflite").unlink()
     write_ct_series(tmp_path / "in", slices=1)
-    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 1
+    assert kpn("denoise", tmp_path / "in", tmp_path / "out") == 2
     assert capfd.readouterr().err == (
         f"kpn: Expected the name of shipped weights (none) or a .tflite. Received: {DEFAULT_WEIGHTS}\n"
     )

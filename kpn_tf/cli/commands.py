@@ -145,6 +145,8 @@ def _guarded(run, config):
         # Whoever read the output has gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except WrongCallError as error:
+        return complain_of_usage("kpn", error)
     except (OSError, ValueError) as error:
         return _complain("kpn", error, FAILED)
     finally:
@@ -155,6 +157,10 @@ def _interrupted(how, number):
     # Or Python, as it ends, looks through all that Dask or TensorFlow has made for circles, which takes it seconds.
     gc.freeze()
     return _complain("kpn", how, 128 + number)
+
+
+class WrongCallError(Exception):
+    """What is wrong with a call, where only the command itself can find out."""
 
 
 class _Terminated(BaseException):

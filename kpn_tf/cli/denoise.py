@@ -42,16 +42,12 @@ def run(config):
             return complain_of_usage(
                 "kpn denoise", f"Expected --device cpu with --cluster. Received: --device {config.device}"
             )
-    # Only now: help, and a wrong call, wait for no network's runtime.
     from kpn_tf import console
     from kpn_tf.batch import denoise
     from kpn_tf.cli.batch_command import run_batch
-    from kpn_tf.denoiser import Denoiser
 
-    with console.silenced():
-        # On a cluster a core takes one series, not a part of a slice.
-        threads = config.threads or (1 if config.cluster else None)
-        denoiser = Denoiser(config.weights, device=config.device, threads=threads)
+    # On a cluster a core takes one series, not a part of a slice.
+    denoiser = config.opened(threads=1 if config.cluster else None)
     strong = how_strong("denoise", config)
     told = denoiser.device_note
     if told:

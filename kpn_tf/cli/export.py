@@ -30,7 +30,7 @@ class ExportConfig:
 
     weights: str = field(
         metadata={
-            "help": "trained weights: edge, stack or paper, which are shipped, or a .keras file of your own",
+            "help": "trained weights: edge, stack, paper; of a baseline, such as redcnn-l1; or a .keras file",
             "former": ("--preset", "--network"),
         }
     )

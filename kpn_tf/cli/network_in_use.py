@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import field
 
 from kpn_tf.cli import kinds
+from kpn_tf.cli.commands import WrongCallError
+from kpn_tf.console import silenced
 from kpn_tf.trained import DEFAULT_WEIGHTS
 
 
@@ -32,3 +34,21 @@ class NetworkInUse:
             "kind": kinds.count,
         },
     )
+
+    def opened(self, threads=None):
+        """The `Denoiser`.
+
+        Args:
+            threads: Its threads where the call names none.
+
+        Raises:
+            WrongCallError: If there are no such weights, or they are no network that runs here.
+        """
+        # Only now: help, and other mistakes of a call, wait for no network's runtime.
+        from kpn_tf.denoiser import Denoiser
+
+        try:
+            with silenced():
+                return Denoiser(self.weights, device=self.device, threads=self.threads or threads)
+        except (FileNotFoundError, ValueError) as error:
+            raise WrongCallError(error) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.network_in_use import NetworkInUse
-from kpn_tf.console import Notes, bar, say, silenced
+from kpn_tf.console import Notes, bar, say
 from kpn_tf.report import USUAL_SLICES, is_report, plan, report_slices, write_report
 
 
@@ -62,11 +62,8 @@ def run(config):
     if wrong:
         say(f"kpn report: {wrong}", sys.stderr)
         return USAGE
-    from kpn_tf.denoiser import Denoiser
-
-    with silenced():
-        # At full strength: the page weakens it.
-        denoiser = Denoiser(config.weights, device=config.device, threads=config.threads)
+    # At full strength: the page weakens it.
+    denoiser = config.opened()
     note = Notes()
     planned = plan(
         config.input,

@@ -12,7 +12,7 @@ from kpn_tf import __version__
 from kpn_tf.cli import kinds
 from kpn_tf.cli.commands import FAILED, OK, USAGE
 from kpn_tf.cli.network_in_use import NetworkInUse
-from kpn_tf.console import Notes, say, silenced
+from kpn_tf.console import Notes, say
 from kpn_tf.evaluation.table import finite
 from kpn_tf.files import write_text
 
@@ -51,11 +51,9 @@ def run(config):
         say(f"kpn study: {wrong}", sys.stderr)
         return USAGE
     from kpn_tf import study
-    from kpn_tf.denoiser import Denoiser
     from kpn_tf.evaluation.stream import found_series
 
-    with silenced():
-        denoiser = Denoiser(config.weights, device=config.device, threads=config.threads)
+    denoiser = config.opened()
     weights = config.weights
     if weights.endswith(".tflite"):
         weights = str(denoiser.artefact.path.absolute())
