@@ -1,7 +1,5 @@
 """A non-subsampled contourlet transform: a slice as 15 images of its own size, by scale and direction."""
 
-import math
-
 import keras
 import numpy as np
 from keras import ops
@@ -58,7 +56,7 @@ def analysis(image):
 
     >>> image = np.random.default_rng(0).normal(size=(1, 13, 17, 1))
     >>> bands = analysis(ops.convert_to_tensor(image))
-    >>> tuple(bands.shape), bool(np.allclose(synthesis(bands), image, atol=1e-12))
+    >>> tuple(bands.shape), bool(np.allclose(ops.sum(bands, -1, keepdims=True), image, atol=1e-12))
     ((1, 13, 17, 15), True)
 
     Source: da Cunha, Zhou, Do, "The nonsubsampled contourlet transform: theory, design, and applications", IEEE
@@ -71,18 +69,6 @@ def analysis(image):
         bands.append(_pass(image - smooth, _FANS[:splits], spacing))
         image = smooth
     return ops.concatenate([image, *reversed(bands)], axis=-1)
-
-
-def synthesis(bands):
-    """The image that `analysis` split: the sum of its bands.
-
-    Args:
-        bands: Tensor `(B, H, W, 15)`.
-
-    Returns:
-        Tensor `(B, H, W, 1)` in the unit of `bands`.
-    """
-    return ops.sum(bands, axis=-1, keepdims=True)
 
 
 def confine(images):
@@ -108,32 +94,6 @@ def confine(images):
     for band, spacing in zip(reversed(bands), reversed(_SPACINGS), strict=True):
         image = band + _smooth(image - band, spacing)
     return image
-
-
-def gmac(rows, columns):
-    """Multiply-accumulates of `analysis` and of `confine` for one slice in units of 1e9.
-
-    Args:
-        rows: Rows of the slice.
-        columns: Columns of the slice.
-
-    Returns:
-        Two floats.
-    """
-
-    def total(fans):
-        taps = 0
-        for splits, spacing in zip(_SPLITS, _SPACINGS, strict=True):
-            radius = _RADIUS * spacing
-            # All phases of an image are of one size: sides are rounded up.
-            height, width = (-(-side // spacing) * spacing for side in (rows, columns))
-            taps += len(_HALF_BAND) * height * (width + 2 * radius) + len(_HALF_BAND) * height * width
-            for later, kernels in zip(reversed(range(splits)), fans(splits), strict=True):
-                border = 2 * radius * later
-                taps += (height + border) * (width + border) * math.prod(kernels.shape)
-        return taps / 1e9
-
-    return total(lambda splits: _FANS[:splits]), total(lambda splits: _FANS_BACK[-splits:])
 
 
 def _smooth(image, spacing):

@@ -1,6 +1,5 @@
 """RED-CNN, the residual encoder-decoder that the paper compares kernel prediction with."""
 
-import math
 from typing import Any
 
 import keras
@@ -127,22 +126,3 @@ class REDCNN(SliceNetwork):
     def reach(self):
         """How far an output pixel looks, in pixels: the convolutions one way, the transposed ones the other."""
         return DEPTH * (KERNEL_SIZE - 1)
-
-    def gmac(self, rows: int = 512, columns: int = 512) -> float:
-        """Multiply-accumulates for one slice in units of 1e9.
-
-        A convolution multiplies its whole kernel at every pixel of its output, a transposed one at every pixel
-        of its input; the pairs of the two that mirror each other share that size.
-
-        Args:
-            rows: Rows of the slice.
-            columns: Columns of the slice.
-
-        Returns:
-            A float.
-        """
-        total = 0
-        for depth, pair in enumerate(zip(self.encoder, reversed(self.decoder), strict=True), start=1):
-            lost = depth * (KERNEL_SIZE - 1)
-            total += (rows - lost) * (columns - lost) * sum(math.prod(layer.kernel.shape) for layer in pair)
-        return total / 1e9

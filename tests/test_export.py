@@ -272,11 +272,6 @@ def test_an_output_pixel_looks_no_further_than_the_network_says(network):
     assert one == pytest.approx(other, abs=1e-3)
 
 
-def test_the_cost_of_transposed_convolutions_is_counted():
-    network = REDCNN()
-    assert gmac(network, 60, 72) == pytest.approx(network.gmac(60, 72), rel=1e-9)
-
-
 # 518 GMAC a slice: counted by hand from Fig. 1 of the paper, 1,981,763 weights less the biases, at every pixel.
 def test_the_papers_network_costs_518_gmac_a_slice():
     paper = StructKPN("paper")

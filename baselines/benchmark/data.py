@@ -68,7 +68,7 @@ class _TestData:
 
 
 class SimulatedData(_TestData):
-    """Normal-dose series whose quarter dose is simulated: as `kpn evaluate --simulate` tests.
+    """Normal-dose series whose quarter dose is simulated: as `kpn evaluate INPUT` tests.
 
     Args:
         test: Folder with the series of the test patients.

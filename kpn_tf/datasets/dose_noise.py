@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kpn_tf.evaluation import LOW_DOSE, DenoiserError
-from kpn_tf.metrics import flat_regions, noise_power_spectrum, regional_noise_std_hu
+from kpn_tf.metrics import flat_regions, mean_frequency, noise_power_spectrum, regional_noise_std_hu
 
 NORMAL_DOSE = "normal dose"
 
@@ -128,12 +128,11 @@ def _record(slice_hu, regions, spacing_mm, low_hu):
     boxes_hu = np.stack([np.asarray(slice_hu, np.float64)[region] for region in regions])  # (n, h, w)
     frequency, density = noise_power_spectrum(boxes_hu, spacing_mm)
     spectrum = np.interp(FREQUENCIES_PER_MM, frequency, density, left=np.nan, right=np.nan)
-    total = density.sum()
-    mean_frequency = (frequency * density).sum() / total if total > 0 else np.nan
     shift_hu = np.nan
     if low_hu is not None:
         shift_hu = np.mean([np.mean(slice_hu[region] - low_hu[region]) for region in regions])
-    return np.array([regional_noise_std_hu(slice_hu, regions), mean_frequency, shift_hu, *spectrum])
+    grain_per_mm = mean_frequency(frequency, density)
+    return np.array([regional_noise_std_hu(slice_hu, regions), grain_per_mm, shift_hu, *spectrum])
 
 
 def _row(name, records):

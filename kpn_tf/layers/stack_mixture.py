@@ -23,6 +23,9 @@ from kpn_tf.ops.stack_bank import (
     wide_responses,
 )
 
+# Below this side of a kernel, a wide filter has less than three blocks.
+_LEAST_KERNEL = 9
+
 # Side of the small filters, and how many small and wide ones there are: the middle slice's, and each neighbour's.
 # Numbers are (isotropic Gaussians, directions of elongated ones); the first isotropic filter of the middle is a delta.
 _MIDDLE: dict[str, Any] = {"side": 9, "small": (4, 8), "wide": (4, 8)}
@@ -41,22 +44,28 @@ class StackMixture(HULayer):
     Slice after slice is filtered and added up: the responses, or the shares, of all filters never exist at once.
 
     Args:
-        kernel_size: Odd side `k` of the kernels, 21 or more by multiples of 2.
+        kernel_size: Side `k` of the kernels, 9 or more, a multiple of 4 plus one.
         slices: Slices `S` of a stack, odd; the middle one has more filters than the others.
 
     Raises:
-        ValueError: When called, if the stack is not of this shape, no floats or not finite.
+        ValueError: If the kernel size is another. When called, if the stack is not of this shape, no floats or not
+            finite.
 
     Source: linear kernel prediction is a filter bank, `kpn_tf.ops.stack_bank`.
     """
 
     def __init__(self, kernel_size: int, slices: int, **kwargs: Any):
         super().__init__(**kwargs)
+        if kernel_size < _LEAST_KERNEL or kernel_size % 4 != 1:
+            raise ValueError(
+                f"Expected a kernel_size of {_LEAST_KERNEL} or more, a multiple of 4 plus one: the wide filters are "
+                f"centred on a block of 2×2 pixels. Received: {kernel_size}"
+            )
         self.kernel_size = kernel_size
         self.slices = slices
         self._kinds = [_MIDDLE if z == slices // 2 else _NEIGHBOUR for z in range(slices)]
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         expect_slices(inputs[0], depth=self.slices, least=self.kernel_size // 2 + 1)
         return super().__call__(inputs, *args, **kwargs)
 

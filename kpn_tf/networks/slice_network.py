@@ -78,7 +78,7 @@ class SliceNetwork(keras.Model):
         expect(inputs, least=self.least_side)
 
     # The name of the argument is that of the input in what Keras exports.
-    def __call__(self, slice_hu, *args, **kwargs):
+    def __call__(self, slice_hu: Any, *args: Any, **kwargs: Any) -> Any:
         self._expect(slice_hu)
         return super().__call__(slice_hu, *args, **kwargs)
 

@@ -17,9 +17,6 @@ from kpn_tf.ops.limits import limited
 
 SLICES = (3, 5)
 
-# Below this side of a kernel, a wide filter has less than three blocks.
-_LEAST_KERNEL = 9
-
 
 @keras.saving.register_keras_serializable("kpn_tf")
 class StackKPN(KernelNetwork):
@@ -77,11 +74,6 @@ class StackKPN(KernelNetwork):
         super().__init__(slices=slices, dtype=dtype, trainable=trainable, name=name)
         if slices not in SLICES:
             raise ValueError(f"Expected slices to be one of {SLICES}. Received: {slices}")
-        if kernel_size < _LEAST_KERNEL or kernel_size % 4 != 1:
-            raise ValueError(
-                f"Expected a kernel_size of {_LEAST_KERNEL} or more, a multiple of 4 plus one: the wide filters are "
-                f"centred on a block of 2×2 pixels. Received: {kernel_size}"
-            )
         if min(channels, wide_channels, blocks) < 1:
             raise ValueError(
                 f"Expected channels, wide_channels and blocks of 1 or more. Received: {channels}, {wide_channels}, "

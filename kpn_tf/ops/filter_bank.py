@@ -12,20 +12,6 @@ from kpn_tf.ops.border import reflect_border
 from kpn_tf.ops.space_depth import depth_to_space, space_to_depth
 
 
-def filter_bank(image, filters):
-    """Correlates a slice with every filter of a bank.
-
-    Args:
-        image: Tensor `(B, H, W, 1)`.
-        filters: Tensor `(k, k, C)`, `k` odd. Correlation order, border `32 1234 32`.
-
-    Returns:
-        Tensor `(B, H, W, C)`.
-    """
-    padded = reflect_border(image, filters.shape[0] // 2)
-    return ops.conv(padded, ops.expand_dims(filters, 2), padding="valid", data_format="channels_last")
-
-
 def polyphase_filters(filters, stride):
     """The bank re-arranged to act on the phases of a slice.
 
@@ -55,11 +41,12 @@ def polyphase_filters(filters, stride):
 
 
 def filter_bank_phases(image, filters, stride):
-    """The filter bank in its fast form: the same numbers as `filter_bank`, left as phases.
+    """Correlates a slice with every filter of a bank; what comes out is left as phases.
 
     Args:
         image: Tensor `(B, H, W, 1)`; `H` and `W` are multiples of `stride`.
-        filters: Tensor `(k, k, C)`, `k` odd, with `k - 1` a multiple of `stride`.
+        filters: Tensor `(k, k, C)`, `k` odd, with `k - 1` a multiple of `stride`. Correlation order, border
+            `32 1234 32`.
         stride: Number of phases per axis.
 
     Returns:
@@ -72,8 +59,7 @@ def filter_bank_phases(image, filters, stride):
     size = filters.shape[0]
     if (size - 1) % stride:
         raise ValueError(
-            f"Expected a kernel side of a multiple of {stride} plus one. Received: {size}; "
-            "choose another stride or use filter_bank"
+            f"Expected a kernel side of a multiple of {stride} plus one. Received: {size}; choose another stride"
         )
     phases = space_to_depth(reflect_border(image, size // 2), stride)
     return ops.conv(phases, polyphase_filters(filters, stride), padding="valid", data_format="channels_last")
