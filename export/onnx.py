@@ -39,9 +39,10 @@ OPTIMIZERS = {
 
 
 def to_onnx(network: Any, path: str | os.PathLike[str], release: Release) -> dict[str, Any]:
-    """Writes a network as ONNX: float32, any `B`, `H, W >= 21`, input `slice_hu`, output `denoised_hu`, in HU.
+    """Writes a network as ONNX: float32, any `B`, `H` and `W` from `least_side` on.
 
-    A network for stacks has a second input, `distances_mm` `(B, S)`.
+    The input is `slice_hu`, the output `denoised_hu`, both in HU. A network for stacks has a second
+    input, `distances_mm` `(B, S)`.
 
     The report lies in the file as the metadata property `kpn_tf` (JSON). The file is compared with Keras first,
     by onnxruntime on the CPU, and written atomically.

@@ -19,9 +19,10 @@ PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def to_openvino(network: Any, path: str | os.PathLike[str], release: Release) -> dict[str, Any]:
-    """Writes a network for OpenVINO: float32, any `B`, `H, W >= 21`, input `slice_hu`, output `denoised_hu`, in HU.
+    """Writes a network for OpenVINO: float32, any `B`, `H` and `W` from `least_side` on.
 
-    A network for stacks has a second input, `distances_mm` `(B, S)`.
+    The input is `slice_hu`, the output `denoised_hu`, both in HU. A network for stacks has a second
+    input, `distances_mm` `(B, S)`.
 
     The report lies in the `.xml` as the runtime information `kpn_tf` (JSON); its `"compile_with"` holds the
     properties that a program must compile the model with. The model is compared with Keras first, on the

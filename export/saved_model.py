@@ -45,7 +45,7 @@ def to_saved_model(network: Any, base: str | os.PathLike[str], release: Release)
         The report, a dictionary; also in the folder, as `assets.extra/kpn_tf.json`.
 
     Raises:
-        ValueError: If the version is not a whole number, or exists.
+        ValueError: If the version is not a whole number, or exists, or the folder has versions of another model.
         ParityError: If a signature differs from Keras by more than its tolerance; nothing is written.
     """
     base = Path(base)

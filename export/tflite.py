@@ -61,14 +61,14 @@ def to_tflite(
 ) -> dict[str, Any]:
     """Writes a network for LiteRT in builtin operations only.
 
-    The file takes `slice_hu`, `(1, H, W, 1)` float32 in HU, with sides that divide by the `multiple` in its report, and
-    returns `denoised_hu`, the same; of a network for stacks it takes `(1, H, W, S)` and `distances_mm`, `(1, S)` from
-    the middle slice. Before it is resized it is one of `DEFAULT_SIDE`. It is compared with Keras first, and written
-    atomically. Where kernels are mixtures of learnt filters, a second signature, `shares`, tells them:
-    `export.graphs.shares` says what it returns, `kpn_tf.Denoiser.kernels_at` reads it.
+    The file takes `slice_hu`, `(1, H, W, 1)` float32 in HU, with sides that divide by the `multiple` in its report,
+    and returns `denoised_hu`, the same; of a network for stacks it takes `(1, H, W, S)` and `distances_mm`, `(1, S)`
+    from the middle slice. Before it is resized it takes 512×512 (256×256 where kernels are free). It is compared with
+    Keras first, and written atomically. Where kernels are mixtures of learnt filters, a second signature, `shares`,
+    tells them: `export.graphs.shares` says what it returns, `kpn_tf.Denoiser.kernels_at` reads it.
 
     Args:
-        network: `StructKPN` or a network of `baselines`.
+        network: `StructKPN`, `StackKPN` or a network of `baselines`.
         path: Where to write; an existing file is replaced.
         release: `export.about.Release`.
         precision: Of the weights: `"float16"` or `"float32"`, both computed in float32; `"int16x8"` or `"int8"`,

@@ -7,6 +7,7 @@ from kpn_tf.lazy import public_names
 
 if TYPE_CHECKING:
     from kpn_tf.denoiser import Denoiser as Denoiser
+    from kpn_tf.dicom import read_volume as read_volume
     from kpn_tf.layers import LocalConv as LocalConv
     from kpn_tf.losses import PSNR as PSNR
     from kpn_tf.losses import SSIM as SSIM

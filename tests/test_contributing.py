@@ -2,11 +2,14 @@
 
 import ast
 import configparser
+import importlib
 import re
 from pathlib import Path
 
+import griffe
 import pytest
 
+import kpn_tf
 from benchmarks.rooms import FOLDERS, room
 
 ROOT = Path(__file__).parents[1]
@@ -47,14 +50,35 @@ def test_a_page_links_to_what_is_there_and_runs_no_tests_as_programs(page):
     for target in re.findall(r"\]\((?!\w+:)([^)#\s]+)", text):
         assert (page.parent / target).exists(), target
     assert "-m tests" not in text
-    for name in re.findall(r"python -m (benchmarks\.\w+)", text):
-        assert (ROOT / f"{name.replace('.', '/')}.py").exists(), name
+    for name in re.findall(r"python -m (\w+[\w.]*\w)", text):
+        path = ROOT / name.replace(".", "/")
+        if (ROOT / name.partition(".")[0]).is_dir():
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), name
 
 
-def test_the_index_leads_to_every_page():
+def test_index_and_menu_lead_to_every_page():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {page.name for page in ROOT.glob("docs/*.md")} - {"index.md"}
     assert pages - set(re.findall(r"\]\((\w+\.md)\)", index)) == set()
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    assert pages - set(re.findall(r"\b(\w+\.md)$", menu, re.MULTILINE)) == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "package"),
+    [(name, f"kpn_tf.{name}") for name in ("layers", "losses", "networks")] + [("export", "export")],
+)
+def test_the_page_of_a_package_shows_every_public_name(page, package):
+    text = (ROOT / f"docs/api/{page}.md").read_text(encoding="utf-8")
+    members = re.search(rf"::: {package}\n +options:\n +members: \[(.*)\]", text)[1].split(", ")
+    assert set(members) == set(importlib.import_module(package).__all__)
+    # The site reads the code without running it: what is imported when it is first used has to be told to it.
+    assert set(members) <= set(griffe.load(package, search_paths=[ROOT]).members)
+
+
+def test_the_first_page_of_the_api_has_every_name_of_the_package():
+    text = (ROOT / "docs/api/kpn_tf.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\[`(\w+)`\]\[", text)) == set(kpn_tf.__all__) - {"__version__"}
 
 
 def test_the_table_of_rooms_names_every_room():

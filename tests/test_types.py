@@ -19,6 +19,9 @@ PUBLIC = (
     "export",
 )
 
+# Of the methods with underscores, those that a user's own code calls.
+CALLED = ("__init__", "__call__", "__getitem__", "__len__")
+
 
 def functions_of(package):
     """The functions, constructors and public methods that a package's public names stand for."""
@@ -31,7 +34,7 @@ def functions_of(package):
                 function = (
                     member.fget if isinstance(member, property) else getattr(member, "__func__", member)
                 )
-                if inspect.isfunction(function) and (method == "__init__" or not method.startswith("_")):
+                if inspect.isfunction(function) and (method in CALLED or not method.startswith("_")):
                     yield f"{name}.{method}", inspect.unwrap(function)
 
 

@@ -124,7 +124,12 @@ class Denoiser:
         """How many neighbouring slices the network sees; the middle one is denoised."""
         return self.artefact.slices
 
-    def __call__(self, slice_hu, padding=None, neighbours=()):
+    def __call__(
+        self,
+        slice_hu: ArrayLike,
+        padding: ArrayLike | None = None,
+        neighbours: Sequence[Neighbour | None] = (),
+    ) -> np.ndarray:
         """Denoises one slice. Calls from several threads wait for each other.
 
         Args:

@@ -21,11 +21,12 @@ class FilterMixture(HULayer):
 
     Args:
         kernel_size: Odd side `k` of the filters.
-        filters: Number of filters `C`.
+        filters: Number of filters `C`, 9 or more.
         stride: Phases per axis, `s`; `k - 1` is a multiple of it.
 
     Raises:
-        ValueError: When called, if the image is not of this shape, no floats or not finite.
+        ValueError: When built, if there are too few filters; when called, if `k - 1` is no multiple of the stride, or
+            the image is not of this shape, no floats or not finite.
 
     Source: the derivation in `kpn_tf.ops.filter_bank`.
     """
@@ -36,7 +37,7 @@ class FilterMixture(HULayer):
         self.filters = filters
         self.stride = stride
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         expect_slices(inputs[0], least=self.kernel_size // 2 + 1)
         return super().__call__(inputs, *args, **kwargs)
 

@@ -31,7 +31,7 @@ class LocalConv(HULayer):
     True
     """
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         image, kernels = inputs
         expect_slices(image, least=kernel_side(kernels.shape[-1]) // 2 + 1)
         return super().__call__(inputs, *args, **kwargs)

@@ -49,6 +49,9 @@ def rmse_hu(reference_hu: ArrayLike, slice_hu: ArrayLike) -> float:
     Returns:
         The error in HU.
 
+    Raises:
+        ValueError: If the slices are not two-dimensional, or not of one shape.
+
     Example:
 
     >>> rmse_hu([[0.0, 0.0]], [[3.0, -3.0]])

@@ -132,6 +132,9 @@ def unbiased_square(absent: ArrayLike, present: ArrayLike, channels: ArrayLike) 
 
     Returns:
         A number.
+
+    Raises:
+        ValueError: As of `detectability`.
     """
     return _unbiased(*_sampled(absent, present, channels))
 

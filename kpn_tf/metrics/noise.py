@@ -35,6 +35,9 @@ def noise_std_hu(
     Returns:
         HU; NaN for a slice without a soft-tissue box (lung apices in a small field, air).
 
+    Raises:
+        ValueError: If the slice is not two-dimensional, or the spacing not positive.
+
     Example:
 
     >>> noise = np.random.default_rng(0).normal(50.0, 20.0, (256, 256))
@@ -61,6 +64,9 @@ def flat_noise_std_hu(
 
     Returns:
         HU; NaN for a slice without a soft-tissue box.
+
+    Raises:
+        ValueError: If the slice is not two-dimensional, or the spacing not positive.
 
     Example:
 
@@ -89,6 +95,9 @@ def flat_regions(
         A list of `(row slice, column slice)`, flattest first and all of one size, whose standard deviation
         about a plane is at most 1.25 × `noise_std_hu` + 0.1 HU; `slice_hu[region]` is the box. Empty
         without soft tissue.
+
+    Raises:
+        ValueError: If the slice is not two-dimensional, or the spacing not positive.
     """
     std_hu, soft, cell = _soft_tissue_boxes(slice_hu, pixel_spacing_mm, padding)
     if not soft.any():

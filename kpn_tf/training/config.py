@@ -13,7 +13,8 @@ class TrainingConfig:
         clip_norm: Greatest norm of the gradient over all weights.
         ema: Share of the old average that weight averaging keeps per step; 0 for none.
         validate_every: Steps from one validation to the next.
-        seed: Seed that is written to the run folder; the pairs and the network's creation use it.
+        seed: Recorded in the run folder, nothing more: the pairs have a `seed` of their own, and
+            `keras.utils.set_random_seed` decides how a network starts.
 
     Raises:
         ValueError: If a number is out of its range.

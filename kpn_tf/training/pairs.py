@@ -112,10 +112,10 @@ class SimulatedPairs(keras.utils.PyDataset):
         slices = training_slices(volume_hu, pixel_spacing_mm, noise, np.random.default_rng(seed))
         return cls(slices, seed=seed, **arguments)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch `index`.
 
         Returns:
@@ -207,10 +207,10 @@ class MeasuredPairs(keras.utils.PyDataset):
         self.patch = patch
         self.seed = seed
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.steps
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Batch `index`: `(low, normal)` as of `SimulatedPairs`."""
         return _batch(self, index)
 
@@ -241,9 +241,10 @@ class Ahead:
     def __init__(self, pairs: Any):
         self._pairs = pairs
         self._thread = ThreadPoolExecutor(1)
-        self._index, self._coming = None, None
+        self._index: int | None = None
+        self._coming: Any = None
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Any:
         """Batch `index`."""
         batch = self._coming.result() if index == self._index else self._pairs[index]
         if index + 1 < len(self._pairs):
