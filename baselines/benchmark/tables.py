@@ -92,6 +92,7 @@ class Table:
 
 
 LOW_DOSE = Method("low dose")
+WAVRESNET = Method("wavresnet", "l1")
 REDCNN_L1, REDCNN_STRUCTURE = Method("redcnn", "l1"), Method("redcnn", "structure")
 PAPER_L1, PAPER_STRUCTURE = Method("paper", "l1", 21), Method("paper", "structure", 21)
 EQUAL_REDCNN = {loss: Method("redcnn16", loss) for loss in ("l1", "published", "structure")}
@@ -106,12 +107,19 @@ TABLES = (
             Row("low dose", LOW_DOSE, (27.93, 0.829)),
             Row("K-SVD", Method("ksvd"), (31.11, 0.860)),
             Row("BM3D", Method("bm3d"), (31.48, 0.871)),
-            Row("WavResNet", Method("wavresnet", "l1"), (32.32, 0.876)),
+            Row("WavResNet", WAVRESNET, (32.32, 0.876)),
             Row("RED-CNN, L1", REDCNN_L1, (32.35, 0.887)),
             Row("RED-CNN, L_S of this project", REDCNN_STRUCTURE, (32.42, 0.890)),
             Row("StructKPN, the paper's: k = 21, L1", PAPER_L1, (32.45, 0.888)),
             Row("StructKPN, the paper's: k = 21, L_S of this project", PAPER_STRUCTURE, (32.56, 0.893)),
             Row("StructKPN `edge`, the weights that are shipped", SHIPPED),
+        ),
+        contrasts=(
+            Contrast("StructKPN with L_S of this project minus RED-CNN with L1", PAPER_STRUCTURE, REDCNN_L1),
+            Contrast("L1: StructKPN minus RED-CNN", PAPER_L1, REDCNN_L1),
+            Contrast("L1: StructKPN minus WavResNet", PAPER_L1, WAVRESNET),
+            Contrast("RED-CNN: L_S of this project minus L1", REDCNN_STRUCTURE, REDCNN_L1),
+            Contrast("StructKPN: L_S of this project minus L1", PAPER_STRUCTURE, PAPER_L1),
         ),
         in_full=True,
     ),
