@@ -63,21 +63,25 @@ def _stand_in_function(name, module):
 
 
 class _KerasFinder(importlib.abc.MetaPathFinder):
-    """Finds Keras as the others do, once, and registers when it has been imported."""
+    """Finds Keras as the others do, and registers when it has been imported."""
 
     def find_spec(self, fullname, path, target=None):
         if fullname != "keras":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            # Whoever asks whether Keras is there does not import it yet.
+            sys.meta_path.insert(0, self)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Announcing(spec.loader)
+            spec.loader = _Announcing(spec.loader, self)
         return spec
 
 
 class _Announcing(importlib.abc.Loader):
-    def __init__(self, loader):
-        self._loader = loader
+    def __init__(self, loader, finder):
+        self._loader, self._finder = loader, finder
 
     def create_module(self, spec):
         return self._loader.create_module(spec)
@@ -86,4 +90,5 @@ class _Announcing(importlib.abc.Loader):
         # From here on the module has the loader it would have without us.
         module.__spec__.loader = module.__loader__ = self._loader
         self._loader.exec_module(module)
+        sys.meta_path.remove(self._finder)
         _register(module)
