@@ -14,7 +14,7 @@ from baselines.benchmark.tables import TABLES, methods
 from kpn_tf import cli
 from kpn_tf.cli.networks import load_network
 from kpn_tf.metrics import psnr
-from kpn_tf.networks import StructKPN
+from kpn_tf.networks import StructKPN, load_saved
 from kpn_tf.phantom import torso
 from tests.noisy_torso import noisy_volume, write_torso
 
@@ -114,7 +114,7 @@ def test_a_training_that_is_not_there_is_refused(runs, tmp_path):
 def test_shipped_weights_are_small_belong_to_their_method_and_remove_noise(name):
     path, method = shipped.weights(name), TRAINED[name]
     assert path.stat().st_size < 8e6
-    network = keras.saving.load_model(path, compile=False)
+    network = load_saved(path)
     assert [v.shape for v in network.variables] == [v.shape for v in new_network(method).variables]
     record = shipped.record(name)
     assert record["training"]["loss"] == method.loss
@@ -127,7 +127,7 @@ def test_shipped_weights_are_small_belong_to_their_method_and_remove_noise(name)
     )
     denoised_hu = network.predict_on_batch(noisy_hu[None, :, :, None].astype("float32"))[0, :, :, 0]
     gain = psnr(truth_hu, denoised_hu, convention="soft") - psnr(truth_hu, noisy_hu, convention="soft")
-    assert gain > 2.5
+    assert gain > 6
 
 
 def test_shipped_weights_have_a_name_for_the_command_line(tmp_path, capfd):

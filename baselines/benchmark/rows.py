@@ -6,7 +6,6 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from baselines.benchmark.budget import Budget
 from baselines.benchmark.methods import denoiser, identity, shipped_training
 from baselines.benchmark.runs import Runs
 from baselines.benchmark.tables import LOW_DOSE, TABLES, Table, in_full, methods, seeds_of
-from baselines.benchmark.trainings import Trainings, precision
+from baselines.benchmark.trainings import Trainings
 from kpn_tf.denoiser.artefact import open_artefact
 from kpn_tf.denoiser.devices import cpu_name
 from kpn_tf.evaluation import DenoiserError, evaluate
@@ -167,8 +166,7 @@ class Benchmark:
         network, training, size = None, None, (None, None)
         if method.is_trained:
             path, training = self._trainings.found(method, seed) or self._trainings.made(method, seed)
-            with precision(self.plan.budget.precision):
-                network = keras.saving.load_model(path, compile=False)
+            network = load_saved(path)
             weights = network.trainable_variables
             size = sum(int(np.prod(weight.shape)) for weight in weights), gmac(network)
         if method.is_shipped:
