@@ -45,7 +45,7 @@ class Trainings:
         folder = self._folder(method, seed)
         budget, rate = self._budget, self._learning_rate(method)
         keras.utils.set_random_seed(seed)
-        with precision(budget.precision):
+        with _precision(budget.precision):
             network = new_network(method)
             patch_gmac = gmac(network, budget.patch, budget.patch)
             steps = budget.steps_for(patch_gmac)
@@ -89,8 +89,8 @@ class Trainings:
 
 
 @contextlib.contextmanager
-def precision(name):
-    """Keras's global dtype policy for a while: networks train and are evaluated in the same."""
+def _precision(name):
+    """Keras's global dtype policy for a while."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

@@ -1,6 +1,7 @@
 """The command `kpn`: parse, build a configuration, call. Each command imports what it needs when chosen."""
 
 import argparse
+import contextlib
 import dataclasses
 import gc
 import importlib
@@ -161,6 +162,15 @@ def _interrupted(how, number):
 
 class WrongCallError(Exception):
     """What is wrong with a call, where only the command itself can find out."""
+
+
+@contextlib.contextmanager
+def named_in_the_call():
+    """Makes what is not there, or of no use, a mistake of the call that names it: `WrongCallError`."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError) as error:
+        raise WrongCallError(error) from error
 
 
 class _Terminated(BaseException):

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import field
 
 from kpn_tf.cli import kinds
-from kpn_tf.cli.commands import WrongCallError
+from kpn_tf.cli.commands import named_in_the_call
 from kpn_tf.console import silenced
 from kpn_tf.trained import DEFAULT_WEIGHTS
 
@@ -47,8 +47,5 @@ class NetworkInUse:
         # Only now: help, and other mistakes of a call, wait for no network's runtime.
         from kpn_tf.denoiser import Denoiser
 
-        try:
-            with silenced():
-                return Denoiser(self.weights, device=self.device, threads=self.threads or threads)
-        except (FileNotFoundError, ValueError) as error:
-            raise WrongCallError(error) from error
+        with named_in_the_call(), silenced():
+            return Denoiser(self.weights, device=self.device, threads=self.threads or threads)

@@ -5,7 +5,7 @@ from dataclasses import field
 from pathlib import Path
 
 from kpn_tf.cli import kinds
-from kpn_tf.cli.commands import OK, WrongCallError, complain_of_usage
+from kpn_tf.cli.commands import OK, complain_of_usage, named_in_the_call
 from kpn_tf.cli.strengths import Strengths, how_strong, wrong_strengths
 
 
@@ -45,10 +45,8 @@ def run(config):
         return complain_of_usage(
             "kpn denoise", f"Expected a folder to watch. Received: {config.input}, which is not one"
         )
-    try:
+    with named_in_the_call():
         artefact = open_artefact(config.weights)
-    except (FileNotFoundError, ValueError) as error:
-        raise WrongCallError(error) from error
     # The network runs in a process of its own, which may be in another folder.
     weights = str(artefact.path.absolute()) if config.weights.endswith(".tflite") else config.weights
     own = Own(config.output, quiet_s=config.quiet, threads=config.threads, device=config.device)
